@@ -1,0 +1,146 @@
+"""Kafka clients that lose nothing: idempotent producers, acknowledged batches, consumers that commit by hand."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.errors import KafkaConnectionError, KafkaError
+
+from chassis.settings import KafkaSettings
+from chassis.unit import Unit
+
+WATCH_INTERVAL_S = 5.0
+SETTING = "KAFKA_HOST, KAFKA_PORT"
+
+
+@dataclass(frozen=True)
+class Record:
+    """One record to publish: encoded key and value, and headers."""
+
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes]] = field(default=())
+
+
+async def _watch(unit: Unit, settings: KafkaSettings, refresh: Callable[[], Awaitable[bool]]) -> None:
+    """Keep asking the broker for its metadata: the unit is not ready while it does not answer."""
+    while True:
+        await asyncio.sleep(WATCH_INTERVAL_S)
+        answered = False
+        with suppress(TimeoutError):
+            async with asyncio.timeout(WATCH_INTERVAL_S):
+                answered = await refresh()
+        if answered:
+            unit.readiness.met("kafka")
+        else:
+            why = f"kafka at {settings.bootstrap} (setting {SETTING}) is unreachable: no answer"
+            unit.readiness.waiting("kafka", why)
+            unit.metrics.connection_failed("kafka")
+            unit.log.warning("unreachable", server="kafka", address=settings.bootstrap, setting=SETTING)
+
+
+@asynccontextmanager
+async def _watched(unit: Unit, settings: KafkaSettings, refresh: Callable[[], Awaitable[bool]]) -> AsyncIterator[None]:
+    watching = asyncio.create_task(_watch(unit, settings, refresh))
+    try:
+        yield
+    finally:
+        watching.cancel()
+        with suppress(asyncio.CancelledError):
+            await watching
+
+
+@asynccontextmanager
+async def producer(unit: Unit, settings: KafkaSettings) -> AsyncIterator[AIOKafkaProducer]:
+    """A started producer (idempotent, acks=all) while the context lasts; waits for the broker."""
+
+    async def start() -> AIOKafkaProducer:
+        client = AIOKafkaProducer(
+            bootstrap_servers=settings.bootstrap,
+            client_id=unit.name,
+            enable_idempotence=True,
+            acks="all",
+            linger_ms=5,
+            max_request_size=4 * 1024 * 1024,
+        )
+        try:
+            await client.start()
+        except BaseException:
+            await client.stop()
+            raise
+        return client
+
+    client = await unit.connect("kafka", settings.bootstrap, SETTING, start, (KafkaConnectionError, OSError))
+    try:
+        async with _watched(unit, settings, client.client.force_metadata_update):
+            yield client
+    finally:
+        await client.stop()
+
+
+@asynccontextmanager
+async def consumer(
+    unit: Unit, settings: KafkaSettings, topics: Sequence[str], group: str | None
+) -> AsyncIterator[AIOKafkaConsumer]:
+    """A started consumer from the earliest offset, without auto-commit, while the context lasts; waits for the broker.
+
+    With `group` None there is no group and no commit: the reader begins at the earliest offset each time.
+    """
+
+    async def start() -> AIOKafkaConsumer:
+        client = AIOKafkaConsumer(
+            *topics,
+            bootstrap_servers=settings.bootstrap,
+            client_id=unit.name,
+            group_id=group,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            isolation_level="read_committed",
+        )
+        try:
+            await client.start()
+        except BaseException:
+            await client.stop()
+            raise
+        return client
+
+    client = await unit.connect("kafka", settings.bootstrap, SETTING, start, (KafkaConnectionError, OSError))
+    try:
+        async with _watched(unit, settings, client._client.force_metadata_update):
+            yield client
+    finally:
+        await client.stop()
+
+
+async def publish(client: AIOKafkaProducer, records: Iterable[Record]) -> int:
+    """Send all records and return their number once the broker has acknowledged every one of them.
+
+    Raises:
+        KafkaError: one was not acknowledged; the caller must not go on as if it were.
+    """
+    pending = [
+        await client.send(record.topic, record.value, key=record.key, headers=list(record.headers))
+        for record in records
+    ]
+    results = await asyncio.gather(*pending, return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result if isinstance(result, KafkaError) else KafkaError(repr(result))
+    return len(pending)
+
+
+async def read_to_end(client: AIOKafkaConsumer) -> AsyncIterator[tuple[bytes | None, bytes | None]]:
+    """Key and value of every record that is in the consumer's assigned partitions now, then stop."""
+    partitions = client.assignment()
+    ends = await client.end_offsets(list(partitions))
+    open_partitions = {tp for tp in partitions if await client.position(tp) < ends[tp]}
+    while open_partitions:
+        for tp, messages in (await client.getmany(*open_partitions, timeout_ms=500)).items():
+            for message in messages:
+                if message.offset < ends[tp]:
+                    yield message.key, message.value
+            if await client.position(tp) >= ends[tp]:
+                open_partitions.discard(tp)

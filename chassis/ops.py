@@ -1,0 +1,65 @@
+"""The operations port of a process: /livez, /readyz and /metrics."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from aiohttp import web
+
+from chassis.metrics import Metrics
+
+
+class Readiness:
+    """What a process still waits for. Ready when something was declared and nothing is missing."""
+
+    def __init__(self) -> None:
+        self._missing: dict[str, str] = {"start": "starting"}
+
+    def waiting(self, need: str, why: str) -> None:
+        """Not ready: `need` is missing because of `why` (an address and setting, an error)."""
+        self._missing[need] = why
+
+    def met(self, need: str) -> None:
+        """`need` is there."""
+        self._missing.pop(need, None)
+
+    @property
+    def missing(self) -> dict[str, str]:
+        """What is missing and why; empty when ready."""
+        return dict(self._missing)
+
+
+def application(readiness: Readiness, metrics: Metrics) -> web.Application:
+    """The three routes."""
+
+    async def live(_: web.Request) -> web.Response:
+        return web.json_response({"status": "UP"})
+
+    async def ready(_: web.Request) -> web.Response:
+        missing = readiness.missing
+        return web.json_response(
+            {"status": "DOWN" if missing else "UP", "missing": missing}, status=503 if missing else 200
+        )
+
+    async def scrape(request: web.Request) -> web.Response:
+        body, headers = metrics.render(request.headers.getall("Accept", []))
+        return web.Response(body=body, headers=headers)
+
+    app = web.Application()
+    app.add_routes([web.get("/livez", live), web.get("/readyz", ready), web.get("/metrics", scrape)])
+    return app
+
+
+@asynccontextmanager
+async def serve(host: str, port: int, readiness: Readiness, metrics: Metrics) -> AsyncIterator[None]:
+    """Serve the operations port while the context lasts.
+
+    Raises:
+        OSError: the port is in use.
+    """
+    runner = web.AppRunner(application(readiness, metrics), access_log=None)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, host, port).start()
+        yield
+    finally:
+        await runner.cleanup()

@@ -1,0 +1,41 @@
+"""`python -m chassis.publish`: make broker and registry hold the catalogue of topics and subjects."""
+
+import asyncio
+import sys
+
+import httpx
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaConnectionError
+from schema_registry.client import AsyncSchemaRegistryClient
+
+from chassis.settings import KafkaSettings, RegistrySettings, load
+from contracts.catalogue import CatalogueError, catalogue
+from contracts.codec import ContractError
+from contracts.publish import publish
+
+
+async def main() -> int:
+    """Publish, print what happened to each topic, and return the exit status."""
+    kafka, registry = load(KafkaSettings), load(RegistrySettings)
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap)
+    try:
+        await admin.start()
+        results = await publish(catalogue(), admin, AsyncSchemaRegistryClient(registry.url, timeout=httpx.Timeout(30)))
+    except (CatalogueError, ContractError) as error:
+        sys.stderr.write(f"contracts not published: {error}\n")
+        return 1
+    except (KafkaConnectionError, httpx.TransportError) as error:
+        sys.stderr.write(
+            f"contracts not published: {error!r} (KAFKA_* {kafka.bootstrap}, SCHEMA_REGISTRY_* {registry.url})\n"
+        )
+        return 1
+    finally:
+        await admin.close()
+    for result in results:
+        subject = "subject owned by its producer" if result.schema_id is None else f"schema id {result.schema_id}"
+        sys.stdout.write(f"{result.topic}: {result.outcome}, {subject}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(asyncio.run(main()))

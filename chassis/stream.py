@@ -1,0 +1,253 @@
+"""The Faust agent pattern: a batch in, its outputs and dead letters acknowledged by the broker, then the inputs.
+
+Why the agent empties its channel itself instead of iterating the stream: in faust-streaming 0.15 a stream acknowledges
+what it skips in a rebalance, and `take`, `noack_take` and `events` stand on that iteration. Here a record of an earlier
+group generation is dropped without acknowledgement (Faust seeks back to the committed offset and it comes again), and
+offsets are acknowledged in order, after the outputs, so that the committed offset never passes an unprocessed record.
+"""
+
+import asyncio
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import faust
+from aiokafka import AIOKafkaProducer
+from faust.contrib.asgi import faust_app_running
+from mode.supervisors import CrashingSupervisor
+from pydantic import Field
+
+from chassis import dead_letters, kafka
+from chassis.dead_letters import Refusal
+from chassis.kafka import Record
+from chassis.lineage import Datasets, topic_dataset
+from chassis.metrics import Outcome
+from chassis.registry import Registry
+from chassis.settings import KafkaSettings, RegistrySettings, UnitSettings
+from chassis.unit import Unit
+from contracts.codec import DecodeError, Decoder, Encoder
+
+STOP_TIMEOUT_S = 8.0  # only a broker that is away makes a stop take long
+COMMIT_INTERVAL_S = 1.0
+SESSION_TIMEOUT_S = 10.0  # after this long without a heartbeat a dead worker's partitions go to another
+
+
+class StreamSettings(UnitSettings):
+    """What every streams unit has."""
+
+    batch_max: Annotated[int, Field(ge=1, le=10_000)] = 1000
+    kafka: KafkaSettings = Field(default_factory=KafkaSettings)
+    registry: RegistrySettings = Field(default_factory=RegistrySettings)
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a transform may know besides the record: the time, and when the record was written to its topic."""
+
+    now: datetime
+    written_at: datetime
+
+
+@dataclass(frozen=True)
+class Output:
+    """A record to publish: its key, and its value before encoding."""
+
+    key: bytes
+    value: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Ignored:
+    """Nothing to publish, and nothing wrong: a tombstone or a heartbeat."""
+
+    why: str
+
+
+Transform = Callable[[dict[str, Any], Context], Output | Refusal | Ignored]
+
+
+@dataclass(frozen=True)
+class Agent:
+    """What a streams unit is: what it consumes, what it publishes, and the pure function between."""
+
+    consumes: str
+    publishes: str
+    transform: Transform
+
+    def datasets(self, settings: StreamSettings) -> Datasets:
+        """Lineage: the consumed topic to the published topic and the dead letters."""
+        published = (self.publishes, dead_letters.TOPIC)
+        return Datasets(
+            inputs=[topic_dataset(settings.kafka, self.consumes)],
+            outputs=[topic_dataset(settings.kafka, topic) for topic in published],
+        )
+
+
+@dataclass(frozen=True)
+class Codecs:
+    """Reads the consumed topic, writes the published ones."""
+
+    decoder: Decoder
+    encode: Encoder
+    encode_dead_letter: Encoder
+
+
+def attempt_of(headers: Any) -> int:
+    """How often the record was tried, from the header that a replay sets; 1 without it or where it is unreadable."""
+    pairs = headers.items() if isinstance(headers, Mapping) else headers or ()
+    for name, value in pairs:
+        if name == dead_letters.ATTEMPT_HEADER and value is not None and bytes(value).isdigit():
+            return int(value)
+    return 1
+
+
+def written_at(timestamp: float | None, now: datetime) -> datetime:
+    """The record's Kafka timestamp (seconds), or `now` where it has none or an impossible one."""
+    if timestamp is None or timestamp < 0:
+        return now
+    try:
+        return datetime.fromtimestamp(round(timestamp, 3), UTC)
+    except (OverflowError, ValueError, OSError):
+        return now
+
+
+async def process(agent: Agent, codecs: Codecs, unit: str, message: Any) -> tuple[Outcome, Record | None]:
+    """What becomes of one raw Kafka message: its outcome, and the record to publish unless it is ignored.
+
+    Raises:
+        httpx.HTTPError | ClientError: the registry is away; not the record's fault, so no dead letter.
+    """
+    if message.value is None:
+        return "ignored", None
+    now = datetime.now(UTC)
+    try:
+        record = await codecs.decoder.decode(message.value)
+    except DecodeError as error:
+        result: Output | Refusal | Ignored = Refusal(error.reason, error.detail)
+    else:
+        result = agent.transform(record, Context(now, written_at(message.timestamp, now)))
+    if isinstance(result, Output):
+        return "published", Record(agent.publishes, result.key, codecs.encode(result.value))
+    if isinstance(result, Ignored):
+        return "ignored", None
+    letter = dead_letters.dead_letter(
+        codecs.encode_dead_letter,
+        unit,
+        result,
+        topic=message.topic,
+        key=message.key,
+        value=message.value,
+        partition=message.partition,
+        offset=message.offset,
+        attempt=attempt_of(message.headers),
+    )
+    return "dead_letter", letter
+
+
+async def next_batch(queue: Any, limit: int) -> list[Any]:
+    """At least one event, and what else is there already: small batches when idle, large ones under load."""
+    events = [await queue.get()]
+    while len(events) < limit and not queue.empty():
+        events.append(queue.get_nowait())
+    return events
+
+
+class _Worker:
+    """One unit's loop over batches."""
+
+    def __init__(self, unit: Unit, settings: StreamSettings, agent: Agent, codecs: Codecs) -> None:
+        self._unit = unit
+        self._settings = settings
+        self._agent = agent
+        self._codecs = codecs
+        self._seconds = unit.metrics.histogram(
+            "placar_batch_seconds", "Decode to acknowledgement, per batch", (0.01, 0.05, 0.1, 0.5, 1.0, 5.0)
+        )
+
+    async def handle(self, events: Sequence[Any], client: AIOKafkaProducer) -> None:
+        """Process the events, publish what they become, then acknowledge them."""
+        begun = time.perf_counter()
+        topic, metrics = self._agent.consumes, self._unit.metrics
+        metrics.record(topic, "received", len(events))
+        outcomes: dict[Outcome, int] = {}
+        records = []
+        for event in events:
+            outcome, record = await process(self._agent, self._codecs, self._unit.name, event.message)
+            outcomes[outcome] = outcomes.get(outcome, 0) + 1
+            if record is not None:
+                records.append(record)
+        await kafka.publish(client, records)
+        for event in events:
+            event.ack()
+        for outcome, count in outcomes.items():
+            metrics.record(topic, outcome, count)
+        self._seconds.observe({}, time.perf_counter() - begun)
+
+    def faust_app(self, client: AIOKafkaProducer, folder: str) -> Any:
+        """The Faust application: one raw topic, one agent that runs alone and whose crash is the application's."""
+        unit, settings = self._unit, self._settings
+        app = faust.App(
+            unit.name,
+            broker=f"kafka://{settings.kafka.bootstrap}",
+            broker_commit_interval=COMMIT_INTERVAL_S,
+            broker_heartbeat_interval=SESSION_TIMEOUT_S / 4,
+            broker_session_timeout=SESSION_TIMEOUT_S,
+            consumer_auto_offset_reset="earliest",
+            datadir=folder,
+            stream_buffer_maxsize=4 * settings.batch_max,
+            stream_recovery_delay=0.0,
+            topic_allow_declare=False,
+            topic_disable_leader=True,
+            web_enabled=False,
+        )
+        topic = app.topic(
+            self._agent.consumes, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw"
+        )
+
+        @app.agent(topic, name=unit.name, concurrency=1, supervisor_strategy=CrashingSupervisor)
+        async def consume(stream: Any) -> None:
+            queue = stream.channel.queue
+            while True:
+                try:
+                    events = await next_batch(queue, settings.batch_max)
+                except StopAsyncIteration:  # Faust stops the agent
+                    return
+                current = [e for e in events if e.message.generation_id == app.consumer_generation_id]
+                if current:
+                    await self.handle(current, client)
+
+        @app.on_partitions_assigned.connect(weak=False)
+        async def assigned(_: Any, assigned: Any, **__: Any) -> None:
+            unit.readiness.met("partitions")
+            unit.log.info("assigned", topic=self._agent.consumes, partitions=sorted(tp.partition for tp in assigned))
+
+        @app.on_partitions_revoked.connect(weak=False)
+        async def revoked(_: Any, revoked: Any, **__: Any) -> None:
+            unit.readiness.waiting("partitions", f"the group {unit.name} is being rebalanced")
+
+        return app
+
+
+async def run(unit: Unit, settings: StreamSettings, agent: Agent) -> None:
+    """Run the agent until it is cancelled; ready while it holds its share of the topic's partitions.
+
+    Raises:
+        Exception: whatever stopped the agent (broker or registry away for too long); the offsets stay where they were.
+    """
+    registry = Registry(unit, settings.registry)
+    unit.readiness.waiting("partitions", f"waiting for partitions of {agent.consumes}")
+    codecs = Codecs(
+        registry.decoder(agent.consumes),
+        await registry.encoder(agent.publishes),
+        await registry.encoder(dead_letters.TOPIC),
+    )
+    worker = _Worker(unit, settings, agent, codecs)
+    with tempfile.TemporaryDirectory(prefix=f"placar-{unit.name}-") as folder:
+        async with kafka.producer(unit, settings.kafka) as client:
+            app = worker.faust_app(client, folder)
+            async with faust_app_running(app, stop_timeout=STOP_TIMEOUT_S):
+                await app.wait_for_stopped(asyncio.Event())
+                raise app.crash_reason or RuntimeError("Faust stopped by itself")

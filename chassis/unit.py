@@ -1,0 +1,119 @@
+"""The life of a process: settings, logs, operations port, lineage, signals, exit status."""
+
+import asyncio
+import signal
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import structlog
+import tenacity
+
+from chassis import logs, ops
+from chassis.lineage import Datasets, Lineage
+from chassis.metrics import Metrics
+from chassis.ops import Readiness
+from chassis.settings import UnitSettings, load
+
+T = TypeVar("T")
+S = TypeVar("S", bound=UnitSettings)
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What the chassis gives to a unit's `app.main`."""
+
+    name: str
+    log: structlog.stdlib.BoundLogger
+    metrics: Metrics
+    readiness: Readiness
+
+    async def connect(
+        self,
+        server: str,
+        address: str,
+        setting: str,
+        attempt: Callable[[], Awaitable[T]],
+        retry_on: type[BaseException] | tuple[type[BaseException], ...],
+    ) -> T:
+        """Try until `server` answers, with backoff up to 10 s; not ready meanwhile.
+
+        Each failure is logged with the address and the setting that decides it; errors outside `retry_on` are raised.
+        """
+
+        def report(state: tenacity.RetryCallState) -> None:
+            error = state.outcome.exception() if state.outcome else None
+            why = f"{server} at {address} (setting {setting}) is unreachable: {error!r}"
+            self.readiness.waiting(server, why)
+            self.metrics.connection_failed(server)
+            self.log.warning("unreachable", server=server, address=address, setting=setting, error=repr(error))
+
+        self.readiness.waiting(server, f"connecting to {address} (setting {setting})")
+        retrying = tenacity.AsyncRetrying(
+            wait=tenacity.wait_exponential_jitter(multiplier=0.2, max=10),
+            retry=tenacity.retry_if_exception_type(retry_on),
+            before_sleep=report,
+        )
+
+        async def once() -> T:  # a coroutine function, whatever `attempt` is: tenacity awaits no other
+            return await attempt()
+
+        result: T = await retrying(once)
+        self.readiness.met(server)
+        return result
+
+
+async def cancellable(work: Coroutine[Any, Any, None], patience_s: float = 1.0) -> None:
+    """Run `work`, and when cancelled cancel it every `patience_s` seconds until it has ended.
+
+    For endless loops over libraries: in Python 3.11 `asyncio.wait_for`, which they use, may swallow one cancellation.
+    """
+    task = asyncio.create_task(work)
+    try:
+        await asyncio.shield(task)
+    finally:
+        while not task.done():
+            task.cancel()
+            await asyncio.wait({task}, timeout=patience_s)
+
+
+async def _live(unit: Unit, settings: S, main: Callable[[Unit, S], Awaitable[None]], datasets: Datasets) -> None:
+    lineage = Lineage(unit.name, settings.lineage, datasets, unit.metrics, unit.log)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    async with ops.serve(settings.bind_host, settings.ops_port, unit.readiness, unit.metrics), lineage.run():
+        work = asyncio.ensure_future(main(unit, settings))
+        unit.readiness.met("start")
+        stopping = asyncio.create_task(stop.wait())
+        await asyncio.wait({work, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if not work.done():
+            unit.readiness.waiting("start", "stopping")
+            work.cancel()
+        try:
+            await work
+        except asyncio.CancelledError:
+            unit.log.info("stopped")
+
+
+def run_unit(
+    name: str,
+    settings_type: type[S],
+    main: Callable[[Unit, S], Awaitable[None]],
+    datasets: Callable[[S], Datasets] = lambda _: Datasets(),
+) -> None:
+    """Run `main` until it ends or SIGTERM/SIGINT cancels it.
+
+    `main` must release what it holds when it is cancelled. Exit status: 0 clean stop, 1 failed, 2 wrong setting.
+    """
+    settings = load(settings_type)
+    log = logs.configure(name, settings.log_level)
+    unit = Unit(name, log, Metrics(name), Readiness())
+    log.info("starting", ops_port=settings.ops_port)
+    try:
+        asyncio.run(_live(unit, settings, main, datasets(settings)))
+    except Exception as error:
+        log.exception("failed", error=repr(error))
+        raise SystemExit(1) from None
