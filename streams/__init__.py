@@ -1,0 +1,1 @@
+"""Faust units: a raw topic in, `sales.unified` out."""

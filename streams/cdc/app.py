@@ -1,0 +1,17 @@
+"""Composition root of the unit cdc."""
+
+from chassis import stream
+from chassis.lineage import Datasets
+from chassis.unit import Unit
+from streams.cdc.agents import agent
+from streams.cdc.settings import Settings
+
+
+def datasets(settings: Settings) -> Datasets:
+    """What the unit reads and writes, for lineage."""
+    return agent(settings).datasets(settings)
+
+
+async def main(unit: Unit, settings: Settings) -> None:
+    """Run until cancelled."""
+    await stream.run(unit, settings, agent(settings))

@@ -1,0 +1,62 @@
+"""A Debezium change event of public.sales as a unified sale. Pure."""
+
+from functools import partial
+from typing import Any
+
+from chassis.dead_letters import Refusal
+from chassis.stream import Context, Ignored, Output
+from contracts.sale import key
+from streams import validation
+from streams.validation import RawSale
+
+TABLE = "sales"
+EPOCH_SHIFT = 56
+
+# operation -> which image of the row counts, and what becomes of it
+OPERATIONS = {
+    "r": ("after", validation.sale),
+    "c": ("after", validation.sale),
+    "u": ("after", validation.sale),
+    "d": ("before", validation.deletion),
+}
+
+
+def raw_sale(row: dict[str, Any], context: Context) -> RawSale:
+    """The values of one row image; sale_date is microseconds since 1970, read as UTC."""
+    micros = row["sale_date"]
+    return RawSale(
+        sale_id=str(row["id"]),
+        salesman_name=row["salesman"],
+        city=row["city"],
+        country=row["country"],
+        amount=row["amount"],
+        product=row["product"],
+        event_time=partial(validation.epoch_ms, "sale_date", None if micros is None else micros // 1000, context.now),
+    )
+
+
+def transform(record: dict[str, Any], context: Context, *, epoch: int) -> Output | Refusal | Ignored:
+    """The sale after the change, a deletion, or why there is none.
+
+    The version is the position in the database's log under `epoch`; the ingestion time is the Kafka timestamp, that is
+    when Debezium handed the change over. Changes of other tables (heartbeats) are ignored.
+    """
+    source = record["source"]
+    if source["table"] != TABLE:
+        return Ignored(f"table {source['table']}")
+    if record["op"] not in OPERATIONS:
+        return Refusal("operation_unknown", f"op is {record['op'][:20]!r}")
+    image, outcome = OPERATIONS[record["op"]]
+    if record[image] is None:
+        return Refusal("field_missing", f"{image} is null in a change with op {record['op']}")
+    if source["lsn"] is None:
+        return Refusal("field_missing", "source.lsn is null")
+    if not 0 <= source["lsn"] < 1 << EPOCH_SHIFT:
+        return Refusal("version_range", f"source.lsn is {source['lsn']}")
+    event = outcome(
+        raw_sale(record[image], context),
+        "postgres",
+        validation.bounded(context.written_at, context.now),
+        epoch << EPOCH_SHIFT | source["lsn"],
+    )
+    return event if isinstance(event, Refusal) else Output(key(event), event)

@@ -1,0 +1,1 @@
+"""The unit files: rows of CSV files into `sales.unified`."""

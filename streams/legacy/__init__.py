@@ -1,0 +1,1 @@
+"""The unit legacy: sales of the legacy SOAP service into `sales.unified`."""

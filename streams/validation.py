@@ -1,0 +1,268 @@
+"""The rules that every sale must meet, whatever its source; each broken one has a code of contracts/reasons.py."""
+
+import re
+import unicodedata
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta, tzinfo
+from decimal import Decimal
+from functools import cache, lru_cache
+from types import MappingProxyType
+from typing import Any
+
+import pycountry
+
+from chassis.dead_letters import Refusal
+from contracts.sale import SaleEvent, SourceName
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
+AHEAD = timedelta(minutes=5)
+MILLISECOND = timedelta(milliseconds=1)
+EARLIEST_MS = (EARLIEST - EPOCH) // MILLISECOND
+MAX_TEXT = 255
+MAX_INTEGER_DIGITS = 16
+MAX_SCALE = 2
+CENT = Decimal("0.01")
+MAX_VERSION = 2**63 - 1
+
+CITIES = (
+    "São Paulo",
+    "Rio de Janeiro",
+    "Belo Horizonte",
+    "Curitiba",
+    "Porto Alegre",
+    "Salvador",
+    "Brasília",
+    "Florianópolis",
+    "Recife",
+    "Fortaleza",
+)
+
+# White space that may stand between words. The separators U+001C..U+001F and U+0085 count as white space for Python,
+# but are control characters.
+_SPACES = re.compile(r"[^\S\x1c-\x1f\x85]+")
+_DECIMAL = re.compile(r"([+-]?)(?:([0-9]+)(?:\.([0-9]*))?|\.([0-9]+))")
+_INSTANT = re.compile(r"[0-9W-]+[T ][0-9:.,]+(Z|[+-][0-9:]+)?", re.IGNORECASE)
+
+
+class InvalidError(Exception):
+    """A value breaks a rule; carries the refusal."""
+
+    def __init__(self, reason: str, field: str, value: object = None) -> None:
+        shown = repr(value)
+        super().__init__(reason)
+        self.refusal = Refusal(reason, f"{field} is {shown if len(shown) <= 60 else shown[:57] + '...'}")
+
+
+def text(field: str, value: str | None) -> str:
+    """NFC, trimmed, inner white space (tabs and line breaks too) collapsed to one space.
+
+    Raises:
+        InvalidError: absent or blank, longer than 255 characters, or with a control character (category Cc).
+    """
+    if value is None:
+        raise InvalidError("field_missing", field, value)
+    if not value.isascii():
+        value = unicodedata.normalize("NFC", value)
+    value = _SPACES.sub(" ", value).strip(" ")
+    if not value.isprintable():
+        categories = {unicodedata.category(character) for character in value}
+        if "Cc" in categories:
+            raise InvalidError("field_control_character", field, value)
+        if categories <= {"Cf", "Zs"}:  # nothing that a reader could see
+            raise InvalidError("field_missing", field, value)
+    if not value:
+        raise InvalidError("field_missing", field, value)
+    if len(value) > MAX_TEXT:
+        raise InvalidError("field_too_long", field, value)
+    return value
+
+
+def _fold(value: str) -> str:
+    """Without case and accents, for comparison only."""
+    decomposed = unicodedata.normalize("NFKD", value)
+    return "".join(character for character in decomposed if not unicodedata.combining(character)).casefold()
+
+
+@cache
+def _known_cities() -> Mapping[str, str]:
+    return MappingProxyType({_fold(city): city for city in CITIES})
+
+
+@lru_cache(maxsize=4096)
+def _canonical(written: str) -> str:
+    return _known_cities().get(_fold(written), written)
+
+
+def city(field: str, value: str | None) -> str:
+    """The canonical spelling of a known city ("SAO PAULO" is "São Paulo"); an unknown one passes as written."""
+    return _canonical(text(field, value))
+
+
+@cache
+def _country_codes() -> frozenset[str]:
+    return frozenset(country.alpha_2 for country in pycountry.countries)
+
+
+def country(field: str, value: str | None) -> str:
+    """An ISO 3166-1 alpha-2 code in upper case; lower case is taken too, other codes and names are not."""
+    written = text(field, value)
+    code = written.upper()
+    if code not in _country_codes():
+        raise InvalidError("country_unknown", field, written)
+    return code
+
+
+def amount(field: str, value: str | Decimal | None) -> Decimal:
+    """An exact amount with two decimal places, from a Decimal or from plain decimal notation.
+
+    Text is an optional sign, ASCII digits and a point: no exponent, no thousands separator, no comma, no NaN, no
+    infinity. The scale is that of the notation: "1.500" has three decimal places and is refused.
+
+    Raises:
+        InvalidError: malformed, more than two decimal places, or not within 0 < amount < 10^16.
+    """
+    if isinstance(value, Decimal):
+        if not value.is_finite():
+            raise InvalidError("amount_malformed", field, value)
+        written = format(value, "f")
+    elif value is None or not value.strip():
+        raise InvalidError("field_missing", field, value)
+    else:
+        written = value.strip()
+    parts = _DECIMAL.fullmatch(written)
+    if parts is None:
+        raise InvalidError("amount_malformed", field, value)
+    sign, integer, fraction, only_fraction = parts.groups(default="")
+    if len(fraction or only_fraction) > MAX_SCALE:
+        raise InvalidError("amount_scale", field, value)
+    if sign == "-" or len(integer.lstrip("0")) > MAX_INTEGER_DIGITS:
+        raise InvalidError("amount_range", field, value)
+    exact = Decimal(written).quantize(CENT)
+    if exact <= 0:
+        raise InvalidError("amount_range", field, value)
+    return exact
+
+
+def epoch_ms(field: str, value: int | None, now: datetime) -> datetime:
+    """An instant from milliseconds since 1970, between 2000-01-01 and five minutes ahead of `now`.
+
+    Compared as integers, so that no value is too large to be refused properly.
+
+    Raises:
+        InvalidError: absent, too early or in the future.
+    """
+    if value is None:
+        raise InvalidError("field_missing", field, value)
+    if value < EARLIEST_MS:
+        raise InvalidError("time_too_early", field, value)
+    if value > (now + AHEAD - EPOCH) // MILLISECOND:
+        raise InvalidError("time_in_future", field, value)
+    return EPOCH + value * MILLISECOND
+
+
+def iso_instant(field: str, value: str | None, zone: tzinfo, now: datetime) -> datetime:
+    """An instant from ISO 8601 date and time; `zone` decides where the text names none.
+
+    A space may stand for the T. A date alone is refused: without a time the sale belongs to no hour.
+
+    Raises:
+        InvalidError: absent, malformed, too early or in the future.
+    """
+    if value is None or not value.strip():
+        raise InvalidError("field_missing", field, value)
+    written = value.strip()
+    if _INSTANT.fullmatch(written) is None:
+        raise InvalidError("time_malformed", field, value)
+    try:
+        parsed = datetime.fromisoformat(written.upper())
+        aware = parsed if parsed.tzinfo is not None else parsed.replace(tzinfo=zone)
+        milliseconds = (aware - EPOCH) // MILLISECOND
+    except (ValueError, OverflowError):
+        raise InvalidError("time_malformed", field, value) from None
+    return epoch_ms(field, milliseconds, now)
+
+
+def whole_milliseconds(value: datetime) -> datetime:
+    """The instant cut to milliseconds, as Avro's timestamp-millis holds it."""
+    return value.replace(microsecond=value.microsecond // 1000 * 1000)
+
+
+def bounded(seen: datetime, now: datetime) -> datetime:
+    """When Placar first held the record, never ahead of `now`: a clock that is wrong must not drag the watermark."""
+    return whole_milliseconds(min(seen, now))
+
+
+def version(field: str, value: int) -> int:
+    """A version that fits a long.
+
+    Raises:
+        InvalidError: negative or too large.
+    """
+    if not 0 <= value <= MAX_VERSION:
+        raise InvalidError("version_range", field, value)
+    return value
+
+
+@dataclass(frozen=True)
+class RawSale:
+    """The values of one sale as its source gives them; `event_time` reads the source's own notation of time."""
+
+    sale_id: str | None
+    salesman_name: str | None
+    city: str | None
+    country: str | None
+    amount: str | Decimal | None
+    product: str | None
+    event_time: Callable[[], datetime]
+
+
+def sale(raw: RawSale, source: SourceName, received: datetime, version_now: int) -> SaleEvent | Refusal:
+    """The sale as it is now, or why it is refused: the first rule that it breaks, in the order of the fields."""
+    try:
+        return {
+            "sale_id": text("sale_id", raw.sale_id),
+            "source": source,
+            "salesman_name": text("salesman_name", raw.salesman_name),
+            "city": city("city", raw.city),
+            "country": country("country", raw.country),
+            "amount": amount("amount", raw.amount),
+            "product": text("product", raw.product),
+            "event_time": raw.event_time(),
+            "ingestion_time": received,
+            "version": version("version", version_now),
+            "deleted": False,
+        }
+    except InvalidError as invalid:
+        return invalid.refusal
+
+
+def deletion(raw: RawSale, source: SourceName, received: datetime, version_now: int) -> SaleEvent | Refusal:
+    """That the sale is gone. Only identity and version must be right: a delete always deletes.
+
+    Every other value is the last one where it is valid, else neutral.
+    """
+
+    def lenient(rule: Callable[[], Any], neutral: object) -> Any:
+        try:
+            return rule()
+        except InvalidError:
+            return neutral
+
+    try:
+        return {
+            "sale_id": text("sale_id", raw.sale_id),
+            "source": source,
+            "salesman_name": lenient(lambda: text("salesman_name", raw.salesman_name), ""),
+            "city": lenient(lambda: city("city", raw.city), ""),
+            "country": lenient(lambda: country("country", raw.country), ""),
+            "amount": lenient(lambda: amount("amount", raw.amount), Decimal("0.00")),
+            "product": lenient(lambda: text("product", raw.product), ""),
+            "event_time": lenient(raw.event_time, EPOCH),
+            "ingestion_time": received,
+            "version": version("version", version_now),
+            "deleted": True,
+        }
+    except InvalidError as invalid:
+        return invalid.refusal
