@@ -1,0 +1,1 @@
+"""Everything else that runs: pollers, the sink, the API, watchers, traffic."""

@@ -1,0 +1,1 @@
+"""Serves the rankings over REST, and a page that shows them."""

@@ -1,0 +1,127 @@
+"""Composition root of the API: the application, its server, and the watch over what it needs."""
+
+import asyncio
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import uvicorn
+from fastapi import FastAPI
+from starlette.types import ASGIApp
+
+from chassis.clickhouse import SETTING, ClickHouse, clickhouse
+from chassis.lineage import Dataset, Datasets
+from chassis.unit import Unit, cancellable
+from services.api import routes
+from services.api.health import Check, KafkaProbe, clickhouse_check
+from services.api.middleware import Observed
+from services.api.problems import install
+from services.api.settings import ApiSettings
+
+NAME = "api"
+WATCH_S = 2.0
+DRAIN_S = 5  # requests that run at a stop may take so long
+
+
+def datasets(settings: ApiSettings) -> Datasets:
+    """The tables that are read."""
+    store, db = f"clickhouse://{settings.clickhouse.address}", settings.clickhouse.db
+    return Datasets(inputs=[Dataset(store, f"{db}.{table}") for table in ("top_sales_city", "top_salesman_country")])
+
+
+def application(unit: Unit, store: ClickHouse, clickhouse_state: Check, kafka_state: Check) -> ASGIApp:
+    """The whole HTTP application."""
+    app = FastAPI(
+        title="Placar", version="1", summary="Live, correct top-ten rankings of sales", redoc_url=None, docs_url=None
+    )
+    install(app, unit.log)
+    app.include_router(routes.rankings(store))
+    app.include_router(routes.operations(clickhouse_state, kafka_state, unit.metrics))
+    app.include_router(routes.page())
+    return Observed(app, unit.metrics)
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its own signal handlers: the chassis decides when to stop."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket.
+
+    Raises:
+        OSError: the address is not free, with the settings that decide it.
+    """
+    listener: socket.socket | None = None
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        # with the protocol named asyncio sets TCP_NODELAY; without it each answer waits 40 ms for Nagle's algorithm
+        listener = socket.socket(family, kind, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(512)
+    except OSError as error:
+        if listener is not None:
+            listener.close()
+        raise OSError(f"cannot listen on {host}:{port} (settings BIND_HOST, API_PORT): {error.strerror}") from error
+    return listener
+
+
+async def serve(app: ASGIApp, listener: socket.socket) -> None:
+    """Serve until cancelled; then running requests may finish."""
+    config = uvicorn.Config(
+        app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=DRAIN_S, server_header=False
+    )
+    server = _Server(config)
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    try:
+        await asyncio.shield(serving)
+    except asyncio.CancelledError:
+        server.should_exit = True
+        await serving
+        raise
+
+
+async def watch(unit: Unit, settings: ApiSettings, checks: dict[str, Check]) -> None:
+    """Keep the readiness true: not ready while a server is away, naming its address and setting."""
+    places = {
+        "clickhouse": (settings.clickhouse.address, SETTING),
+        "kafka": (settings.kafka.bootstrap, "KAFKA_HOST, KAFKA_PORT"),
+    }
+    known: dict[str, str] = {}
+    while True:
+        for server, check in checks.items():
+            state, why = await check.state()
+            address, setting = places[server]
+            if state == "UP":
+                unit.readiness.met(server)
+            else:
+                unit.readiness.waiting(server, f"{server} at {address} (setting {setting}) is unreachable: {why}")
+                unit.metrics.connection_failed(server)
+            if known.get(server) != state:
+                unit.log.info("server_state", server=server, state=state, address=address, setting=setting, error=why)
+            known[server] = state
+        await asyncio.sleep(WATCH_S)
+
+
+async def main(unit: Unit, settings: ApiSettings) -> None:
+    """Serve until cancelled. It serves from the start: what it cannot answer yet is a 503 problem.
+
+    Raises:
+        OSError: the port is in use.
+    """
+    for server in ("clickhouse", "kafka"):
+        unit.readiness.waiting(server, "not asked yet")
+    listener = listen(settings.bind_host, settings.port)
+    probe = KafkaProbe(settings.kafka)
+    async with clickhouse(settings.clickhouse, settings.connections, settings.query_timeout_s) as store:
+        checks = {"clickhouse": clickhouse_check(store), "kafka": probe.check()}
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(cancellable(watch(unit, settings, checks)))
+                tasks.create_task(serve(application(unit, store, *checks.values()), listener))
+        finally:
+            await probe.close()

@@ -1,0 +1,116 @@
+"""The endpoints: thin, typed, documented; each answers a whole ranking set or a problem."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import FileResponse
+from pydantic import AfterValidator, BaseModel, BeforeValidator, WithJsonSchema
+
+from chassis.clickhouse import ClickHouse
+from chassis.metrics import Metrics
+from services.api.health import Check
+from services.api.models import CityRank, Health, Problem, Ranking, SalesmanRank, encode, instant
+from services.api.problems import MEDIA_TYPE, NotFoundError
+from services.api.store import city_set, salesman_set
+from services.api.transform import city_rank, parse_country, parse_window, ranking, salesman_rank
+
+PAGE = Path(__file__).parent / "page"
+PAGE_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'"
+)
+
+WindowParameter = Annotated[
+    datetime | None,
+    BeforeValidator(parse_window),
+    WithJsonSchema({"type": "string", "default": "latest", "examples": ["latest", "2026-02-19T10:00:00Z"]}),
+    Query(description="`latest`, or the start instant of a window (ISO 8601 with a zone)"),
+]
+LimitParameter = Annotated[int, Query(ge=1, le=10, description="at most so many ranks")]
+CountryParameter = Annotated[
+    str,
+    AfterValidator(parse_country),
+    WithJsonSchema({"type": "string", "pattern": "^[A-Z]{2}$", "default": "BR"}),
+    Query(description="ISO 3166 alpha-2 code"),
+]
+PROBLEMS: dict[int | str, dict[str, Any]] = {
+    status: {"model": Problem, "description": meaning, "content": {MEDIA_TYPE: {}}}
+    for status, meaning in {
+        404: "there is no such ranking",
+        422: "a wrong parameter, named in `errors`",
+        503: "the store is away; Retry-After says when to ask again",
+    }.items()
+}
+
+
+def _json(body: BaseModel, status: int = 200) -> Response:
+    return Response(encode(body), status, {"Cache-Control": "no-cache"}, "application/json")
+
+
+def _missing(window: datetime | None, of: str) -> NotFoundError:
+    if window is None:
+        return NotFoundError(f"there is no ranking of {of} yet")
+    return NotFoundError(f"there is no ranking of {of} for a window that starts at {instant(window)}")
+
+
+def rankings(store: ClickHouse) -> APIRouter:
+    """The two rankings."""
+    router = APIRouter(prefix="/api/v1/sales", tags=["rankings"], responses=PROBLEMS)
+
+    @router.get("/top-by-city", response_model=Ranking[CityRank], summary="Top cities of a window")
+    async def top_by_city(window: WindowParameter = None, limit: LimitParameter = 10) -> Response:
+        rows = await city_set(store, window)
+        if not rows:
+            raise _missing(window, "cities")
+        return _json(ranking(rows, limit, city_rank))
+
+    @router.get("/top-salesman", response_model=Ranking[SalesmanRank], summary="Top salespeople of a window")
+    async def top_salesman(
+        window: WindowParameter = None, country: CountryParameter = "BR", limit: LimitParameter = 10
+    ) -> Response:
+        rows = await salesman_set(store, window, country)
+        if not rows:
+            raise _missing(window, f"salespeople of {country}")
+        return _json(ranking(rows, limit, salesman_rank))
+
+    return router
+
+
+def operations(clickhouse: Check, kafka: Check, metrics: Metrics) -> APIRouter:
+    """Health and metrics."""
+    router = APIRouter(prefix="/api/v1", tags=["operations"])
+
+    @router.get("/health", response_model=Health, responses={503: {"model": Health}}, summary="Health")
+    async def health() -> Response:
+        (store_state, _), (kafka_state, _) = await asyncio.gather(clickhouse.state(), kafka.state())
+        up = store_state == kafka_state == "UP"
+        body = Health(status="UP" if up else "DOWN", clickhouse=store_state, kafka=kafka_state)
+        return _json(body, 200 if up else 503)
+
+    @router.get("/metrics", summary="Prometheus metrics", response_class=Response)
+    async def scrape(request: Request) -> Response:
+        content, headers = metrics.render(request.headers.getlist("accept"))
+        return Response(content, headers=headers)
+
+    return router
+
+
+def _sender(name: str) -> Callable[[], Awaitable[Response]]:
+    headers = {"Content-Security-Policy": PAGE_POLICY, "Referrer-Policy": "no-referrer", "Cache-Control": "no-cache"}
+
+    async def send() -> Response:
+        return FileResponse(PAGE / name, headers=headers)
+
+    return send
+
+
+def page() -> APIRouter:
+    """The page at `/`: its three files and nothing else, under a strict content security policy."""
+    router = APIRouter(include_in_schema=False, default_response_class=Response)
+    for path, name in {"/": "index.html", "/page.js": "page.js", "/page.css": "page.css"}.items():
+        router.add_api_route(path, _sender(name))
+    return router

@@ -1,0 +1,1 @@
+"""Carries topics into ClickHouse tables, as mappings.yaml says."""

@@ -1,0 +1,100 @@
+"""Composition root of the sink: checks the mapping against schemas and tables, connects, carries."""
+
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+
+from chassis.clickhouse import SETTING, ClickHouse, StoreAway, clickhouse
+from chassis.dead_letters import TOPIC as DEAD_LETTERS
+from chassis.kafka import consumer, producer
+from chassis.lineage import Dataset, Datasets, topic_dataset
+from chassis.registry import Registry
+from chassis.unit import Unit, cancellable
+from contracts.catalogue import catalogue
+from services.clickhouse_sink.agents import Batch, Sink, carry
+from services.clickhouse_sink.mapping import (
+    Column,
+    MappingError,
+    Plan,
+    TableMapping,
+    check,
+    load_mappings,
+    unknown_topics,
+)
+from services.clickhouse_sink.settings import SinkSettings
+
+NAME = "clickhouse_sink"
+INSERT_TIMEOUT_S = 30.0
+DELAY_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 60.0, float("inf"))
+
+
+def datasets(settings: SinkSettings) -> Datasets:
+    """The topics that are read and the tables that are written."""
+    mappings = load_mappings(settings.mappings)
+    store = f"clickhouse://{settings.clickhouse.address}"
+    return Datasets(
+        inputs=[topic_dataset(settings.kafka, topic) for topic in mappings],
+        outputs=[Dataset(store, f"{settings.clickhouse.db}.{mapping.table}") for mapping in mappings.values()],
+    )
+
+
+async def table_columns(store: ClickHouse, table: str) -> tuple[dict[str, Column], str]:
+    """The columns of a table by name, and its engine with parameters; nothing where there is no such table."""
+    found = await store.select(
+        "SELECT name, type, default_kind FROM system.columns WHERE database = currentDatabase() AND table = %(table)s",
+        {"table": table},
+    )
+    engines = await store.select(
+        "SELECT engine_full FROM system.tables WHERE database = currentDatabase() AND name = %(table)s",
+        {"table": table},
+    )
+    columns = {name: Column(kind, default=bool(default)) for name, kind, default in found}
+    return columns, str(engines[0][0]) if engines else ""
+
+
+async def checked_plans(store: ClickHouse, mappings: Mapping[str, TableMapping]) -> list[Plan]:
+    """Every mapping checked against its topic and its real table.
+
+    Raises:
+        MappingError: one does not fit.
+        StoreAway: ClickHouse is unreachable.
+    """
+    if unknown := unknown_topics(mappings, catalogue()):
+        raise MappingError(f"mapped topics that contracts/topics does not have: {', '.join(unknown)}")
+    return [
+        check(catalogue()[topic], mapping, *await table_columns(store, mapping.table))
+        for topic, mapping in mappings.items()
+    ]
+
+
+async def main(unit: Unit, settings: SinkSettings) -> None:
+    """Carry the mapped topics into their tables until cancelled.
+
+    Raises:
+        MappingError: the mapping does not fit the schemas or the tables.
+        ContractError: the registry does not hold the dead letters' schema.
+    """
+    mappings = load_mappings(settings.mappings)
+    async with AsyncExitStack() as stack:
+        store = await stack.enter_async_context(clickhouse(settings.clickhouse, 1, INSERT_TIMEOUT_S))
+        plans = await unit.connect(
+            "clickhouse", settings.clickhouse.address, SETTING, lambda: checked_plans(store, mappings), StoreAway
+        )
+        registry = Registry(unit, settings.registry)
+        encode_dead_letter = await registry.encoder(DEAD_LETTERS)
+        sink = Sink(
+            unit,
+            settings,
+            store,
+            await stack.enter_async_context(producer(unit, settings.kafka)),
+            encode_dead_letter,
+            unit.metrics.counter("placar_sink_rows_total", "Rows inserted, by table"),
+            unit.metrics.histogram(
+                "placar_sink_delay_seconds",
+                "From a record's timestamp to its confirmed insert, by topic",
+                DELAY_BUCKETS,
+            ),
+        )
+        topics = [plan.topic for plan in plans]
+        reader = await stack.enter_async_context(consumer(unit, settings.kafka, topics, settings.group))
+        unit.log.info("carrying", tables={plan.topic: plan.mapping.table for plan in plans})
+        await cancellable(carry(sink, reader, [Batch(plan, registry.decoder(plan.topic)) for plan in plans]))

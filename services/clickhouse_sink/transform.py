@@ -1,0 +1,64 @@
+"""Pure: a decoded record becomes the rows of its table."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from services.clickhouse_sink.columns import RangeError
+from services.clickhouse_sink.mapping import Plan
+
+Row = tuple[Any, ...]
+
+
+class UnfitError(ValueError):
+    """The record cannot be written into the table; the message names field, value and limit."""
+
+
+def _row(plan: Plan, record: Mapping[str, Any], element: Mapping[str, Any] | None) -> Row:
+    values = []
+    for source in plan.sources:
+        if source.of_element and element is None:
+            values.append(source.blank)
+            continue
+        value = (element if source.of_element and element is not None else record)[source.name]
+        try:
+            values.append(source.convert(value))
+        except RangeError as error:
+            raise UnfitError(f"field {source.name}: {error}") from error
+    return tuple(values)
+
+
+def rows(plan: Plan, record: Mapping[str, Any]) -> list[Row]:
+    """The rows of one record; `record` also holds $partition and $offset.
+
+    A mapping with `each` always gives its full number of rows: a shorter set thus replaces a longer one completely.
+
+    Raises:
+        UnfitError: a value does not fit its column, or the elements are not counted 1, 2, 3 ... up to the limit.
+    """
+    each = plan.mapping.each
+    if each is None:
+        return [_row(plan, record, None)]
+    elements = record[each.array]
+    positions = [element[each.position] for element in elements]
+    if len(elements) > each.rows or positions != list(range(1, len(elements) + 1)):
+        raise UnfitError(f"field {each.array}: {each.position} must count from 1 to at most {each.rows}: {positions}")
+    filled = [_row(plan, record, element) for element in elements]
+    empty = _row(plan, record, None)
+    places = [index for index, source in enumerate(plan.sources) if source.of_element and source.name == each.position]
+    for position in range(len(elements) + 1, each.rows + 1):
+        row = list(empty)
+        for place in places:
+            row[place] = position
+        filled.append(tuple(row))
+    return filled
+
+
+def identity(plan: Plan, record: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What names the record's rows in the table."""
+    return tuple(record[field] for field in plan.mapping.identity)
+
+
+def newer(plan: Plan, record: Mapping[str, Any], held: Mapping[str, Any]) -> bool:
+    """Whether `record` replaces `held`, of the same identity and read before; a tie keeps the first."""
+    version = plan.mapping.version
+    return version is not None and bool(record[version] > held[version])

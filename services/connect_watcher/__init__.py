@@ -1,0 +1,1 @@
+"""Deploys the Postgres connector to Kafka Connect, and keeps it running."""

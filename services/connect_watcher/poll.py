@@ -1,0 +1,100 @@
+"""Looks at the connector and does what its status asks for: once until it runs, or for ever."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+
+import httpx
+import structlog
+from aioprometheus.collectors import Counter
+
+from chassis.unit import Unit
+from services.connect_watcher.connect import Connect, RefusedError
+from services.connect_watcher.settings import WatcherSettings
+from services.connect_watcher.transform import Verdict, hide, verdict
+
+SETTING = "CONNECT_HOST, CONNECT_PORT"
+
+
+class NotRunningError(Exception):
+    """The connector did not run before the deadline; the message is Connect's reason."""
+
+
+async def look(connect: Connect, wanted: Mapping[str, str]) -> Verdict:
+    """One look, and what it asks for done: a missing connector created, a failed one restarted.
+
+    Raises:
+        RefusedError: Connect refused what was asked of it.
+        httpx.TransportError: Connect is away.
+    """
+    found = verdict(await connect.status())
+    if found.action == "create":
+        await connect.configure(wanted)
+    elif found.action == "restart":
+        await connect.restart()
+    return found
+
+
+async def deploy(
+    connect: Connect, wanted: Mapping[str, str], settings: WatcherSettings, log: structlog.stdlib.BoundLogger
+) -> None:
+    """Give the connector this configuration and return when connector and task run; again while Connect is not ready.
+
+    Raises:
+        NotRunningError: not before the deadline.
+    """
+    why = "nothing answered yet"
+    secrets = [settings.postgres.password.get_secret_value()]
+    try:
+        async with asyncio.timeout(settings.deadline_s):
+            configured = False
+            while True:
+                try:
+                    if not configured:
+                        changed = await connect.configure(wanted)
+                        configured = True
+                        log.info("configured", connector=settings.connector, changed=changed)
+                    found = await look(connect, wanted)
+                    if found.action == "none":
+                        return
+                    said = found.why
+                except RefusedError as error:
+                    said = str(error)
+                except httpx.TransportError as error:
+                    said = f"kafka connect at {settings.connect.url} (setting {SETTING}) is unreachable: {error!r}"
+                said = hide(said, secrets)
+                if said != why:
+                    log.warning("not_running_yet", connector=settings.connector, reason=said)
+                why = said
+                await asyncio.sleep(1.0)
+    except TimeoutError:
+        raise NotRunningError(
+            f"connector {settings.connector} does not run after {settings.deadline_s:g} s: {why}"
+        ) from None
+
+
+async def watch(
+    unit: Unit, settings: WatcherSettings, connect: Connect, wanted: Mapping[str, str], interventions: Counter
+) -> None:
+    """Look every interval until cancelled; ready exactly while connector and task run."""
+    secrets: Sequence[str] = [settings.postgres.password.get_secret_value()]
+    need = f"connector {settings.connector}"
+    running: bool | None = None
+    while True:
+        try:
+            found = await unit.connect(
+                "kafka connect", settings.connect.url, SETTING, lambda: look(connect, wanted), httpx.TransportError
+            )
+        except RefusedError as error:
+            found = Verdict("wait", str(error))
+        why = hide(found.why, secrets)
+        if found.action == "none":
+            unit.readiness.met(need)
+        else:
+            unit.readiness.waiting(need, why)
+        if found.action in ("create", "restart"):
+            interventions.inc({"action": found.action})
+            unit.log.warning("intervened", connector=settings.connector, action=found.action, reason=why)
+        elif running != (found.action == "none"):
+            unit.log.info("connector_state", connector=settings.connector, state=why)
+        running = found.action == "none"
+        await asyncio.sleep(settings.interval_s)

@@ -1,0 +1,1 @@
+"""file_poller: CSV files of the object store, one record per row on `sales.files`."""

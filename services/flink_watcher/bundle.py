@@ -1,0 +1,62 @@
+"""The job as one archive for Flink, and the version that its sources, schemas and configuration make."""
+
+import ast
+import hashlib
+import zipfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from services.flink_watcher.transform import Version
+
+SOURCES = ("flink/__init__.py", "flink/ranking/**/*.py", "contracts/__init__.py", "contracts/topics/*/value.avsc")
+STATE_SOURCES = ("flink/ranking/definitions.py", "flink/ranking/sql.py", "flink/ranking/windows/snapshot.py")
+"""What decides the meaning of the job's state: with another of these, old state would give wrong totals."""
+
+CONFIGURATION = ("KAFKA_HOST", "KAFKA_PORT", "SCHEMA_REGISTRY_HOST", "SCHEMA_REGISTRY_PORT")
+CONFIGURATION_PREFIX = "RANKING_"
+STATE_CONFIGURATION = ("RANKING_WINDOWS",)
+SAME_DATE = (1980, 1, 1, 0, 0, 0)
+
+
+def sources(root: Path) -> list[Path]:
+    """The files of the job below the project's root."""
+    return sorted(path for pattern in SOURCES for path in root.glob(pattern))
+
+
+def _content(path: Path) -> bytes:
+    text = path.read_text("utf-8")
+    # Comments and layout change nothing that runs.
+    return (ast.dump(ast.parse(text)) if path.suffix == ".py" else text).encode()
+
+
+def _digest(root: Path, files: Iterable[Path], environment: Mapping[str, str]) -> str:
+    digest = hashlib.sha256()
+    for path in files:
+        digest.update(path.relative_to(root).as_posix().encode() + b"\0" + _content(path) + b"\0")
+    for name in sorted(environment):
+        digest.update(f"{name}={environment[name]}\0".encode())
+    return digest.hexdigest()[:16]
+
+
+def version(root: Path, environment: Mapping[str, str]) -> Version:
+    """The version of the job that `root` and `environment` describe."""
+    configured = {
+        name: value
+        for name, value in environment.items()
+        if name in CONFIGURATION or name.startswith(CONFIGURATION_PREFIX)
+    }
+    meaning = {name: value for name, value in configured.items() if name in STATE_CONFIGURATION}
+    return Version(
+        code=_digest(root, sources(root), configured),
+        state=_digest(root, (root / name for name in STATE_SOURCES), meaning),
+    )
+
+
+def write(root: Path, archive: Path) -> None:
+    """Write the archive that Flink's Python processes import the job from."""
+    archive.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = archive.with_suffix(".part")
+    with zipfile.ZipFile(unfinished, "w", zipfile.ZIP_DEFLATED) as bundle:
+        for path in sources(root):
+            bundle.writestr(zipfile.ZipInfo(path.relative_to(root).as_posix(), SAME_DATE), path.read_bytes())
+    unfinished.replace(archive)

@@ -1,0 +1,134 @@
+"""Pure: what to do about the ranking job, from what runs, what was submitted and what should run."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+ENDING = frozenset({"CANCELLING", "FAILING"})
+ENDED = frozenset({"FAILED", "CANCELED", "FINISHED"})
+
+
+@dataclass(frozen=True)
+class Version:
+    """Which job: `code` stands for all it is made of, `state` for that part which decides what its state means."""
+
+    code: str
+    state: str
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job of our name as the cluster reports it; `version` None where it does not carry ours."""
+
+    job_id: str
+    status: str
+    version: Version | None
+    started_ms: int
+    tasks: int
+    tasks_running: int
+
+    @property
+    def alive(self) -> bool:
+        """Whether it runs, or will by itself."""
+        return self.status not in ENDED
+
+    @property
+    def running(self) -> bool:
+        """Whether every task runs."""
+        return self.status == "RUNNING" and 0 < self.tasks == self.tasks_running
+
+
+@dataclass(frozen=True)
+class Submission:
+    """What was submitted last: the job, what it was restored from, and whether all its tasks ever ran.
+
+    `savepoint` is set once the job was stopped with one. `refused` are restore points that Flink would not take.
+    `superseded` are jobs whose checkpoints are no longer needed once this job has one of its own.
+    """
+
+    job_id: str
+    version: Version
+    restored_from: str | None = None
+    ran: bool = False
+    savepoint: str | None = None
+    refused: tuple[str, ...] = ()
+    superseded: tuple[str, ...] = ()
+
+
+Kind = Literal["leave", "wait", "start", "replace", "cancel", "refuse"]
+
+
+@dataclass(frozen=True)
+class Action:
+    """What to do and why.
+
+    leave: nothing. wait: nothing, until it has ended. start: submit, restored from `restore` or afresh. replace: stop
+    `job_id` (with a savepoint where `keep_state`), then start. cancel: end `job_id`, one too many. refuse: note that
+    `restore` cannot be restored.
+    """
+
+    kind: Kind
+    why: str
+    job_id: str = ""
+    restore: str | None = None
+    keep_state: bool = False
+
+
+def decide(
+    wanted: Version,
+    jobs: Collection[Job],
+    last: Submission | None,
+    restore_points: Sequence[str],
+    *,
+    restore_failed: bool = False,
+) -> Action:
+    """The next action.
+
+    `restore_points` are those of the last submission, the best first: its savepoint, its checkpoints from the newest,
+    what it was itself restored from. `restore_failed`: the job's exceptions say that its state could not be restored.
+    """
+    if stopping := [job for job in jobs if job.status in ENDING or (last and _stopped(job, last))]:
+        return Action("wait", "the job is stopping", job_id=stopping[0].job_id)
+    alive = sorted((job for job in jobs if job.alive), key=lambda job: (job.version == wanted, job.started_ms))
+    if len(alive) > 1:
+        return Action("cancel", f"{len(alive)} copies of the job are alive", job_id=alive[0].job_id)
+    if last is not None and not last.ran and last.restored_from and last.restored_from not in last.refused:
+        ended = any(job.job_id == last.job_id and job.status == "FAILED" for job in jobs)
+        if ended or restore_failed:
+            return Action(
+                "refuse", f"{last.restored_from} cannot be restored", job_id=last.job_id, restore=last.restored_from
+            )
+    if alive:
+        return _about_running(wanted, alive[0])
+    return _about_gone(wanted, last, restore_points)
+
+
+def _about_gone(wanted: Version, last: Submission | None, restore_points: Sequence[str]) -> Action:
+    if last is None:
+        return Action("start", "first submission: reads sales.unified from the earliest")
+    if last.version.state != wanted.state:
+        return Action("start", "what it computes has changed: starts afresh from the earliest of sales.unified")
+    usable = [point for point in restore_points if point not in last.refused]
+    if usable:
+        return Action("start", f"the job is gone: resumes from {usable[0]}", restore=usable[0])
+    return Action("start", "the job is gone and nothing can be restored: starts afresh from the earliest")
+
+
+def _stopped(job: Job, last: Submission) -> bool:
+    return job.alive and job.job_id == last.job_id and last.savepoint is not None
+
+
+def _about_running(wanted: Version, job: Job) -> Action:
+    if job.version == wanted:
+        return Action("leave", f"{job.status}, {job.tasks_running} of {job.tasks} tasks running", job_id=job.job_id)
+    if job.version is not None and job.version.state == wanted.state:
+        return Action("replace", "the job has changed: continues from its state", job_id=job.job_id, keep_state=True)
+    return Action(
+        "replace", "what it computes has changed: starts afresh from the earliest of sales.unified", job_id=job.job_id
+    )
+
+
+def restore_error(exceptions: str) -> bool:
+    """Whether a job's exceptions say that its state does not fit it (and not, say, that a server is away)."""
+    signs = ("StateMigrationException", "Failed to rollback to checkpoint", "Cannot map checkpoint/savepoint state")
+    return any(sign in exceptions for sign in signs)

@@ -1,0 +1,112 @@
+"""One call after the other: ask for recent sales, publish what is new, then progress."""
+
+import asyncio
+import time
+
+import tenacity
+from aiokafka import AIOKafkaProducer
+from lxml import etree
+
+from chassis import dead_letters, kafka, progress
+from chassis.kafka import Record
+from chassis.unit import Unit
+from contracts.codec import Encoder
+from services.legacy_poller.settings import LegacyPollerSettings
+from services.legacy_poller.soap import SalesClient, Unanswered
+from services.legacy_poller.transform import Cursor, Item, after, fetch_time, item, news, since
+
+TOPIC = "sales.legacy"
+CURSOR = "GetRecentSales"
+SETTING = "LEGACY_SOAP_HOST, LEGACY_SOAP_PORT"
+SERVER = "legacy service"
+
+
+def now_ms() -> int:
+    """Milliseconds since 1970."""
+    return time.time_ns() // 1_000_000
+
+
+class Poller:
+    """Asks the service from where `cursor` stands."""
+
+    def __init__(
+        self,
+        unit: Unit,
+        settings: LegacyPollerSettings,
+        *,
+        service: SalesClient,
+        client: AIOKafkaProducer,
+        encoders: dict[str, Encoder],
+        cursor: Cursor,
+    ) -> None:
+        self._unit, self._settings = unit, settings
+        self._service, self._client, self._encoders = service, client, encoders
+        self._cursor = cursor
+        self._calls = unit.metrics.counter("placar_legacy_calls_total", "Calls of the SOAP service by outcome")
+
+    async def run(self) -> None:
+        """Poll until cancelled.
+
+        Raises:
+            KafkaError: the broker did not acknowledge; what it did not is asked for again after a restart.
+        """
+        while True:
+            await self.round()
+            await asyncio.sleep(self._settings.interval_s)
+
+    async def round(self) -> None:
+        """One successful call, after as many as it takes, and its publication."""
+        retrying = tenacity.AsyncRetrying(
+            wait=tenacity.wait_exponential_jitter(initial=0.5, max=self._settings.interval_s),
+            retry=tenacity.retry_if_exception_type(Unanswered),
+            before_sleep=self._failed,
+        )
+        answer: tuple[int, list[etree._Element]] = await retrying(self._call)
+        self._unit.readiness.met(SERVER)
+        self._calls.inc({"outcome": "answered"})
+        await self._publish(*answer)
+
+    async def _call(self) -> tuple[int, list[etree._Element]]:
+        called_at = now_ms()
+        asked = since(self._cursor, called_at, round(self._settings.overlap_s * 1000))
+        return called_at, await self._service.recent_sales(asked)
+
+    def _failed(self, state: tenacity.RetryCallState) -> None:
+        error = repr(state.outcome.exception() if state.outcome else None)[:500]
+        address = self._settings.service.url
+        self._calls.inc({"outcome": "failed"})
+        self._unit.metrics.connection_failed(SERVER)
+        self._unit.readiness.waiting(SERVER, f"{SERVER} at {address} (setting {SETTING}) does not answer: {error}")
+        self._unit.log.warning(
+            "call_failed", address=address, setting=SETTING, attempt=state.attempt_number, error=error
+        )
+
+    async def _publish(self, called_at: int, elements: list[etree._Element]) -> None:
+        fetched_at = fetch_time(self._cursor, called_at)
+        items = [item(element, fetched_at) for element in elements]
+        new = news(items, self._cursor.seen)
+        await kafka.publish(self._client, [self._record(item) for item in new])
+        cursor = after(self._cursor, items, called_at, fetched_at)
+        position = progress.record(self._encoders[progress.TOPIC], self._unit.name, CURSOR, cursor.position())
+        await kafka.publish(self._client, [position])
+        self._cursor = cursor
+        dead = sum(item.refusal is not None for item in new)
+        self._unit.metrics.record(TOPIC, "received", len(items))
+        self._unit.metrics.record(TOPIC, "published", len(new) - dead)
+        self._unit.metrics.record(TOPIC, "dead_letter", dead)
+        self._unit.metrics.record(TOPIC, "ignored", len(items) - len(new))
+        self._unit.log.info("polled", answered=len(items), published=len(new) - dead, dead_letters=dead)
+
+    def _record(self, item: Item) -> Record:
+        key = None if item.sale_id is None else item.sale_id.encode()
+        if item.record is not None:
+            return Record(TOPIC, key, self._encoders[TOPIC](item.record))
+        assert item.refusal is not None  # noqa: S101 - an item has a record or a refusal
+        return dead_letters.dead_letter(
+            self._encoders[dead_letters.TOPIC],
+            self._unit.name,
+            item.refusal,
+            topic=TOPIC,
+            key=key,
+            value=item.content,
+        )

@@ -1,0 +1,133 @@
+"""The SOAP client (zeep): one operation, whose answer is bounded, checked and left as elements."""
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any, cast
+
+import httpx
+from lxml import etree
+from zeep import AsyncClient, Settings
+from zeep.exceptions import Error
+from zeep.loader import parse_xml
+from zeep.transports import AsyncTransport
+
+ENVELOPE = "{http://schemas.xmlsoap.org/soap/envelope/}"
+OPERATION = "GetRecentSales"
+MAX_WSDL_BYTES = 4 * 1024 * 1024
+
+
+class AnswerError(Exception):
+    """The service answered with a fault, with something else than a whole answer, or with too much."""
+
+
+# what a call can raise that another call may not: the service or the network is at fault, never a sale
+Unanswered = (AnswerError, Error, httpx.HTTPError, OSError, etree.LxmlError, ValueError)
+
+
+class _Bounded(AsyncTransport):
+    """Reads at most `limit` bytes of an answer, unpacked."""
+
+    def __init__(self, limit: int, timeout_s: float) -> None:
+        super().__init__(  # type: ignore[no-untyped-call]
+            client=httpx.AsyncClient(timeout=timeout_s), wsdl_client=httpx.Client(timeout=timeout_s), timeout=timeout_s
+        )
+        self._limit = limit
+        self._timeout_s = timeout_s
+
+    async def post(self, address: str, message: bytes, headers: dict[str, str]) -> httpx.Response:
+        """POST and read the bounded answer.
+
+        Raises:
+            AnswerError: the answer is longer than the limit.
+            TimeoutError: the whole answer took longer than the deadline (a service that drips bytes does not hang us).
+        """
+        body = bytearray()
+        async with (
+            asyncio.timeout(self._timeout_s),
+            self.client.stream("POST", address, content=message, headers=headers) as answer,
+        ):
+            async for part in answer.aiter_bytes():
+                body += part
+                if len(body) > self._limit:
+                    raise AnswerError(f"the answer is longer than {self._limit} bytes")
+        kept = {name: value for name, value in answer.headers.items() if name == "content-type"}
+        return httpx.Response(answer.status_code, headers=kept, content=bytes(body), request=answer.request)
+
+    def _load_remote_data(self, url: str) -> bytes:
+        data: bytes = super()._load_remote_data(url)  # type: ignore[no-untyped-call]
+        if len(data) > MAX_WSDL_BYTES:
+            raise AnswerError(f"the WSDL is longer than {MAX_WSDL_BYTES} bytes")
+        return data
+
+
+@dataclass(frozen=True)
+class SalesClient:
+    """A client of the service, bound to its WSDL."""
+
+    client: Any
+    service: Any
+
+    async def recent_sales(self, since: int) -> list[etree._Element]:
+        """The Sale elements of the answer to GetRecentSales(since), `since` in ms since 1970.
+
+        Raises:
+            AnswerError: a fault, or an answer that cannot be read whole.
+            one of Unanswered: no answer in time.
+        """
+        answer = await getattr(self.service, OPERATION)(sinceTimestamp=since)
+        return sales_of(answer.content, answer.status_code, self.client)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self.client.transport.aclose()
+        self.client.transport.wsdl_client.close()
+
+
+def sales_of(content: bytes, status: int, client: Any) -> list[etree._Element]:
+    """The Sale elements of an answer; zeep refuses document types, entities and anything that is not well-formed.
+
+    Raises:
+        AnswerError: the answer is a SOAP fault, or not a whole answer to the operation.
+    """
+    try:  # zeep takes bytes too, and must: the XML declaration names their encoding
+        document = parse_xml(cast("str", content), client.transport, settings=client.settings)
+    except Error as error:
+        raise AnswerError(f"HTTP {status}: {error}; the answer begins {content[:200]!r}") from error
+    fault = document.find(f"{ENVELOPE}Body/{ENVELOPE}Fault")
+    if fault is not None:
+        raise AnswerError(f"fault {fault.findtext('faultcode')}: {(fault.findtext('faultstring') or '')[:300]}")
+    answers = document.findall(f"{ENVELOPE}Body/{{*}}{OPERATION}Response")
+    if status != httpx.codes.OK or len(answers) != 1:
+        raise AnswerError(f"HTTP {status} without one {OPERATION}Response; the answer begins {content[:200]!r}")
+    return [element for element in answers[0].iter("{*}Sale") if isinstance(element.tag, str)]
+
+
+def _binding(client: Any) -> str:
+    """The name of the WSDL's binding that has the operation.
+
+    Raises:
+        ValueError: none has it.
+    """
+    for name, binding in client.wsdl.bindings.items():
+        if OPERATION in binding.all():
+            return str(name)
+    raise ValueError(f"the WSDL has no operation {OPERATION}")
+
+
+async def connect(url: str, timeout_s: float, max_answer_bytes: int) -> SalesClient:
+    """Load the WSDL (in a thread: zeep loads it synchronously) and bind the service to `url`.
+
+    The WSDL's own address is not used: behind a proxy or in a container it can be one that we cannot reach.
+
+    Raises:
+        one of Unanswered: the WSDL cannot be had or read, or lacks the operation.
+    """
+    settings = Settings(strict=True, raw_response=True, forbid_dtd=True, forbid_entities=True, xml_huge_tree=False)
+    transport: Any = _Bounded(max_answer_bytes, timeout_s)
+    try:
+        client: Any = await asyncio.to_thread(AsyncClient, f"{url}?wsdl", transport=transport, settings=settings)
+        return SalesClient(client, client.create_service(_binding(client), url))
+    except BaseException:
+        await transport.aclose()
+        transport.wsdl_client.close()
+        raise

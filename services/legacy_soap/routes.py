@@ -1,0 +1,127 @@
+"""The SOAP service (spyne) and the ASGI application around it, which bounds what it reads."""
+
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from typing import Any
+
+from a2wsgi import WSGIMiddleware
+from spyne import Application, ComplexModel, Decimal, Long, ServiceBase, Unicode, rpc
+from spyne import Iterable as SpyneIterable
+from spyne.protocol.soap import Soap11
+from spyne.server.wsgi import WsgiApplication
+
+from chassis.unit import Unit
+from services.legacy_soap.book import Book, BookedSale
+from services.legacy_soap.transform import has_dtd
+
+NAMESPACE = "urn:placar:sales"
+PATH = "/ws/sales"
+WORKERS = 8
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+class Sale(ComplexModel):  # type: ignore[misc] # spyne has no types
+    """A sale in the WSDL; every element is optional."""
+
+    __namespace__ = NAMESPACE
+    _type_info = (
+        ("saleId", Unicode),
+        ("salesmanName", Unicode),
+        ("city", Unicode),
+        ("country", Unicode),
+        ("amount", Decimal),
+        ("product", Unicode),
+        ("saleDate", Long),
+    )
+
+
+def _soap(sale: BookedSale) -> Any:
+    return Sale(
+        saleId=sale.sale_id,
+        salesmanName=sale.salesman_name,
+        city=sale.city,
+        country=sale.country,
+        amount=sale.amount,
+        product=sale.product,
+        saleDate=sale.sale_date,
+    )
+
+
+def _booked(sale: Any) -> BookedSale:
+    amount = None if sale.amount is None else format(sale.amount, "f")
+    return BookedSale(sale.saleId, sale.salesmanName, sale.city, sale.country, amount, sale.product, sale.saleDate)
+
+
+def soap_application(book: Book, unit: Unit, url: str) -> WsgiApplication:
+    """The WSGI application; its WSDL says `url` as the address."""
+    calls = unit.metrics.counter("placar_soap_calls_total", "SOAP calls by operation")
+
+    class SalesService(ServiceBase):  # type: ignore[misc]
+        """Operations on the book of sales."""
+
+        @rpc(Long(min_occurs=1, nillable=False), _returns=SpyneIterable(Sale), _out_variable_name="sales")  # type: ignore[untyped-decorator]
+        def GetRecentSales(self, sinceTimestamp: int) -> Iterable[Any]:  # noqa: N802, N803 - names of the WSDL
+            """Sales recorded at or after sinceTimestamp (ms since 1970)."""
+            calls.inc({"operation": "GetRecentSales"})
+            return map(_soap, book.since(sinceTimestamp))
+
+        @rpc(Sale.customize(min_occurs=1, nillable=False), _returns=Unicode, _out_variable_name="saleId")  # type: ignore[untyped-decorator]
+        def RegisterSale(self, sale: Any) -> str | None:  # noqa: N802 - name of the WSDL
+            """Write a sale into the book as it is given; a sale of a known id replaces it."""
+            calls.inc({"operation": "RegisterSale"})
+            booked = _booked(sale)
+            book.record([booked])
+            return booked.sale_id
+
+    application = Application([SalesService], NAMESPACE, in_protocol=Soap11(validator="lxml"), out_protocol=Soap11())
+    wsgi = WsgiApplication(application)
+    # built here: otherwise the Host header of whoever asks first decides the address for everyone
+    wsgi.doc.wsdl11.build_interface_document(url)
+    wsgi._wsdl = wsgi.doc.wsdl11.get_interface_document()
+    return wsgi
+
+
+async def _answer(send: Send, status: int, text: str) -> None:
+    headers = [(b"content-type", b"text/plain; charset=utf-8")]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": text.encode()})
+
+
+async def _body(receive: Receive, limit: int) -> bytes | None:
+    """The request's body, or None as soon as it is longer than `limit` bytes."""
+    body: bytes = b""
+    while True:
+        message = await receive()
+        body += message.get("body", b"")
+        if len(body) > limit:
+            return None
+        if not message.get("more_body", False) or message["type"] == "http.disconnect":
+            return body
+
+
+def asgi(soap: WsgiApplication, limit: int) -> Asgi:
+    """The service at PATH, which reads a request of at most `limit` bytes and no document type declaration."""
+    inner: Any = WSGIMiddleware(soap, workers=WORKERS)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"].rstrip("/") != PATH:
+            await _answer(send, 404, f"the service is at {PATH}, its description at {PATH}?wsdl\n")
+            return
+        body = await _body(receive, limit)
+        if body is None:
+            await _answer(send, 413, f"a request has at most {limit} bytes\n")
+            return
+        if has_dtd(body):
+            await _answer(send, 400, "a SOAP message must not hold a document type declaration\n")
+            return
+        parts = iter([{"type": "http.request", "body": body, "more_body": False}])
+
+        async def replay() -> MutableMapping[str, Any]:
+            return next(parts, None) or await receive()
+
+        await inner(scope, replay, send)
+
+    return app

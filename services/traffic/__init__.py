@@ -1,0 +1,1 @@
+"""traffic: sells through all three sources, once (seed) or at a chosen rate until stopped."""
