@@ -1,0 +1,1 @@
+"""The ranking job: `sales.unified` in, whole ranking sets out."""

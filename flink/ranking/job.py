@@ -1,0 +1,109 @@
+"""Composition root of the ranking job: `flink run -pym flink.ranking.job` submits it."""
+
+import os
+import sys
+
+from pyflink.common import Configuration as FlinkConfiguration
+from pyflink.common import Types
+from pyflink.datastream import StreamExecutionEnvironment
+from pyflink.table import DataTypes, Schema, StreamTableEnvironment
+from pyflink.table.changelog_mode import ChangelogMode
+
+from flink.ranking import sql
+from flink.ranking.configuration import Configuration, ConfigurationError, read
+from flink.ranking.contract import ContractError, registered, released
+from flink.ranking.definitions import boards
+from flink.ranking.function import OUTPUT_TYPE, Rank
+
+JOB_NAME = "ranking"
+
+
+def _flink_options(configuration: Configuration) -> dict[str, str]:
+    """What this job needs of Flink, whatever the cluster's defaults are."""
+    return {
+        "pipeline.name": JOB_NAME,
+        "table.local-time-zone": "UTC",
+        "table.exec.mini-batch.enabled": "true",
+        "table.exec.mini-batch.allow-latency": f"{configuration.mini_batch_ms} ms",
+        "table.exec.mini-batch.size": "100000",
+        "table.optimizer.agg-phase-strategy": "TWO_PHASE",
+        "table.exec.state.ttl": f"{configuration.state_ttl_days} d",
+        # Both branches of the totals are keyed by what they emit, so the order of a key's rows is already right.
+        "table.exec.sink.upsert-materialize": "NONE",
+        "python.execution-mode": "process",  # thread mode fails to start with this version
+        "python.fn-execution.bundle.time": "20",
+        "python.fn-execution.bundle.size": "10000",
+    }
+
+
+def build(configuration: Configuration) -> tuple[StreamExecutionEnvironment, StreamTableEnvironment]:
+    """The whole job, ready to execute.
+
+    Raises:
+        ContractError: the registry does not hold a schema that this job writes.
+    """
+    options = FlinkConfiguration()
+    for name, value in _flink_options(configuration).items():
+        options.set_string(name, value)
+    environment = StreamExecutionEnvironment.get_execution_environment(options)
+    tables = StreamTableEnvironment.create(environment)
+    for name, value in _flink_options(configuration).items():
+        tables.get_config().set(name, value)
+
+    everything = boards(configuration.windows)
+    topics = tuple(dict.fromkeys(board.topic for board in everything))
+    contracts = {topic: registered(configuration.registry_url, topic, released(topic)) for topic in topics}
+
+    tables.execute_sql(sql.sales_table(configuration, everything))
+    tables.execute_sql(sql.sets_table(configuration, topics))
+    tables.execute_sql(sql.current_sales_view(everything))
+    tables.execute_sql(sql.parts_view(everything))
+
+    rows = Schema.new_builder()
+    for column, kind in sql.TOTALS_COLUMNS:
+        rows.column(column, kind)
+    totals = tables.to_changelog_stream(
+        tables.sql_query(sql.totals_query(everything)),
+        rows.primary_key(*sql.TOTALS_KEY).build(),
+        ChangelogMode.upsert(),
+    )
+    rank = Rank(
+        everything,
+        contracts,
+        emit_interval_ms=configuration.emit_interval_ms,
+        idle_ms=configuration.idle_ms,
+        ttl_days=configuration.state_ttl_days,
+    )
+    sets = (
+        totals.key_by(lambda row: row[0], key_type=Types.STRING())
+        .process(rank, output_type=OUTPUT_TYPE)
+        .name("rank")
+        .uid("rank")
+    )
+    statements = tables.create_statement_set()
+    published = tables.from_data_stream(
+        sets,
+        Schema.new_builder()
+        .column("topic", DataTypes.STRING())
+        .column("record_key", DataTypes.STRING())
+        .column("payload", DataTypes.BYTES())
+        .build(),
+    )
+    tables.create_temporary_view("published", published)
+    statements.add_insert_sql("INSERT INTO sets SELECT record_key, payload, topic FROM published")
+    statements.attach_as_datastream()
+    return environment, tables
+
+
+def main() -> None:
+    """Submit the job, or end with one readable line."""
+    try:
+        environment, _ = build(read(os.environ))
+    except (ConfigurationError, ContractError) as error:
+        sys.stderr.write(f"ranking job: {error}\n")
+        raise SystemExit(2) from None
+    environment.execute_async(JOB_NAME)
+
+
+if __name__ == "__main__":
+    main()
