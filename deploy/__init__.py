@@ -1,0 +1,1 @@
+"""How Placar runs: the native runtime and the configuration of each server."""

@@ -1,0 +1,1 @@
+"""The native runtime: real servers from package registries, supervised, without Docker."""

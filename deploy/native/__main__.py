@@ -1,0 +1,197 @@
+"""The command line of the native runtime: `python -m deploy.native --help`. The tasks in Taskfile.yml call it."""
+
+import argparse
+import asyncio
+import logging
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+
+from chassis.settings import load
+from deploy.native import install as installation
+from deploy.native import jars, ports, postgres, rankings, render, status, supervise
+from deploy.native.graph import Node, Starter, StartError, closure
+from deploy.native.packages import InstallError
+from deploy.native.processes import UNITS, environment, processes, steps
+from deploy.native.settings import ROOT, NativeSettings
+from deploy.native.supervise import SupervisorError
+
+
+def _nodes(settings: NativeSettings, only: Sequence[str], without: Sequence[str]) -> dict[str, Node]:
+    """What `up` brings: everything, or what `only` needs, less `without`."""
+    everything: list[Node] = [*processes(settings), *steps(settings)]
+    table = {node.name: node for node in everything}
+    wanted = closure(table, only or table)
+    unknown = set(without) - set(table)
+    if unknown:
+        raise StartError(f"unknown process {', '.join(sorted(unknown))}; there are {', '.join(sorted(table))}")
+    return {name: node for name, node in table.items() if name in wanted and name not in without}
+
+
+def up(settings: NativeSettings, arguments: argparse.Namespace) -> int:
+    """Start what is not running, wait until all is ready, show the first rankings."""
+    nodes = _nodes(settings, arguments.only, arguments.without)
+    mine = {name: port for name, port in settings.ports.items() if render.owner(name) in nodes}
+    ours = supervise.pids(settings) | {process.pid for process in supervise.leftovers(settings)}
+    problems = [*ports.doubled(settings.ports), *ports.taken(mine, settings.bind_host, ours)]
+    if problems:
+        sys.stderr.write("\n".join(problems) + "\n")
+        return 1
+    try:
+        supervise.launch(settings, render.configuration(settings, processes(settings)))
+        asyncio.run(Starter(settings, list(nodes.values())).run())
+        if {"api", "ranking-job", "clickhouse_sink"} <= set(nodes):
+            asyncio.run(rankings.show_first(settings))
+    except KeyboardInterrupt:
+        print("interrupted: stopping what was started ...", flush=True)
+        supervise.shutdown(settings, processes(settings))
+        return 130
+    for name, url in status.urls(settings).items():
+        print(f"{name:<16} {url}")
+    return 0
+
+
+def down(settings: NativeSettings, _: argparse.Namespace) -> int:
+    """Stop everything; the data stays."""
+    supervise.shutdown(settings, processes(settings))
+    print("stopped; the data is kept (clean removes it)")
+    return 0
+
+
+def show_status(settings: NativeSettings, _: argparse.Namespace) -> int:
+    """Print the state of every process."""
+    return asyncio.run(status.show(settings, processes(settings)))
+
+
+def logs(settings: NativeSettings, arguments: argparse.Namespace) -> int:
+    """Print or follow logs."""
+    folder = settings.state_dir / "logs"
+    files = [folder / f"{name}.log" for name in arguments.units] or sorted(folder.glob("*.log"))
+    missing = [path.stem for path in files if not path.exists()]
+    if missing or not files:
+        there = ", ".join(sorted(path.stem for path in folder.glob("*.log"))) or "none yet"
+        sys.stderr.write(f"no log of {', '.join(missing) or 'anything'}; there are: {there}\n")
+        return 1
+    follow = ["-F"] if arguments.follow else []
+    command = ["tail", "-n", str(arguments.lines), *follow, *(str(path) for path in files)]
+    try:
+        return subprocess.run(command, check=False).returncode
+    except KeyboardInterrupt:
+        return 0
+
+
+def clean(settings: NativeSettings, arguments: argparse.Namespace) -> int:
+    """Stop everything and remove the data; with --all the installed software too."""
+    supervise.shutdown(settings, processes(settings))
+    folders = [settings.state_dir, postgres.data_dir(settings).parent]
+    folders += (
+        [settings.home / name for name in ("jars", "flink-lib", "flink-venv", "tools", "venv")] if arguments.all else []
+    )
+    for folder in folders:
+        if folder.exists():
+            shutil.rmtree(folder)
+            print(f"removed {folder}")
+    for stamp in ("programs.verified",) if arguments.all else ():
+        (settings.home / stamp).unlink(missing_ok=True)
+    return 0
+
+
+def run(settings: NativeSettings, arguments: argparse.Namespace) -> int:
+    """Run a one-shot step by its name, with the environment that the runtime gives it."""
+    step = {step.name: step for step in steps(settings)}[arguments.step]
+    variables = {**os.environ, **environment(settings), **step.environment}
+    return subprocess.run([*step.command, *arguments.rest], env=variables, check=False).returncode
+
+
+def dev(settings: NativeSettings, arguments: argparse.Namespace) -> int:
+    """Run one unit in the foreground and restart it on save; its supervised process pauses meanwhile."""
+    process = {process.name: process for process in processes(settings)}[arguments.unit]
+    supervised = supervise.info(settings).get(process.name, {}).get("statename") in supervise.UP
+    if supervised:
+        supervise.stop(settings, [process.name])
+    watched = [str(ROOT / folder) for folder in (UNITS[process.name][0].replace(".", "/"), "chassis", "contracts")]
+    command = [sys.executable, "-m", "watchfiles", "--filter", "python", "--sigint-timeout", "5"]
+    variables = {**os.environ, **environment(settings), **process.environment}
+    try:
+        return subprocess.run([*command, shlex.join(process.command), *watched], env=variables, check=False).returncode
+    except KeyboardInterrupt:
+        return 0
+    finally:
+        if supervised:
+            supervise.start(settings, process.name)
+
+
+def install(settings: NativeSettings, _: argparse.Namespace) -> int:
+    """Install what is missing."""
+    installation.install(settings)
+    return 0
+
+
+def lock(settings: NativeSettings, _: argparse.Namespace) -> int:
+    """Write the lock of the Java files that are installed now, after a change of maven/pom.xml."""
+    jars.LOCK.write_text(jars.write_lock(settings.home / "jars"), "utf-8")
+    return 0
+
+
+Command = Callable[[NativeSettings, argparse.Namespace], int]
+COMMANDS: Mapping[str, Command] = {
+    "install": install,
+    "lock": lock,
+    "up": up,
+    "down": down,
+    "status": show_status,
+    "logs": logs,
+    "clean": clean,
+    "run": run,
+    "dev": dev,
+}
+
+
+def _names(text: str) -> list[str]:
+    return [name for name in text.split(",") if name]
+
+
+def parser(step_names: Sequence[str]) -> argparse.ArgumentParser:
+    """The command line."""
+    top = argparse.ArgumentParser(prog="deploy.native", description=__doc__)
+    sub = top.add_subparsers(dest="command", required=True)
+    parsers = {
+        name: sub.add_parser(name, help=command.__doc__, description=command.__doc__)
+        for name, command in COMMANDS.items()
+    }
+    parsers["up"].add_argument("--only", type=_names, default=[], help="these and what they need, comma separated")
+    parsers["up"].add_argument("--without", type=_names, default=[], help="not these, comma separated")
+    parsers["logs"].add_argument("units", nargs="*", help="all when none is named")
+    parsers["logs"].add_argument("-f", "--follow", action="store_true")
+    parsers["logs"].add_argument("-n", "--lines", type=int, default=20)
+    parsers["clean"].add_argument("--all", action="store_true", help="the installed software too")
+    parsers["run"].add_argument("step", choices=step_names)
+    parsers["run"].add_argument("rest", nargs="*")
+    parsers["dev"].add_argument("unit", choices=list(UNITS))
+    return top
+
+
+def main(argv: Sequence[str]) -> int:
+    """Parse and run one command; returns the exit status."""
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # a probe that fails says so itself
+    try:
+        settings = load(NativeSettings)
+    except ValueError as error:
+        sys.stderr.write(f"wrong setting: {error}\n")
+        return 2
+    arguments = parser([step.name for step in steps(settings)]).parse_args(argv)
+    try:
+        return COMMANDS[arguments.command](settings, arguments)
+    except (InstallError, StartError, SupervisorError) as error:
+        sys.stderr.write(f"{arguments.command}: {error}\n")
+        return 1
+
+
+if __name__ == "__main__":
+    # a stop signal ends like Ctrl-C, so that `up` leaves nothing behind
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    raise SystemExit(main(sys.argv[1:]))

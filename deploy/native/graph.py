@@ -1,0 +1,141 @@
+"""Starts processes and steps in the order of their needs: each as soon as what it needs is ready, no fixed sleep."""
+
+import asyncio
+import os
+import time
+from collections.abc import Collection, Mapping, Sequence
+
+from deploy.native import supervise
+from deploy.native.probes import NotReady
+from deploy.native.processes import Process, Step, environment
+from deploy.native.settings import NativeSettings
+
+Node = Process | Step
+PROBE_INTERVAL_S = 0.3
+REPORT_INTERVAL_S = 10.0
+
+
+class StartError(Exception):
+    """Something did not become ready; the message names it, why, and its log."""
+
+
+def closure(nodes: Mapping[str, Node], wanted: Collection[str]) -> set[str]:
+    """The wanted names and all that they need.
+
+    Raises:
+        StartError: a name is unknown.
+    """
+    found: set[str] = set()
+    pending = list(wanted)
+    while pending:
+        name = pending.pop()
+        if name not in nodes:
+            raise StartError(f"unknown process {name!r}; there are {', '.join(sorted(nodes))}")
+        if name not in found:
+            found.add(name)
+            pending.extend(nodes[name].needs)
+    return found
+
+
+class Starter:
+    """One `up`: remembers what is ready and how long it took."""
+
+    def __init__(self, settings: NativeSettings, nodes: Sequence[Node]) -> None:
+        self._settings = settings
+        self._nodes = {node.name: node for node in nodes}
+        self._ready = {node.name: asyncio.Event() for node in nodes}
+        self._begun = time.monotonic()
+
+    def _say(self, text: str) -> None:
+        print(f"[{time.monotonic() - self._begun:5.1f} s] {text}", flush=True)
+
+    async def run(self) -> None:
+        """Start everything; returns when all is ready.
+
+        Raises:
+            StartError: the first that did not become ready; what runs is left running, so that `up` can go on.
+        """
+        waiting = asyncio.create_task(self._report())
+        try:
+            async with asyncio.TaskGroup() as group:
+                for node in self._nodes.values():
+                    group.create_task(self._bring(node))
+        except ExceptionGroup as group:
+            ours, others = group.split(StartError)
+            if others is not None or ours is None:
+                raise
+            raise StartError("; ".join(str(error) for error in ours.exceptions)) from None
+        finally:
+            waiting.cancel()
+
+    async def _bring(self, node: Node) -> None:
+        for need in node.needs:
+            if need in self._ready:
+                await self._ready[need].wait()
+        begun = time.monotonic()
+        if isinstance(node, Step):
+            await self._step(node)
+        else:
+            await self._process(node)
+        self._ready[node.name].set()
+        done = "done" if isinstance(node, Step) else "ready"
+        self._say(f"{node.name} {done} ({time.monotonic() - begun:.1f} s)")
+
+    def _log(self, name: str) -> str:
+        return str(self._settings.state_dir / "logs" / f"{name}.log")
+
+    async def _step(self, step: Step) -> None:
+        with open(self._log(step.name), "ab") as log:  # noqa: ASYNC230, PTH123 - opening a local log blocks nobody
+            process = await asyncio.create_subprocess_exec(
+                *step.command,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, **environment(self._settings), **step.environment},
+            )
+            try:
+                code = await asyncio.wait_for(process.wait(), self._settings.ready_timeout_s)
+            except BaseException:
+                process.kill()
+                raise
+        if code != 0:
+            raise StartError(f"{step.name} failed with status {code}: {_tail(self._log(step.name))}")
+
+    async def _process(self, process: Process) -> None:
+        await asyncio.to_thread(supervise.start, self._settings, process.name)
+        deadline = time.monotonic() + self._settings.ready_timeout_s
+        why = "not asked yet"
+        while time.monotonic() < deadline:
+            try:
+                await process.probe()
+            except NotReady as error:
+                why = str(error)
+            else:
+                return
+            state = (await asyncio.to_thread(supervise.info, self._settings)).get(process.name, {})
+            if state.get("statename") in ("EXITED", "FATAL", "UNKNOWN"):
+                raise StartError(
+                    f"{process.name} ended with status {state.get('exitstatus')}: {_tail(self._log(process.name))}"
+                )
+            await asyncio.sleep(PROBE_INTERVAL_S)
+        limit = self._settings.ready_timeout_s
+        raise StartError(f"{process.name} is not ready after {limit:.0f} s: {why} (log: {self._log(process.name)})")
+
+    async def _report(self) -> None:
+        while True:
+            await asyncio.sleep(REPORT_INTERVAL_S)
+            started = [
+                name
+                for name, node in self._nodes.items()
+                if not self._ready[name].is_set()
+                and all(self._ready[n].is_set() for n in node.needs if n in self._ready)
+            ]
+            ready = sum(event.is_set() for event in self._ready.values())
+            self._say(f"{ready} of {len(self._ready)} ready; waiting for {', '.join(started)}")
+
+
+def _tail(path: str) -> str:
+    """The last lines of a log, in one line, with its place."""
+    with open(path, encoding="utf-8", errors="replace") as log:  # noqa: PTH123 - a path as text
+        lines = [line.strip() for line in log.readlines()[-5:] if line.strip()]
+    return f"{' | '.join(lines)[-600:]} (log: {path})"

@@ -1,0 +1,59 @@
+"""`install`: system packages, Python environments and Java parts; fast and silent where everything is there."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+from deploy.native import jars, packages
+from deploy.native.packages import InstallError
+from deploy.native.settings import ROOT, NativeSettings
+
+
+def _flink_environment(home: Path) -> bool:
+    """The environment of the ranking job and of Flink itself, from its own lock; returns whether it was made anew.
+
+    Raises:
+        InstallError: uv is missing or ended with an error.
+    """
+    venv, lock = home / "flink-venv", ROOT / "flink" / "requirements.lock"
+    stamp = venv / "lock"
+    if stamp.is_file() and stamp.read_bytes() == lock.read_bytes():
+        return False
+    uv = shutil.which("uv", path=f"{home / 'tools' / 'bin'}:{packages.SEARCH_PATH}")
+    if uv is None:
+        raise InstallError("uv is missing: run ./taskw instead of task, or install uv")
+    print("Flink and its Python environment (about 250 MB to download, 830 MB on disk) ...", flush=True)
+    for command in (
+        [uv, "venv", "--quiet", "--allow-existing", "--python", "3.11", str(venv)],
+        [uv, "pip", "sync", "--require-hashes", "--python", str(venv / "bin" / "python"), str(lock)],
+    ):
+        if subprocess.run(command, check=False).returncode != 0:
+            raise InstallError(f"{' '.join(command)} failed; check the network and repeat")
+    shutil.copyfile(lock, stamp)
+    return True
+
+
+def _flink_libraries(home: Path) -> None:
+    """A folder of links to Flink's own jars and our connectors, so that the wheel stays untouched."""
+    flink = home / "flink-venv" / "lib" / "python3.11" / "site-packages" / "pyflink"
+    wanted = [*flink.glob("lib/*.jar"), *flink.glob("opt/flink-python-*.jar"), *(home / "jars" / "flink").glob("*.jar")]
+    folder = home / "flink-lib"
+    if folder.is_dir() and {link.readlink() for link in folder.iterdir()} == set(wanted):
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    for jar in wanted:
+        (folder / jar.name).symlink_to(jar)
+
+
+def install(settings: NativeSettings) -> None:
+    """Install what is missing; safe to repeat.
+
+    Raises:
+        InstallError: with what is missing and what to do.
+    """
+    home = settings.home.resolve()
+    changed = [packages.ensure(home / "programs.verified"), _flink_environment(home), jars.ensure(home)]
+    _flink_libraries(home)
+    if any(changed):
+        print("everything is installed", flush=True)

@@ -1,0 +1,60 @@
+"""Ports: which are taken by somebody else, and free ones for a runtime of one's own."""
+
+import random
+import socket
+from collections.abc import Collection, Mapping
+
+import psutil
+
+from deploy.native.settings import PORTS
+
+
+def taken(ports: Mapping[str, int], host: str, ours: Collection[int]) -> list[str]:
+    """One line per port that a process outside `ours` (process ids) holds: setting, port, who, and what to do."""
+    listening = {
+        c.laddr.port: c.pid for c in psutil.net_connections("tcp") if c.status == psutil.CONN_LISTEN and c.laddr
+    }
+    lines = []
+    for name, port in ports.items():
+        if port in listening and listening[port] in ours:
+            continue
+        if port not in listening and _free(host, port):
+            continue
+        lines.append(f"{name} {port} ({PORTS[name][1]}) is in use by {_who(listening.get(port))}: set {name} in .env")
+    return lines
+
+
+def _free(host: str, port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+    return True
+
+
+def _who(pid: int | None) -> str:
+    if pid is None:
+        return "another process"
+    try:
+        return f"pid {pid} ({psutil.Process(pid).name()})"
+    except psutil.NoSuchProcess:
+        return f"pid {pid}"
+
+
+def doubled(ports: Mapping[str, int]) -> list[str]:
+    """One line per port that two settings share."""
+    seen: dict[int, str] = {}
+    lines = []
+    for name, port in ports.items():
+        if port in seen:
+            lines.append(f"{name} and {seen[port]} are both {port}: change one in .env")
+        seen[port] = name
+    return lines
+
+
+def free_ports() -> dict[str, str]:
+    """An environment that puts every port on one that is free now, below the range that outgoing connections take."""
+    candidates = (port for port in random.sample(range(12_000, 32_000), 2_000) if _free("127.0.0.1", port))
+    return {name: str(port) for name, port in zip(PORTS, candidates, strict=False)}

@@ -1,0 +1,171 @@
+"""Writes the servers' configuration and the supervisor's into the state folder, from the templates in deploy/."""
+
+import hashlib
+import os
+import shlex
+import string
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from deploy.native import postgres
+from deploy.native.processes import Process, environment, flink_environment
+from deploy.native.settings import PORTS, ROOT, NativeSettings, secret
+
+# template in deploy/ -> place in the state's conf/
+TEMPLATES: Mapping[str, str] = {
+    "kafka/server.properties": "kafka/server.properties",
+    "kafka/log4j2.properties": "kafka/log4j2.properties",
+    "connect/worker.properties": "connect/worker.properties",
+    "clickhouse/config.xml": "clickhouse/config.xml",
+    "clickhouse/users.xml": "clickhouse/users.xml",
+    "flink/config.yaml": "flink/config.yaml",
+}
+FOLDERS = (
+    "data",
+    "logs",
+    "logs/flink",
+    "run",
+    "run/flink",
+    "lineage",
+    "flink/checkpoints",
+    "flink/savepoints",
+    "data/s3",
+)
+
+# what of the caller's environment is a setting of ours, and so restarts a process when it changes
+SETTING_PREFIXES = (
+    "API_", "BIND_", "CDC_", "CLICKHOUSE_", "CONNECT_", "FILES_", "FILE_POLLER_", "FLINK_", "KAFKA_", "LEGACY_",
+    "LINEAGE_", "LOG_LEVEL", "POSTGRES_", "RANKING_", "S3_", "SCHEMA_REGISTRY_",
+)  # fmt: skip
+
+_SUPERVISOR = """\
+[unix_http_server]
+file = {socket}
+chmod = 0700
+
+[supervisord]
+logfile = {state}/logs/supervisord.log
+logfile_maxbytes = 5MB
+logfile_backups = 1
+pidfile = {state}/run/supervisord.pid
+childlogdir = {state}/logs
+directory = {root}
+minfds = 1024
+
+[rpcinterface:supervisor]
+supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface
+
+[supervisorctl]
+serverurl = unix://{socket}
+"""
+
+# exit status 2 is a wrong setting: starting again would not help, so it is expected and stays down
+_PROGRAM = """
+[program:{name}]
+command = {command}
+directory = {directory}
+environment = {environment}
+autostart = false
+autorestart = unexpected
+exitcodes = 0,2
+startsecs = 1
+startretries = 1000
+stopsignal = {signal}
+stopwaitsecs = 10
+stopasgroup = {as_group}
+killasgroup = true
+redirect_stderr = true
+stdout_logfile = {state}/logs/{name}.log
+stdout_logfile_maxbytes = 10MB
+stdout_logfile_backups = 2
+"""
+
+
+def values(settings: NativeSettings) -> dict[str, str]:
+    """What the templates' ${NAME} places are filled with."""
+    return {
+        **{name: str(port) for name, port in settings.ports.items()},
+        "BIND_HOST": settings.bind_host,
+        "KAFKA_HOST": settings.kafka.host,
+        "CONNECT_HOST": settings.connect.host,
+        "FLINK_REST_HOST": os.environ.get("FLINK_REST_HOST", settings.bind_host),
+        "FLINK_PYTHON": flink_environment(settings)["FLINK_PYTHON"],
+        "CLICKHOUSE_USER": settings.clickhouse.user,
+        "CLICKHOUSE_PASSWORD_SHA256": hashlib.sha256(secret(settings.clickhouse.password).encode()).hexdigest(),
+        "PLUGIN_DIR": str(settings.home / "jars" / "plugins"),
+        "DATA_DIR": str(settings.state_dir / "data"),
+        "STATE_DIR": str(settings.state_dir),
+    }
+
+
+def owner(setting: str) -> str:
+    """The process that listens on the port of this setting."""
+    return PORTS[setting][1]
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch(mode=0o600)
+    path.write_text(text, "utf-8")
+
+
+def configuration(settings: NativeSettings, processes: Sequence[Process]) -> Path:
+    """Write everything; returns the supervisor's configuration file.
+
+    Raises:
+        KeyError: a template names a value that there is none of.
+    """
+    state = settings.state_dir
+    for folder in FOLDERS:
+        (state / folder).mkdir(parents=True, exist_ok=True)
+    filled = values(settings)
+    for template, target in TEMPLATES.items():
+        text = (ROOT / "deploy" / template).read_text("utf-8")
+        _write(state / "conf" / target, string.Template(text).substitute(filled))
+    for shipped in (Path(flink_environment(settings)["FLINK_HOME"]) / "conf").glob("log4j*.properties"):
+        _write(state / "conf" / "flink" / shipped.name, shipped.read_text("utf-8"))
+    _postgres(settings, filled)
+    path = state / "conf" / "supervisord.conf"
+    _write(path, _supervisor(settings, processes))
+    return path
+
+
+def _postgres(settings: NativeSettings, filled: Mapping[str, str]) -> None:
+    """Postgres' own folder, with its script and configuration beside the data: its account may not enter ours."""
+    folder = postgres.data_dir(settings).parent
+    postgres.own(folder)
+    template = (ROOT / "deploy" / "postgres" / "postgresql.conf").read_text("utf-8")
+    start = (ROOT / "deploy" / "postgres" / "start.sh").read_text("utf-8")
+    for name, text, mode in (
+        ("postgresql.conf", string.Template(template).substitute(filled), 0o644),
+        ("start.sh", start, 0o755),
+    ):
+        (folder / name).write_text(text, "utf-8")
+        (folder / name).chmod(mode)
+
+
+def _supervisor(settings: NativeSettings, processes: Sequence[Process]) -> str:
+    state = settings.state_dir
+    ours = {name: value for name, value in os.environ.items() if name.startswith(SETTING_PREFIXES)}
+    text = _SUPERVISOR.format(socket=settings.socket, state=state, root=ROOT)
+    for process in processes:
+        variables = {**ours, **environment(settings), **process.environment}
+        text += _PROGRAM.format(
+            name=process.name,
+            command=_escape(shlex.join(process.command)),
+            directory=process.directory,
+            environment=",".join(f'{name}="{_quote(value)}"' for name, value in sorted(variables.items())),
+            signal=process.stop_signal,
+            as_group="false" if process.stop_signal == "INT" else "true",
+            state=state,
+        )
+    return text
+
+
+def _escape(text: str) -> str:
+    """The supervisor expands % in its configuration."""
+    return text.replace("%", "%%")
+
+
+def _quote(value: str) -> str:
+    return _escape(value.replace("\\", "\\\\").replace('"', '\\"'))

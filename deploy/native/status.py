@@ -1,0 +1,81 @@
+"""`status`: every process with state, health, memory and uptime, and the URLs."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+
+import psutil
+from rich.console import Console
+from rich.table import Table
+
+from deploy.native import supervise
+from deploy.native.probes import NotReady
+from deploy.native.processes import Process
+from deploy.native.settings import NativeSettings
+
+
+def urls(settings: NativeSettings) -> dict[str, str]:
+    """Where to look, by name."""
+    host, ports = settings.bind_host, settings.ports
+    return {
+        "page": f"http://{host}:{ports['API_PORT']}/",
+        "top cities": f"http://{host}:{ports['API_PORT']}/api/v1/sales/top-by-city?window=latest&limit=10",
+        "top salespeople": f"http://{host}:{ports['API_PORT']}/api/v1/sales/top-salesman?window=latest&country=BR&limit=10",
+        "Flink": f"http://{host}:{ports['FLINK_REST_PORT']}/",
+        "schema registry": f"http://{host}:{ports['SCHEMA_REGISTRY_PORT']}/apis/ccompat/v7/subjects",
+        "Kafka Connect": f"http://{host}:{ports['CONNECT_PORT']}/connectors",
+        "S3": f"http://{host}:{ports['S3_PORT']}/",
+        "legacy WSDL": f"http://{host}:{ports['LEGACY_SOAP_PORT']}/ws/sales?wsdl",
+    }
+
+
+async def _health(process: Process) -> str:
+    try:
+        await asyncio.wait_for(process.probe(), 8)
+    except (NotReady, TimeoutError) as error:
+        return f"not ready: {error}"[:90]
+    return "ready"
+
+
+def _tree(pid: int) -> list[psutil.Process]:
+    try:
+        top = psutil.Process(pid)
+        return [top, *top.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def _rss(pid: int) -> int:
+    total = 0
+    for process in _tree(pid):
+        try:
+            total += process.memory_info().rss
+        except psutil.NoSuchProcess:
+            continue
+    return total
+
+
+async def show(settings: NativeSettings, processes: Sequence[Process]) -> int:
+    """Print the table and the URLs; returns 1 where something is not healthy."""
+    known = supervise.info(settings)
+    asked = [process for process in processes if known.get(process.name, {}).get("statename") == "RUNNING"]
+    health = dict(zip([p.name for p in asked], await asyncio.gather(*map(_health, asked)), strict=True))
+    table = Table("process", "state", "health", "memory MiB", "uptime", "pid")
+    total, healthy = 0, True
+    for process in processes:
+        state = known.get(process.name, {"statename": "STOPPED", "pid": 0})
+        memory = _rss(state["pid"]) if state["pid"] else 0
+        total += memory
+        said = health.get(process.name, "")
+        healthy = healthy and said == "ready"
+        up = str(int(time.time() - state["start"])) + " s" if state["pid"] else ""
+        table.add_row(
+            process.name, state["statename"].lower(), said, f"{memory / 2**20:.0f}", up, str(state["pid"] or "")
+        )
+    table.add_section()
+    table.add_row("all", "", "", f"{total / 2**20:.0f}", "", "")
+    console = Console()
+    console.print(table)
+    for name, url in urls(settings).items():
+        console.print(f"{name:<16} {url}", soft_wrap=True)
+    return 0 if healthy else 1
