@@ -1,0 +1,27 @@
+"""What all tests share: the marker of a test is its directory; Hypothesis explores the same examples everywhere."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+ROOT = Path(__file__).parent
+
+settings.register_profile(
+    "placar", deadline=None, derandomize=True, max_examples=200, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("placar")
+
+
+# The first test of a directory also pays for the start of its servers.
+TIMEOUTS_S = {"connected": 300}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark each test with the name of its directory under tests/, and give it the time that the directory needs."""
+    for item in items:
+        if ROOT in item.path.parents:
+            directory = item.path.relative_to(ROOT).parts[0]
+            item.add_marker(directory)
+            if directory in TIMEOUTS_S and item.get_closest_marker("timeout") is None:
+                item.add_marker(pytest.mark.timeout(TIMEOUTS_S[directory]))

@@ -1,0 +1,202 @@
+"""The API against real ClickHouse and Kafka."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from services.api.models import instant
+from tests.connected.serving import Database, UnitProcess, database, ranking_set, service
+from tests.connected.streams import forwarder, free_port, until
+
+CITY, SALESMAN = "/api/v1/sales/top-by-city", "/api/v1/sales/top-salesman"
+START = datetime(2026, 2, 19, 10, tzinfo=UTC)
+
+
+@pytest.fixture
+async def db(servers: Mapping[str, str]) -> AsyncIterator[Database]:
+    """A database of the test's own."""
+    async with database(servers) as made:
+        yield made
+
+
+@asynccontextmanager
+async def api(
+    servers: Mapping[str, str], db: Database, folder: Path, **more: str
+) -> AsyncIterator[tuple[httpx.AsyncClient, UnitProcess]]:
+    """The API as a process over the test's database, listening."""
+    port = str(free_port())
+    async with (
+        service("api", servers, folder, CLICKHOUSE_DB=db.settings.db, API_PORT=port, **more) as process,
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=10) as client,
+    ):
+
+        async def listens() -> bool:
+            try:
+                await client.get("/")
+            except httpx.TransportError:
+                return False
+            return True
+
+        await until(listens, "the API listens")
+        yield client, process
+
+
+async def test_rankings_as_written(servers: Mapping[str, str], db: Database, tmp_path: Path) -> None:
+    """Both rankings are served as they were written, to the cent, with window, status, revision, watermark, asOf."""
+    await db.write("rankings.city", ranking_set("rankings.city", START, 41, ["São Paulo", "Recife"], status="final"))
+    await db.write("rankings.salesman", ranking_set("rankings.salesman", START, 42, ["Ana"], country="BR"))
+    await db.write("rankings.salesman", ranking_set("rankings.salesman", START, 43, ["Rui"], country="PT"))
+    async with api(servers, db, tmp_path) as (client, _):
+        assert (await client.get(CITY)).text == (
+            '{"window":{"start":"2026-02-19T10:00:00Z","end":"2026-02-19T11:00:00Z"},"status":"final","revision":41,'
+            '"asOf":"2026-02-19T10:00:00.042Z","watermark":"2026-02-19T10:00:00.041Z","rankings":['
+            '{"rank":1,"city":"São Paulo","totalSales":50.01,"transactionCount":1},'
+            '{"rank":2,"city":"Recife","totalSales":49.01,"transactionCount":2}]}'
+        )
+        brazil = (await client.get(SALESMAN)).json()
+        portugal = (await client.get(SALESMAN, params={"country": "PT"})).json()
+    assert [entry["salesmanName"] for entry in brazil["rankings"]] == ["Ana"]
+    assert [(entry["salesmanName"], entry["country"]) for entry in portugal["rankings"]] == [("Rui", "PT")]
+
+
+async def test_largest_total_is_exact(servers: Mapping[str, str], db: Database, tmp_path: Path) -> None:
+    """The largest total that the table holds is served to the last cent."""
+    record = ranking_set("rankings.city", START, 1, ["x"])
+    record["entries"][0]["total_sales"] = Decimal("9999999999999999.99")
+    await db.write("rankings.city", record)
+    async with api(servers, db, tmp_path) as (client, _):
+        assert '"totalSales":9999999999999999.99,' in (await client.get(CITY)).text
+
+
+async def test_latest_is_the_newest_window(servers: Mapping[str, str], db: Database, tmp_path: Path) -> None:
+    """`latest` is the newest window, whatever was written last; for salespeople it is the country's own."""
+    older = START - timedelta(hours=3)
+    async with api(servers, db, tmp_path) as (client, _):
+        missing = await client.get(CITY)
+        assert missing.status_code == 404
+        assert missing.headers["content-type"] == "application/problem+json"
+        await db.write("rankings.city", ranking_set("rankings.city", START, 1, ["now"]))
+        await db.write("rankings.city", ranking_set("rankings.city", older, 2, ["then"], status="corrected"))
+        await db.write("rankings.salesman", ranking_set("rankings.salesman", START, 1, ["Ana"], country="BR"))
+        await db.write("rankings.salesman", ranking_set("rankings.salesman", older, 2, ["Rui"], country="PT"))
+        assert (await client.get(CITY)).json()["window"]["start"] == instant(START)
+        assert (await client.get(SALESMAN, params={"country": "PT"})).json()["window"]["start"] == instant(older)
+        assert (await client.get(SALESMAN, params={"country": "AR"})).status_code == 404
+
+
+async def test_window_by_instant(servers: Mapping[str, str], db: Database, tmp_path: Path) -> None:
+    """A window is served by its start instant; an instant that starts no window, or cannot, is a 404 problem."""
+    older = START - timedelta(hours=3)
+    await db.write("rankings.city", ranking_set("rankings.city", START, 1, ["now"]))
+    await db.write("rankings.city", ranking_set("rankings.city", older, 2, ["then"]))
+    async with api(servers, db, tmp_path) as (client, _):
+
+        async def ask(window: str) -> httpx.Response:
+            return await client.get(CITY, params={"window": window})
+
+        assert (await ask(instant(older))).json()["rankings"][0]["city"] == "then"
+        assert (await ask("2026-02-19T04:00:00-03:00")).json()["rankings"][0]["city"] == "then"
+        wrapped = datetime.fromtimestamp(
+            START.timestamp() + 2**32, UTC
+        )  # what a 32-bit second would confuse with START
+        for unknown in (instant(START + timedelta(minutes=30)), instant(START + timedelta(hours=1)), instant(wrapped)):
+            assert (await ask(unknown)).status_code == 404
+
+
+async def test_emptied_window_is_served_as_empty(servers: Mapping[str, str], db: Database, tmp_path: Path) -> None:
+    """A window that shrank to seven names and then to none is served so, not as what it was."""
+    async with api(servers, db, tmp_path) as (client, _):
+        for number, length in enumerate((10, 7, 0), 1):
+            names = [f"city {n}" for n in range(length)]
+            await db.write("rankings.city", ranking_set("rankings.city", START, number, names))
+            body: dict[str, Any] = (await client.get(CITY)).json()
+            assert body["revision"] == number
+            assert [entry["city"] for entry in body["rankings"]] == names
+
+
+async def test_limit(servers: Mapping[str, str], db: Database, tmp_path: Path) -> None:
+    """A limit keeps the first ranks; one out of range is a 422 problem that names it."""
+    await db.write("rankings.city", ranking_set("rankings.city", START, 1, list("abcdefghij")))
+    async with api(servers, db, tmp_path) as (client, _):
+        assert [e["city"] for e in (await client.get(f"{CITY}?limit=3")).json()["rankings"]] == list("abc")
+        refused = await client.get(f"{CITY}?limit=11")
+    assert refused.status_code == 422
+    assert refused.json()["errors"][0]["field"] == "limit"
+
+
+async def test_store_away_and_back(servers: Mapping[str, str], db: Database, tmp_path: Path) -> None:
+    """While ClickHouse is away the API answers 503 with Retry-After and DOWN; when it is back, rankings and UP."""
+    port = free_port()
+    await db.write("rankings.city", ranking_set("rankings.city", START, 1, ["x"]))
+    moved = {**servers, "CLICKHOUSE_HOST": "127.0.0.1", "CLICKHOUSE_NATIVE_PORT": str(port)}
+    host, target = servers["CLICKHOUSE_HOST"], int(servers["CLICKHOUSE_NATIVE_PORT"])
+    async with api(moved, db, tmp_path) as (client, process):
+
+        async def away() -> bool:
+            health = await client.get("/api/v1/health")
+            why = (await process.missing() or {}).get("clickhouse", "")
+            return (
+                health.status_code == 503
+                and health.json() == {"status": "DOWN", "clickhouse": "DOWN", "kafka": "UP"}
+                and f"127.0.0.1:{port}" in why
+                and "CLICKHOUSE_NATIVE_PORT" in why
+            )
+
+        for _ in range(2):
+            await until(away, "the API says that the store is away")
+            refused = await client.get(CITY)
+            assert refused.status_code == 503
+            assert refused.headers["content-type"] == "application/problem+json"
+            assert int(refused.headers["retry-after"]) >= 1
+            async with forwarder(port, host, target):
+
+                async def back() -> bool:
+                    answers = [await client.get(path) for path in (CITY, "/api/v1/health")]
+                    return [answer.status_code for answer in answers] == [200, 200] and await process.ready()
+
+                await until(back, "the API serves again")
+
+
+async def test_kafka_away(servers: Mapping[str, str], db: Database, tmp_path: Path) -> None:
+    """While Kafka is away health says so and rankings are still served."""
+    await db.write("rankings.city", ranking_set("rankings.city", START, 1, ["x"]))
+    moved = {**servers, "KAFKA_HOST": "127.0.0.1", "KAFKA_PORT": str(free_port())}
+    async with api(moved, db, tmp_path) as (client, process):
+        health = await client.get("/api/v1/health")
+        assert health.status_code == 503
+        assert health.json() == {"status": "DOWN", "clickhouse": "UP", "kafka": "DOWN"}
+        assert (await client.get(CITY)).status_code == 200
+        assert "kafka" in (await process.missing() or {})
+
+
+async def test_metrics(servers: Mapping[str, str], db: Database, tmp_path: Path) -> None:
+    """The metrics of the API are served under /api/v1 and on the operations port alike."""
+    async with api(servers, db, tmp_path) as (client, process):
+        await client.get(CITY)
+        text = (await client.get("/api/v1/metrics")).text
+        assert f'placar_http_requests_total{{method="GET",route="{CITY}",status="404",unit="api"}} 1' in text
+        assert "placar_http_requests_total" in await process.metrics()
+
+
+async def test_port_in_use(servers: Mapping[str, str], db: Database, tmp_path: Path) -> None:
+    """A port that is taken ends the process with the address and the setting."""
+    taken = free_port()
+    async with (
+        forwarder(taken, "127.0.0.1", 1),
+        service("api", servers, tmp_path, CLICKHOUSE_DB=db.settings.db, API_PORT=str(taken)) as process,
+    ):
+        assert await process.exit_status() == 1
+    assert f"127.0.0.1:{taken}" in process.said()
+    assert "API_PORT" in process.said()
+
+
+async def test_clean_stop(servers: Mapping[str, str], db: Database, tmp_path: Path) -> None:
+    """SIGTERM ends the API with status 0."""
+    async with api(servers, db, tmp_path) as (_, process):
+        assert await process.end() == 0

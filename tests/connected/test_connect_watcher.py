@@ -1,0 +1,170 @@
+"""The watcher against real Kafka Connect, Debezium, Postgres and registry."""
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+
+import asyncpg
+import httpx
+import pytest
+from aiokafka import AIOKafkaConsumer
+from schema_registry.client import AsyncSchemaRegistryClient
+
+from contracts.catalogue import catalogue
+from contracts.codec import Decoder
+from tests.connected.serving import UnitProcess, service
+from tests.connected.streams import Servers, free_port, unique, until
+from tests.runtime import Runtime
+
+pytestmark = pytest.mark.timeout(400)  # a cold start of Kafka Connect on a busy machine
+
+CONNECTOR = "sales-postgres"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _connect_is_up(servers: Mapping[str, str]) -> None:
+    """Only these tests need Kafka Connect: it joins the session's runtime here and ends with it."""
+    Runtime(Path(servers["PLACAR_STATE"]), servers).up("connect", "postgres-schema")
+
+
+@pytest.fixture
+async def connect(servers: Mapping[str, str]) -> AsyncIterator[httpx.AsyncClient]:
+    """Kafka Connect's REST API at the connector."""
+    base = f"http://127.0.0.1:{servers['CONNECT_PORT']}/connectors/{CONNECTOR}"
+    async with httpx.AsyncClient(base_url=base, timeout=20) as client:
+        yield client
+
+
+@pytest.fixture
+async def postgres(servers: Mapping[str, str]) -> AsyncIterator[asyncpg.Connection]:
+    """The shop's database."""
+    connection = await asyncpg.connect(
+        host=servers["POSTGRES_HOST"],
+        port=int(servers["POSTGRES_PORT"]),
+        database=servers["POSTGRES_DB"],
+        user=servers["POSTGRES_USER"],
+        password=servers["POSTGRES_PASSWORD"],
+    )
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+async def once(servers: Mapping[str, str], **more: str) -> tuple[int, str]:
+    """`--once` as a process: its exit status and what it said."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "services.connect_watcher",
+        "--once",
+        env={**os.environ, **servers, **more},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    said, _ = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, said.decode()
+
+
+async def running(connect: httpx.AsyncClient) -> bool:
+    """Whether connector and task run."""
+    answer = await connect.get("/status")
+    if answer.status_code != 200:
+        return False
+    status = answer.json()
+    states = [status["connector"]["state"], *(task["state"] for task in status["tasks"])]
+    return len(states) == 2 and set(states) == {"RUNNING"}
+
+
+async def test_deploy_is_idempotent_and_captures(
+    servers: Mapping[str, str], connect: httpx.AsyncClient, postgres: asyncpg.Connection
+) -> None:
+    """Deploying twice leaves one running connector, and a sale committed in Postgres is a record of sales.postgres."""
+    for _ in range(2):
+        status, said = await once(servers)
+        assert (status, "RUNNING" in said) == (0, True), said
+    assert await running(connect)
+    product = unique("product")
+    seller = await postgres.fetchval("INSERT INTO salesman (name, city) VALUES ('Ana', 'Recife') RETURNING id")
+    await postgres.execute(
+        "INSERT INTO sales (salesman_id, salesman, city, amount, product) VALUES ($1, 'Ana', 'Recife', 12.34, $2)",
+        seller,
+        product,
+    )
+    reached = Servers(servers)
+    decoder = Decoder(AsyncSchemaRegistryClient(reached.registry.url), catalogue()["sales.postgres"])
+    reader = AIOKafkaConsumer(
+        "sales.postgres", bootstrap_servers=reached.kafka.bootstrap, auto_offset_reset="earliest", group_id=None
+    )
+    await reader.start()
+    try:
+
+        async def captured() -> bool:
+            for messages in (await reader.getmany(timeout_ms=200)).values():
+                for message in messages:
+                    change = await decoder.decode(message.value) if message.value else {"after": None}
+                    if change["after"] and change["after"]["product"] == product:
+                        return str(change["after"]["amount"]) == "12.34"
+            return False
+
+        await until(captured, "the sale is in sales.postgres, its amount exact")
+    finally:
+        await reader.stop()
+
+
+async def counted(watcher: UnitProcess, action: str) -> bool:
+    """Whether the watcher has done this at least once."""
+    return f'placar_connector_interventions_total{{action="{action}"' in await watcher.metrics()
+
+
+async def test_watcher_creates_and_restarts(
+    servers: Mapping[str, str], connect: httpx.AsyncClient, postgres: asyncpg.Connection, tmp_path: Path
+) -> None:
+    """A connector that is deleted is created again; a task that failed is restarted until it runs, with the reason."""
+    async with service("connect_watcher", servers, tmp_path, CONNECT_WATCHER_INTERVAL_S="0.5") as watcher:
+        await until(watcher.ready, "the watcher is ready")
+        await connect.delete("")
+        await until(lambda: counted(watcher, "create"), "the connector is created again")
+        await until(watcher.ready, "it runs again")
+
+        await postgres.execute("DROP PUBLICATION debezium_sales_pub")
+        try:
+            await connect.post("/restart?includeTasks=true")
+
+            async def says_why() -> bool:
+                missing = await watcher.missing() or {}
+                return "FAILED" in missing.get(f"connector {CONNECTOR}", "")
+
+            await until(says_why, "the watcher is not ready, with the reason")
+        finally:
+            await postgres.execute("CREATE PUBLICATION debezium_sales_pub FOR TABLE sales, debezium_heartbeat")
+        await until(watcher.ready, "the failed task was restarted and runs")
+        assert await counted(watcher, "restart")
+        assert "Publication autocreation is disabled" in watcher.said()
+
+
+async def test_connect_away(servers: Mapping[str, str]) -> None:
+    """When Kafka Connect does not answer before the deadline, deploying fails with its address and setting."""
+    port = str(free_port())
+    status, said = await once(servers, CONNECT_HOST="127.0.0.1", CONNECT_PORT=port, CONNECT_WATCHER_DEADLINE_S="2")
+    assert status == 1
+    assert f"127.0.0.1:{port}" in said
+    assert "CONNECT_PORT" in said
+
+
+async def test_refusal_tells_the_reason_and_not_the_password(servers: Mapping[str, str]) -> None:
+    """A connector that cannot log in to Postgres is not deployed; Connect's reason is told, the password is not."""
+    status, said = await once(
+        servers,
+        POSTGRES_HOST="127.0.0.1",
+        POSTGRES_PORT=str(free_port()),
+        POSTGRES_PASSWORD="very-secret-word",
+        CONNECT_WATCHER_CONNECTOR=unique("refused"),
+        CONNECT_WATCHER_DEADLINE_S="5",
+    )
+    assert status == 1
+    assert "400" in said
+    assert "very-secret-word" not in said

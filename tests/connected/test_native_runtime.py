@@ -1,0 +1,205 @@
+"""The native runtime for real: servers on free ports in a folder of their own, killed, repeated and interrupted."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import asyncpg
+import httpx
+import psutil
+import pytest
+import tenacity
+
+from tests.runtime import ROOT, Runtime, new_runtime, start_runtime
+
+pytestmark = pytest.mark.timeout(400)
+
+SERVERS = ("postgres-schema", "clickhouse", "s3")
+eventually = tenacity.retry(stop=tenacity.stop_after_delay(60), wait=tenacity.wait_fixed(0.2), reraise=True)
+
+
+@pytest.fixture(scope="module")
+def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
+    """Postgres with the schema, ClickHouse and the S3 server."""
+    with start_runtime(tmp_path_factory.mktemp("native"), only=SERVERS) as started:
+        yield started
+
+
+def alive(runtime: Runtime) -> dict[int, str]:
+    """The processes of this runtime, by process id, with their command lines."""
+    found = {}
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get("PLACAR_RUNTIME") == str(runtime.state_dir):
+                found[process.pid] = " ".join(process.cmdline())
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue
+    return found
+
+
+def listening(runtime: Runtime, setting: str) -> int:
+    """The process that listens on a port."""
+    port = int(runtime.env[setting])
+    return next(
+        c.pid for c in psutil.net_connections("tcp4") if c.status == "LISTEN" and c.laddr.port == port and c.pid
+    )
+
+
+async def connect(runtime: Runtime) -> asyncpg.Connection:
+    """A session in the shop's database."""
+    return await asyncpg.connect(
+        host="127.0.0.1", port=int(runtime.env["POSTGRES_PORT"]), user="placar", password="placar", database="sales"
+    )
+
+
+def clickhouse(runtime: Runtime, query: str) -> str:
+    """ClickHouse's answer to a query."""
+    answer = httpx.post(
+        f"http://127.0.0.1:{runtime.env['CLICKHOUSE_HTTP_PORT']}/",
+        content=query,
+        params={"user": "placar", "password": "placar"},
+    )
+    assert answer.is_success, answer.text
+    return answer.text
+
+
+def test_up_a_second_time_starts_nothing_anew(runtime: Runtime) -> None:
+    """The same processes run after a second `up`, which is quick."""
+    before = alive(runtime)
+    begun = time.monotonic()
+
+    runtime.up(*SERVERS)
+
+    assert alive(runtime) == before
+    assert time.monotonic() - begun < 60
+
+
+def test_a_port_in_use_is_reported_before_anything_starts(tmp_path: Path) -> None:
+    """The message names setting, port and process; no process of the runtime is there afterwards."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        second = new_runtime(tmp_path / "state", {"CLICKHOUSE_HTTP_PORT": str(port)})
+
+        run = second.command("up", "--only", "clickhouse")
+
+    assert run.returncode == 1
+    assert f"CLICKHOUSE_HTTP_PORT {port} (clickhouse) is in use by pid {os.getpid()}" in run.stdout
+    assert "set CLICKHOUSE_HTTP_PORT in .env" in run.stdout
+    assert alive(second) == {}
+
+
+def test_everything_listens_on_the_loopback_address_only(runtime: Runtime) -> None:
+    """No server of the runtime is reachable from outside."""
+    ours = alive(runtime)
+    addresses = {
+        c.laddr.ip for c in psutil.net_connections("tcp") if c.status == "LISTEN" and c.laddr and c.pid in ours
+    }
+
+    assert addresses == {"127.0.0.1"}
+
+
+async def test_a_killed_postgres_comes_back_by_itself_with_its_rows(runtime: Runtime) -> None:
+    """kill -9 of the server: the supervisor starts it again and a committed row is there."""
+    session = await connect(runtime)
+    await session.execute("INSERT INTO salesman (name, city) VALUES ('Killed Once', 'Recife')")
+    await session.close()
+
+    os.kill(listening(runtime, "POSTGRES_PORT"), signal.SIGKILL)
+
+    @eventually
+    async def count() -> int:
+        again = await connect(runtime)
+        found: int = await again.fetchval("SELECT count(*) FROM salesman WHERE name = 'Killed Once'")
+        await again.close()
+        return found
+
+    assert await count() == 1
+
+
+def test_a_killed_clickhouse_comes_back_by_itself_with_its_rows(runtime: Runtime) -> None:
+    """kill -9 of the server: the supervisor starts it again and an inserted row is there."""
+    clickhouse(runtime, "CREATE TABLE IF NOT EXISTS default.kept (n UInt8) ENGINE = MergeTree ORDER BY n")
+    clickhouse(runtime, "INSERT INTO default.kept VALUES (7)")
+
+    os.kill(listening(runtime, "CLICKHOUSE_HTTP_PORT"), signal.SIGKILL)
+
+    assert eventually(clickhouse)(runtime, "SELECT n FROM default.kept") == "7\n"
+
+
+def test_status_shows_health_and_fails_while_something_is_down(runtime: Runtime) -> None:
+    """Each running process is shown as ready with its memory; what is not started makes the exit status 1."""
+    run = runtime.command("status")
+
+    assert re.search(r"clickhouse\W+running\W+ready\W+\d+", run.stdout), run.stdout
+    assert re.search(r"kafka\W+stopped", run.stdout), run.stdout
+    assert f"http://127.0.0.1:{runtime.env['API_PORT']}/" in run.stdout
+    assert run.returncode == 1
+
+
+def test_up_heals_a_runtime_whose_supervisor_was_killed(runtime: Runtime) -> None:
+    """A dead supervisor, its stale files and its orphaned servers are no obstacle; each server runs once afterwards."""
+    supervisor = int((runtime.state_dir / "run" / "supervisord.pid").read_text())
+    os.kill(supervisor, signal.SIGKILL)
+    psutil.wait_procs([psutil.Process(supervisor)] if psutil.pid_exists(supervisor) else [], timeout=10)
+
+    runtime.up(*SERVERS)
+
+    servers = [
+        line for line in alive(runtime).values() if "clickhouse-server" in line or line.endswith("postgresql.conf")
+    ]
+    assert len(servers) == 2
+    assert clickhouse(runtime, "SELECT 1") == "1\n"
+
+
+async def test_data_survives_down_and_up_and_goes_with_clean(tmp_path: Path) -> None:
+    """A row is there after `down` and `up`; `down` leaves no process; `clean` leaves no folder."""
+    with start_runtime(tmp_path / "state", only=["postgres-schema"]) as runtime:
+        session = await connect(runtime)
+        await session.execute("INSERT INTO salesman (name, city) VALUES ('Kept', 'Recife')")
+        await session.close()
+        begun = time.monotonic()
+
+        assert runtime.command("down").returncode == 0
+        assert time.monotonic() - begun < 20
+        assert alive(runtime) == {}
+
+        runtime.up("postgres-schema")
+        session = await connect(runtime)
+        assert await session.fetchval("SELECT name FROM salesman") == "Kept"
+        await session.close()
+
+        assert runtime.command("clean").returncode == 0
+        assert not runtime.state_dir.exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_up_leaves_no_process(tmp_path: Path, number: signal.Signals) -> None:
+    """Ctrl-C (or a stop signal) while servers boot ends everything that was started."""
+    runtime = new_runtime(tmp_path / "state")
+    with subprocess.Popen(
+        [sys.executable, "-m", "deploy.native", "up", "--only", "contracts"],
+        cwd=ROOT,
+        env=dict(runtime.env),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    ) as up:
+
+        @eventually
+        def booting() -> None:
+            assert any("kafka.Kafka" in line for line in alive(runtime).values())
+
+        booting()
+        up.send_signal(number)
+        said, _ = up.communicate(timeout=60)
+
+    assert up.returncode == 130, said
+    assert alive(runtime) == {}
+    assert runtime.command("clean").returncode == 0

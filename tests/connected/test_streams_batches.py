@@ -1,0 +1,206 @@
+"""The three streams units against a real broker and registry: what becomes of each record, and when it is committed."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import httpx
+import pytest
+from aiokafka.errors import KafkaError
+
+from chassis import kafka
+from chassis.dead_letters import Refusal
+from chassis.kafka import Record
+from chassis.stream import Agent, Context, Ignored, Output
+from contracts.catalogue import catalogue
+from contracts.codec import encode_body, parse
+from contracts.examples import typed
+from streams.cdc.agents import agent as cdc
+from streams.cdc.settings import Settings as CdcSettings
+from streams.files.agents import agent as files
+from streams.files.settings import Settings as FilesSettings
+from streams.legacy.agents import agent as legacy
+from streams.legacy.settings import Settings as LegacySettings
+from tests.connected.streams import Servers, forwarder, free_port, unique, unit_in_process, until
+
+AGENTS = [cdc(CdcSettings(epoch=1)), files(FilesSettings(timezone="UTC")), legacy(LegacySettings())]
+FILES = AGENTS[1]
+OUTCOMES = ("received", "published", "dead_letter", "ignored")
+
+
+@pytest.fixture
+def reached(servers: Mapping[str, str]) -> Servers:
+    """Broker and registry."""
+    return Servers(servers)
+
+
+def rows(prefix: str, count: int) -> list[dict[str, Any]]:
+    """Records of `sales.files` with ids of their own."""
+    example = catalogue()["sales.files"].examples()["canonical"]
+    return [{**example, "sale_id": f"{prefix}-{number}", "row_number": number} for number in range(1, count + 1)]
+
+
+def ids(prefix: str, count: int) -> set[str]:
+    """The sale ids of `rows`."""
+    return {f"{prefix}-{number}" for number in range(1, count + 1)}
+
+
+def final_id(example: Mapping[str, Any]) -> str:
+    """The sale id of a raw example after validation; empty where it is no sale."""
+    if "op" not in example:
+        return str(example["sale_id"]).strip()
+    row = example["after"] or example["before"]
+    return str(row["id"]) if example["source"]["table"] == "sales" else ""
+
+
+@pytest.mark.parametrize("agent", AGENTS, ids=lambda agent: agent.consumes)
+async def test_mixed_batch(agent: Agent, reached: Servers) -> None:
+    """Valid records reach sales.unified, invalid ones sales.dlq with bytes and place, and then all is committed."""
+    name, topic = unique("mixed"), catalogue()[agent.consumes]
+    examples = topic.examples()
+    invalid = {name: case for name, case in topic.examples("invalid").items() if set(case) == {"record", "reason"}}
+    good = await reached.encode(topic.name, list(examples.values()))
+    bad = await reached.encode(topic.name, [case["record"] for case in invalid.values()])
+    async with reached.published() as (found, read):
+        payloads = [None, *good, *bad, b"not Avro", b"", None]
+        places = await reached.feed(topic.name, payloads)
+        async with unit_in_process(reached, agent, name) as (unit, work):
+            ends = {
+                (topic.name, number): max(offset for at, offset in places if at == number) + 1 for number, _ in places
+            }
+
+            async def committed() -> bool:
+                assert not work.done()
+                return (await reached.committed(name)).items() >= ends.items()
+
+            await until(committed, "every offset is committed")
+            assert unit.readiness.missing == {}
+            text = unit.metrics.render(["text/plain"])[0].decode()
+        at = dict(zip(places, payloads, strict=True))
+        wrong = {place for place, payload in at.items() if payload in (*bad, b"not Avro", b"")}
+        expected_ids = {sale_id for sale_id in map(final_id, examples.values()) if sale_id}
+
+        async def complete() -> bool:
+            await read()
+            return wrong <= set(found.letters(name)) and expected_ids <= set(found.sales())
+
+        await until(complete, "every record is in sales.unified or sales.dlq")
+    letters = found.letters(name)
+    assert {place: letters[place]["value"] for place in wrong} == {place: at[place] for place in wrong}
+    reasons = [case["reason"] for case in invalid.values()] + ["wire_format"] * 2
+    assert sorted(letters[place]["reason"] for place in wrong) == sorted(reasons)
+    assert not set(letters) & (set(at) - wrong)
+    counted = {line.split()[0]: int(line.split()[1]) for line in text.splitlines() if "records_total{" in line}
+    by_outcome = {outcome: sum(n for key, n in counted.items() if f'"{outcome}"' in key) for outcome in OUTCOMES}
+    assert by_outcome["received"] == sum(by_outcome[outcome] for outcome in OUTCOMES[1:])
+
+
+async def test_largest_record(reached: Servers) -> None:
+    """A record as large as its topic takes, and not readable, is a dead letter with all of its bytes."""
+    name, payload = unique("large"), b"x" * (1024 * 1024 - 200)
+    async with reached.published() as (found, read), unit_in_process(reached, FILES, name):
+        (place,) = await reached.feed("sales.files", [payload])
+
+        async def complete() -> bool:
+            await read()
+            return place in found.letters(name)
+
+        await until(complete, "the dead letter is there")
+    assert found.letters(name)[place]["value"] == payload
+
+
+class CrashError(Exception):
+    """Stands for whatever ends a process at the worst moment."""
+
+
+@pytest.mark.parametrize("position", [1, 10, 20], ids=["first", "middle", "last"])
+async def test_crash_in_a_batch(position: int, reached: Servers) -> None:
+    """A crash at the first, a middle or the last record commits none of the batch; after the restart all is there."""
+    name, prefix = unique("crash"), unique("C")
+    fatal = f"{prefix}-{position}"
+
+    def crashing(record: dict[str, Any], context: Context) -> Output | Refusal | Ignored:
+        if record["sale_id"] == fatal:
+            raise CrashError
+        return FILES.transform(record, context)
+
+    async with reached.published() as (found, read):
+        places = await reached.feed("sales.files", await reached.encode("sales.files", rows(prefix, 20)))
+        async with unit_in_process(reached, replace(FILES, transform=crashing), name) as (_, work):
+            with pytest.raises(CrashError):
+                async with asyncio.timeout(60):
+                    await work
+        partition, offset = places[position - 1]
+        assert (await reached.committed(name)).get(("sales.files", partition), 0) <= offset
+        async with unit_in_process(reached, FILES, name):
+
+            async def complete() -> bool:
+                await read()
+                return ids(prefix, 20) <= set(found.sales())
+
+            await until(complete, "every sale is in sales.unified")
+
+
+async def test_publish_fails_half_way(reached: Servers, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the broker takes half of the outputs and then fails, nothing is committed and the restart completes all."""
+    name, prefix = unique("half"), unique("H")
+    whole = kafka.publish
+
+    async def half(client: Any, records: Any) -> int:
+        chosen: list[Record] = list(records)
+        await whole(client, chosen[: len(chosen) // 2])
+        raise KafkaError("the broker is gone")
+
+    async with reached.published() as (found, read):
+        await reached.feed("sales.files", await reached.encode("sales.files", rows(prefix, 20)))
+        with monkeypatch.context() as broken:
+            broken.setattr(kafka, "publish", half)
+            async with unit_in_process(reached, FILES, name) as (_, work):
+                with pytest.raises(KafkaError, match="the broker is gone"):
+                    async with asyncio.timeout(60):
+                        await work
+        assert await reached.committed(name) == {}
+        async with unit_in_process(reached, FILES, name):
+
+            async def complete() -> bool:
+                await read()
+                return ids(prefix, 20) <= set(found.sales())
+
+            await until(complete, "every sale is in sales.unified")
+
+
+async def test_registry_goes_away(reached: Servers) -> None:
+    """A schema that cannot be fetched because the registry is away stops the unit; it makes no dead letter."""
+    name, prefix = unique("away"), unique("R")
+    topic, port = catalogue()["sales.files"], free_port()
+    through = Servers({**reached.environment, "SCHEMA_REGISTRY_HOST": "127.0.0.1", "SCHEMA_REGISTRY_PORT": str(port)})
+    field = {"name": f"added_{prefix[2:]}", "type": ["null", "string"], "default": None}
+    newer = {**topic.avro, "fields": [*topic.avro["fields"], field]}
+    async with reached.published() as (found, read):
+        async with forwarder(port, reached.registry.host, reached.registry.port):
+            working = unit_in_process(through, FILES, name)
+            _, work = await working.__aenter__()
+
+            async def idle() -> bool:
+                return bool(await reached.committed(name))
+
+            await reached.feed("sales.files", await reached.encode("sales.files", rows(prefix, 1)))
+            await until(idle, "the unit works")
+        try:
+            schema_id = await reached.client.register(topic.subject, newer)
+            payload = encode_body(schema_id, parse(newer), typed(topic.avro, rows(prefix, 2)[1]))
+            await reached.feed("sales.files", [payload])
+            with pytest.raises(httpx.TransportError):
+                async with asyncio.timeout(60):
+                    await work
+        finally:
+            await working.__aexit__(None, None, None)
+        async with unit_in_process(reached, FILES, name):
+
+            async def complete() -> bool:
+                await read()
+                return ids(prefix, 2) <= set(found.sales())
+
+            await until(complete, "the sale with the newer schema is in sales.unified")
+        assert not [letter for letter in found.letters(name).values() if letter["value"] == payload]

@@ -1,0 +1,81 @@
+"""A streams unit as a process: start without its servers, clean stop, kill, rebalance."""
+
+import asyncio
+import signal
+from collections.abc import Mapping
+
+import pytest
+
+from tests.connected.streams import Servers, forwarder, free_port, unique, unit_process, until
+from tests.connected.test_streams_batches import ids, rows
+
+SERVERS = {"kafka": "KAFKA", "schema registry": "SCHEMA_REGISTRY"}
+
+
+@pytest.mark.parametrize("server", list(SERVERS))
+async def test_server_away_at_start(server: str, servers: Mapping[str, str]) -> None:
+    """A unit whose server is away is not ready and says address and setting; it is ready when the server is there."""
+    prefix, port = SERVERS[server], free_port()
+    host, target = servers[f"{prefix}_HOST"], int(servers[f"{prefix}_PORT"])
+    environment = {**servers, f"{prefix}_HOST": "127.0.0.1", f"{prefix}_PORT": str(port)}
+    async with unit_process("legacy", environment) as process:
+
+        async def says_why() -> bool:
+            why = (await process.missing() or {}).get(server, "")
+            return f"127.0.0.1:{port}" in why and f"{prefix}_PORT" in why and "unreachable" in why
+
+        await until(says_why, "the unit says what it cannot reach")
+        async with forwarder(port, host, target):
+            await until(process.ready, "the unit is ready")
+
+
+async def test_clean_stop(servers: Mapping[str, str]) -> None:
+    """SIGTERM ends a unit with status 0 and what it has published is committed: a restart repeats nothing."""
+    reached, prefix = Servers(servers), unique("T")
+    async with reached.published() as (found, read):
+        async with unit_process("files", servers) as process:
+            await until(process.ready, "the unit is ready")
+            places = await reached.feed("sales.files", await reached.encode("sales.files", rows(prefix, 50)))
+
+            async def complete() -> bool:
+                await read()
+                return ids(prefix, 50) <= set(found.sales())
+
+            await until(complete, "every sale is in sales.unified")
+            assert await process.end() == 0
+        committed = await reached.committed("files")
+        for partition in {number for number, _ in places}:
+            last = max(offset for number, offset in places if number == partition)
+            assert committed[("sales.files", partition)] == last + 1
+
+
+async def test_wrong_setting(servers: Mapping[str, str]) -> None:
+    """A wrong setting ends the process with status 2."""
+    async with unit_process("files", {**servers, "FILES_TIMEZONE": "Mars/Olympus"}) as process:
+        assert await process.exit_status() == 2
+
+
+@pytest.mark.parametrize(("number", "times"), [(signal.SIGTERM, 3), (signal.SIGKILL, 2)], ids=["stopped", "killed"])
+async def test_second_worker_comes_and_goes(number: signal.Signals, times: int, servers: Mapping[str, str]) -> None:
+    """While a second worker joins and is stopped or killed again and again, every sale is published."""
+    reached, prefix = Servers(servers), unique("B")
+    payloads = await reached.encode("sales.files", rows(prefix, 2000))
+    async with reached.published() as (found, read), unit_process("files", servers) as first:
+        await until(first.ready, "the first worker is ready")
+
+        async def feed() -> None:
+            for start in range(0, len(payloads), 20):
+                await reached.feed("sales.files", payloads[start : start + 20])
+
+        feeding = asyncio.create_task(feed())
+        for _ in range(times):
+            async with unit_process("files", servers) as second:
+                await until(second.ready, "the second worker is ready")
+                await second.end(number)
+        await feeding
+
+        async def complete() -> bool:
+            await read()
+            return ids(prefix, 2000) <= set(found.sales())
+
+        await until(complete, "every sale is in sales.unified", 90)

@@ -1,0 +1,1 @@
+"""Every example of a contract through every schema and consumer."""

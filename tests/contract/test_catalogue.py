@@ -1,0 +1,75 @@
+"""The catalogue is complete and consistent."""
+
+import json
+from pathlib import Path
+
+import fastavro
+import pytest
+
+from contracts import catalogue as catalogue_module
+from contracts.catalogue import CatalogueError, Topic, catalogue
+from contracts.examples import typed
+from contracts.reasons import REASONS, remedy
+
+UNITS = {
+    *("cdc", "files", "legacy", "file_poller", "legacy_soap", "legacy_poller", "clickhouse_sink", "api", "traffic"),
+    *("connect_watcher", "flink_watcher"),
+}
+OTHER_PROCESSES = {"connect", "ranking"}
+TOPICS = list(catalogue().values())
+
+
+@pytest.mark.parametrize("topic", TOPICS, ids=lambda topic: topic.name)
+def test_topic_is_described(topic: Topic) -> None:
+    """Each topic has known producers and consumers, a parsable schema with a documented record, and examples."""
+    assert set(topic.producers) | set(topic.consumers) <= UNITS | OTHER_PROCESSES
+    assert topic.producers
+    assert topic.consumers
+    assert fastavro.parse_schema(dict(topic.avro))
+    assert topic.avro["type"] == "record"
+    assert topic.avro["doc"]
+    assert topic.examples()
+
+
+@pytest.mark.parametrize("topic", TOPICS, ids=lambda topic: topic.name)
+def test_examples_are_of_the_schema(topic: Topic) -> None:
+    """Each example has every field of the schema, no other, and is valid Avro."""
+    parsed = fastavro.parse_schema(dict(topic.avro))
+    fields = {field["name"] for field in topic.avro["fields"]}
+    for name, example in topic.examples().items():
+        assert set(example) == fields, name
+        assert fastavro.validate(typed(topic.avro, example), parsed, strict=True, raise_errors=True), name
+
+
+def test_rankings_agree() -> None:
+    """Both ranking topics carry the same schema, so that one consumer reads both."""
+    topics = catalogue()
+    assert topics["rankings.city"].avro == topics["rankings.salesman"].avro
+
+
+def test_invalid_examples_have_known_reasons() -> None:
+    """Each invalid example names a reason code that exists, and at least sixty kinds of bad input are named."""
+    reasons = [example["reason"] for topic in TOPICS for example in topic.examples("invalid").values()]
+    assert set(reasons) <= set(REASONS)
+    assert len(reasons) >= 60
+
+
+def test_reasons_have_meaning_and_remedy() -> None:
+    """Each reason code says in words what is wrong and what to do."""
+    for code, (meaning, _) in REASONS.items():
+        assert meaning
+        assert remedy(code)
+
+
+@pytest.mark.parametrize(
+    "described", ["description: a: b", "description: only this", "- a list"], ids=["yaml", "incomplete", "shape"]
+)
+def test_wrong_topic_is_named(described: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wrong topic folder is refused with the topic's name, not with a bare parser error."""
+    folder = tmp_path / "sales.broken"
+    folder.mkdir()
+    (folder / "topic.yaml").write_text(described, "utf-8")
+    (folder / "value.avsc").write_text(json.dumps({"type": "record", "name": "X", "fields": []}), "utf-8")
+    monkeypatch.setattr(catalogue_module, "TOPICS_FOLDER", tmp_path)
+    with pytest.raises(CatalogueError, match=r"sales\.broken"):
+        catalogue.__wrapped__()

@@ -1,0 +1,203 @@
+"""Every example and every invalid example of a raw topic through the unit that consumes it."""
+
+import json
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from chassis import dead_letters
+from chassis.stream import Agent, Codecs, process
+from contracts import codec
+from contracts.catalogue import catalogue
+from contracts.codec import Decoder, encode_body, parse
+from contracts.examples import typed
+from streams.cdc.agents import agent as cdc
+from streams.cdc.settings import Settings as CdcSettings
+from streams.files.agents import agent as files
+from streams.files.settings import Settings as FilesSettings
+from streams.legacy.agents import agent as legacy
+from streams.legacy.settings import Settings as LegacySettings
+from tests.contract.registry import MemoryRegistry
+
+AGENTS = [cdc(CdcSettings(epoch=1)), files(FilesSettings(timezone="UTC")), legacy(LegacySettings())]
+DEBEZIUM = Path(__file__).parent / "data" / "debezium_envelope.avsc"
+KEY, PARTITION, OFFSET = b"a key", 3, 1042
+WRITTEN_AT = datetime(2026, 2, 19, 10, 15, 0, 900_000, tzinfo=UTC)
+QUARTER_PAST_TEN = datetime(2026, 2, 19, 10, 15, tzinfo=UTC)
+
+# What the consumer must make of each valid example; None: it is ignored.
+EXPECTED: dict[str, dict[str, dict[str, Any] | None]] = {
+    "sales.files": {
+        "canonical": {
+            "sale_id": "F-1001",
+            "source": "files",
+            "salesman_name": "Ana Beatriz Souza",
+            "city": "São Paulo",
+            "country": "BR",
+            "amount": Decimal("1234.56"),
+            "product": "Laptop",
+            "event_time": QUARTER_PAST_TEN,
+            "ingestion_time": datetime(2026, 2, 19, 11, 0, 30, 250_000, tzinfo=UTC),
+            "version": 1771498800 << 31 | 1,
+            "deleted": False,
+        },
+        "city_upper_without_accents": {"city": "São Paulo"},
+        "city_unknown": {"city": "Quixeramobim"},
+        "country_lower_case": {"country": "BR"},
+        "country_abroad": {"country": "PT", "city": "Lisboa"},
+        "decomposed_and_spaced": {"sale_id": "F-1006", "salesman_name": "João da Silva"},
+        "amount_smallest": {"amount": Decimal("0.01")},
+        "amount_largest": {"amount": Decimal("9999999999999999.99")},
+        "amount_without_fraction": {"amount": Decimal("150.00")},
+        "date_without_zone": {"event_time": QUARTER_PAST_TEN},
+        "date_with_offset": {"event_time": QUARTER_PAST_TEN.replace(microsecond=123_000)},
+        "second_upload": {"sale_id": "F-1001", "amount": Decimal("1300.00"), "version": 1771585200 << 31 | 1},
+    },
+    "sales.legacy": {
+        "canonical": {
+            "sale_id": "L-77001",
+            "source": "legacy",
+            "salesman_name": "Carlos Lima",
+            "city": "Curitiba",
+            "country": "BR",
+            "amount": Decimal("899.90"),
+            "product": "GPU",
+            "event_time": QUARTER_PAST_TEN,
+            "ingestion_time": datetime(2026, 2, 19, 10, 16, tzinfo=UTC),
+            "version": 1771496160000,
+            "deleted": False,
+        },
+        "city_lower_case": {"city": "Brasília"},
+        "amount_integer": {"amount": Decimal("15.00")},
+        "amount_leading_point": {"amount": Decimal("0.50")},
+        "date_first_possible": {"event_time": datetime(2000, 1, 1, tzinfo=UTC)},
+    },
+    "sales.postgres": {
+        "snapshot": {"sale_id": "42", "version": 1 << 56 | 31672000, "deleted": False},
+        "insert": {
+            "sale_id": "42",
+            "source": "postgres",
+            "salesman_name": "Beatriz Costa",
+            "city": "Belo Horizonte",
+            "country": "BR",
+            "amount": Decimal("2500.00"),
+            "product": "Monitor",
+            "event_time": QUARTER_PAST_TEN.replace(microsecond=123_000),
+            "ingestion_time": WRITTEN_AT,
+            "version": 1 << 56 | 31672000,
+            "deleted": False,
+        },
+        "update": {"city": "Porto Alegre", "amount": Decimal("2600.00"), "version": 1 << 56 | 31673000},
+        "delete": {"sale_id": "42", "city": "Belo Horizonte", "deleted": True, "version": 1 << 56 | 31674000},
+        "delete_of_invalid_row": {
+            "sale_id": "42",
+            "salesman_name": "",
+            "city": "",
+            "country": "",
+            "amount": Decimal("0.00"),
+            "product": "Monitor",
+            "event_time": datetime(1970, 1, 1, tzinfo=UTC),
+            "version": 1 << 56 | 31675000,
+            "deleted": True,
+        },
+        "heartbeat": None,
+        "largest_amount": {"amount": Decimal("9999999999.99")},
+    },
+}
+
+
+async def outcome_of(agent: Agent, payload: bytes | None, registry: MemoryRegistry) -> tuple[str, str, dict[str, Any]]:
+    """Outcome, published topic and decoded published value of one raw message."""
+    unified, letters = (catalogue()[name] for name in (agent.publishes, dead_letters.TOPIC))
+    codecs = Codecs(
+        Decoder(registry.client, catalogue()[agent.consumes]),
+        await codec.encoder(MemoryRegistry(unified).client, unified),
+        await codec.encoder(MemoryRegistry(letters).client, letters),
+    )
+    message = SimpleNamespace(
+        topic=agent.consumes,
+        partition=PARTITION,
+        offset=OFFSET,
+        key=KEY,
+        value=payload,
+        headers=[(dead_letters.ATTEMPT_HEADER, b"2")],
+        timestamp=WRITTEN_AT.timestamp(),
+    )
+    outcome, record = await process(agent, codecs, "unit-under-test", message)
+    if record is None:
+        return outcome, "", {}
+    assert record.value is not None
+    topic = catalogue()[record.topic]
+    return outcome, record.topic, await Decoder(MemoryRegistry(topic).client, topic).decode(record.value)
+
+
+@pytest.mark.parametrize("agent", AGENTS, ids=lambda agent: agent.consumes)
+async def test_examples_become_unified_sales(agent: Agent) -> None:
+    """Each valid example of a raw topic becomes the unified sale that is expected of it, or is ignored."""
+    topic = catalogue()[agent.consumes]
+    registry = MemoryRegistry(topic)
+    examples = topic.examples()
+    assert set(examples) == set(EXPECTED[topic.name])
+    for name, example in examples.items():
+        payload = encode_body(1, parse(topic.avro), typed(topic.avro, example))
+        expected = EXPECTED[topic.name][name]
+        outcome, published, event = await outcome_of(agent, payload, registry)
+        assert (outcome, published) == (("ignored", "") if expected is None else ("published", "sales.unified")), name
+        assert {field: event[field] for field in expected or {}} == (expected or {}), name
+
+
+def invalid_payload(example: dict[str, Any], topic_schema: Any, registry: MemoryRegistry) -> bytes:
+    """The bytes of an invalid example: given as they are, or a record of the topic's or of its own writer schema."""
+    if "payload_hex" in example:
+        return bytes.fromhex(example["payload_hex"])
+    schema = example.get("writer_schema", topic_schema)
+    schema_id = 1 if schema is topic_schema else 2
+    registry.schemas[schema_id] = schema
+    return encode_body(schema_id, parse(schema), typed(schema, example["record"]))
+
+
+@pytest.mark.parametrize("agent", AGENTS, ids=lambda agent: agent.consumes)
+async def test_invalid_examples_become_dead_letters(agent: Agent) -> None:
+    """Each invalid example becomes one dead letter with its reason, original bytes, place, attempt and unit."""
+    topic = catalogue()[agent.consumes]
+    for name, example in topic.examples("invalid").items():
+        if "object" in example:  # a whole file: refused before it is a record
+            continue
+        registry = MemoryRegistry(topic)
+        payload = invalid_payload(example, topic.avro, registry)
+        outcome, published, letter = await outcome_of(agent, payload, registry)
+        assert (outcome, published) == ("dead_letter", "sales.dlq"), name
+        assert letter["reason"] == example["reason"], f"{name}: {letter['detail']}"
+        assert letter["value"] == payload, name
+        assert letter["topic"] == topic.name
+        assert (letter["key"], letter["partition"], letter["offset"]) == (KEY, PARTITION, OFFSET)
+        assert (letter["unit"], letter["attempt"]) == ("unit-under-test", 2)
+        assert len(letter["detail"]) < 400, name
+
+
+@pytest.mark.parametrize("agent", AGENTS, ids=lambda agent: agent.consumes)
+async def test_tombstones_are_ignored(agent: Agent) -> None:
+    """A record without a value is ignored: a tombstone says nothing that its delete did not say."""
+    outcome, _, _ = await outcome_of(agent, None, MemoryRegistry(catalogue()[agent.consumes]))
+    assert outcome == "ignored"
+
+
+async def test_debezium_writer_schema_is_read() -> None:
+    """What Debezium 3.7 really registers for the table, with a column added since, is read as the contract says."""
+    topic = catalogue()["sales.postgres"]
+    registry = MemoryRegistry(topic)
+    registry.schemas[2] = json.loads(DEBEZIUM.read_text("utf-8"))
+    record = typed(topic.avro, topic.examples()["update"])
+    for image in ("before", "after"):
+        record[image].update(created_at=1771496100123456, channel="shop")
+    record["source"].update(version="3.7.0.Final", connector="postgresql", name="placar", db="sales", schema="public")
+    payload = encode_body(2, parse(registry.schemas[2]), record)
+    outcome, _, event = await outcome_of(AGENTS[0], payload, registry)
+    expected = EXPECTED["sales.postgres"]["update"]
+    assert outcome == "published"
+    assert expected is not None
+    assert {field: event[field] for field in expected} == expected

@@ -1,0 +1,214 @@
+"""The whole pipeline on real servers: what was sold through three sources is what REST serves."""
+
+import csv
+import io
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+import asyncpg
+import httpx
+import obstore
+import pytest
+import tenacity
+import zeep
+from obstore.store import S3Store
+
+from tests.e2e.sales import Sale, known_sales, ranking, window_three_days_ago
+from tests.runtime import Runtime, start_runtime
+
+pytestmark = pytest.mark.timeout(900)
+
+HEADER = ("sale_id", "salesman_name", "city", "country", "amount", "product", "sale_date")
+
+
+@pytest.fixture(scope="module")
+def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
+    """The whole native runtime on free ports, in a folder of its own; pollers look often, nothing sells by itself."""
+    settings = {
+        "FILE_POLLER_INTERVAL_S": "2",
+        "LEGACY_POLLER_INTERVAL_S": "2",
+        "LEGACY_SOAP_RATE_PER_MINUTE": "0",
+    }
+    with start_runtime(tmp_path_factory.mktemp("e2e"), extra_env=settings) as started:
+        yield started
+
+
+async def sell_in_postgres(env: Mapping[str, str], sales: list[Sale]) -> list[Sale]:
+    """Insert the sales, then change the first one's city and amount, delete the second and add an invalid one."""
+    connection = await asyncpg.connect(
+        host="127.0.0.1",
+        port=int(env["POSTGRES_PORT"]),
+        user=env.get("POSTGRES_USER", "placar"),
+        password=env.get("POSTGRES_PASSWORD", "placar"),
+        database=env.get("POSTGRES_DB", "sales"),
+    )
+
+    async def insert(sale: Sale) -> int:
+        salesman = await connection.fetchval(
+            "INSERT INTO salesman (name, city, region) VALUES ($1, $2, 'Sudeste') RETURNING id",
+            sale.salesman,
+            sale.city,
+        )
+        row: int = await connection.fetchval(
+            "INSERT INTO sales (salesman_id, salesman, city, country, amount, product, sale_date)"
+            " VALUES ($1, $2, $3, $4, $5, $6, $7) RETURNING id",
+            salesman,
+            sale.salesman,
+            sale.city,
+            sale.country,
+            sale.amount,
+            sale.product,
+            sale.time.replace(tzinfo=None),
+        )
+        return row
+
+    try:
+        rows = [await insert(sale) for sale in sales]
+        changed = replace(sales[0], city="Natal", amount=Decimal("99999.99"))
+        await connection.execute(
+            "UPDATE sales SET city = $1, amount = $2 WHERE id = $3", changed.city, changed.amount, rows[0]
+        )
+        await connection.execute("DELETE FROM sales WHERE id = $1", rows[1])
+        await insert(replace(sales[2], amount=Decimal("-5.00")))
+    finally:
+        await connection.close()
+    return [changed, *sales[2:]]
+
+
+def csv_row(sale: Sale) -> list[str]:
+    """A sale as a line of a CSV file, its time in ISO 8601."""
+    return [
+        sale.sale_id,
+        sale.salesman,
+        sale.city,
+        sale.country,
+        str(sale.amount),
+        sale.product,
+        sale.time.isoformat().replace("+00:00", "Z"),
+    ]
+
+
+async def upload(env: Mapping[str, str], key: str, rows: list[list[str]]) -> None:
+    """Put a CSV file into the bucket."""
+    store = S3Store(
+        env.get("S3_BUCKET", "sales-data"),
+        endpoint=f"http://127.0.0.1:{env['S3_PORT']}",
+        access_key_id=env.get("S3_ACCESS_KEY", "placar"),
+        secret_access_key=env.get("S3_SECRET_KEY", "placar-secret"),
+        region="us-east-1",
+        client_options={"allow_http": True},
+        virtual_hosted_style_request=False,
+    )
+    text = io.StringIO()
+    csv.writer(text).writerows([list(HEADER), *rows])
+    await obstore.put_async(store, key, text.getvalue().encode())
+
+
+def sell_in_legacy(env: Mapping[str, str], sales: list[Sale]) -> None:
+    """Register the sales at the SOAP service, and one with a negative amount."""
+    client = zeep.Client(  # type: ignore[no-untyped-call]  # zeep ships no types
+        f"http://127.0.0.1:{env['LEGACY_SOAP_PORT']}/ws/sales?wsdl"
+    )
+    invalid = replace(sales[0], sale_id="legacy-invalid", amount=Decimal("-1.00"))
+    for sale in [*sales, invalid]:
+        client.service.RegisterSale(
+            {
+                "saleId": sale.sale_id,
+                "salesmanName": sale.salesman,
+                "city": sale.city,
+                "country": sale.country,
+                "amount": sale.amount,
+                "product": sale.product,
+                "saleDate": int(sale.time.timestamp() * 1000),
+            }
+        )
+
+
+async def served(env: Mapping[str, str], path: str, name: str, window: datetime) -> tuple[dict[str, Any], list[Any]]:
+    """What REST answers for the window: the document, and its entries as (rank, name, total, count)."""
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{env['API_PORT']}") as client:
+        answer = await client.get(path, params={"window": window.strftime("%Y-%m-%dT%H:%M:%SZ"), "limit": 10})
+    if answer.status_code == 404:
+        return {}, []
+    answer.raise_for_status()
+    document = httpx.Response(200, content=answer.content).json(parse_float=Decimal)
+    entries = [(e["rank"], e[name], Decimal(e["totalSales"]), e["transactionCount"]) for e in document["rankings"]]
+    return document, entries
+
+
+async def becomes(
+    env: Mapping[str, str], path: str, name: str, window: datetime, expected: list[Any]
+) -> dict[str, Any]:
+    """Poll REST until it serves exactly the expected entries; fails with the difference after two minutes."""
+    async for attempt in tenacity.AsyncRetrying(
+        stop=tenacity.stop_after_delay(120), wait=tenacity.wait_fixed(0.5), reraise=True
+    ):
+        with attempt:
+            document, entries = await served(env, path, name, window)
+            assert entries == expected
+    return document
+
+
+async def dead_letter_reasons(env: Mapping[str, str]) -> dict[str, int]:
+    """Dead letters in ClickHouse by reason code."""
+    query = "SELECT reason, toUInt32(count()) AS n FROM dead_letters GROUP BY reason FORMAT JSON"
+    async with httpx.AsyncClient() as client:
+        answer = await client.post(
+            f"http://127.0.0.1:{env['CLICKHOUSE_HTTP_PORT']}/",
+            params={
+                "user": "placar",
+                "password": env.get("CLICKHOUSE_PASSWORD", "placar"),
+                "database": env.get("CLICKHOUSE_DB", "placar"),
+            },
+            content=query,
+        )
+    answer.raise_for_status()
+    return {row["reason"]: row["n"] for row in answer.json()["data"]}
+
+
+async def test_rest_serves_exactly_what_was_sold_through_three_sources(runtime: Runtime) -> None:
+    """An update, a delete, a corrected file and one invalid row per source: REST equals the totals, to the cent."""
+    env = runtime.env
+    window = window_three_days_ago()
+
+    in_postgres = await sell_in_postgres(env, known_sales("postgres", 15, window))
+    in_files = known_sales("files", 14, window)
+    foreign = [replace(sale, sale_id=f"ar-{n}", country="AR") for n, sale in enumerate(known_sales("files", 4, window))]
+    rows = [csv_row(sale) for sale in [*in_files, *foreign]]
+    invalid = csv_row(replace(in_files[0], sale_id="files-invalid"))
+    invalid[4] = "abc"
+    await upload(env, "known.csv", [*rows, invalid])
+    in_legacy = known_sales("legacy", 13, window)
+    sell_in_legacy(env, in_legacy)
+
+    sold = [*in_postgres, *in_files, *foreign, *in_legacy]
+    cities, salesmen = "/api/v1/sales/top-by-city", "/api/v1/sales/top-salesman"
+    await becomes(env, cities, "city", window, ranking(sold, lambda sale: sale.city))
+    brazil = [sale for sale in sold if sale.country == "BR"]
+    before = await becomes(env, salesmen, "salesmanName", window, ranking(brazil, lambda sale: sale.salesman))
+    assert before["status"] in {"final", "corrected"}
+
+    corrected = [replace(in_files[0], amount=Decimal("77777.77")), *in_files[1:]]
+    await upload(env, "known.csv", [csv_row(sale) for sale in [*corrected, *foreign]])
+    sold = [*in_postgres, *corrected, *foreign, *in_legacy]
+    brazil = [sale for sale in sold if sale.country == "BR"]
+    await becomes(env, cities, "city", window, ranking(sold, lambda sale: sale.city))
+    after = await becomes(env, salesmen, "salesmanName", window, ranking(brazil, lambda sale: sale.salesman))
+    assert after["revision"] > before["revision"]
+    assert after["status"] == "corrected"
+
+    reasons = await dead_letter_reasons(env)
+    assert reasons == {"amount_range": 2, "amount_malformed": 1}
+
+
+async def test_the_first_rankings_come_from_the_seed(runtime: Runtime) -> None:
+    """Right after `up` the newest window has rankings of the seeded sales, and the API is healthy."""
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{runtime.env['API_PORT']}") as client:
+        newest = await client.get("/api/v1/sales/top-by-city", params={"window": "latest"})
+        health = await client.get("/api/v1/health")
+    assert newest.status_code == 200
+    assert newest.json()["rankings"][0]["rank"] == 1
+    assert health.json() == {"status": "UP", "clickhouse": "UP", "kafka": "UP"}

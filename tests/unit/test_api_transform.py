@@ -1,0 +1,135 @@
+"""What the API makes of parameters and rows, and how exact its JSON is."""
+
+import json
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.api.models import CityRank, encode, instant
+from services.api.transform import (
+    city_rank,
+    epoch_second,
+    parse_country,
+    parse_window,
+    ranking,
+    salesman_rank,
+)
+
+START, END = datetime(2026, 2, 19, 10, tzinfo=UTC), datetime(2026, 2, 19, 11, tzinfo=UTC)
+
+
+def row(rank: int, name: str, total: str, count: int, *, revision: int = 9, country: str = "") -> tuple[Any, ...]:
+    """One row as the queries give it."""
+    head = (START, END, revision, "final", 1771498795000, 1771498800123)
+    return (*head, rank, name, country, Decimal(total), count)
+
+
+def rows(length: int) -> list[tuple[Any, ...]]:
+    """The ten rows of a set of so many entries."""
+    filled = [row(n, f"name {n}", f"{n}.50", n) for n in range(1, length + 1)]
+    return filled + [row(n, "", "0", 0) for n in range(length + 1, 11)]
+
+
+@pytest.mark.parametrize("text", ["2026-02-19T10:00:00Z", "2026-02-19T07:00:00-03:00", "2026-02-19T10:00:00.000+00:00"])
+def test_window_instant(text: str) -> None:
+    """A window is named by its start in any zone."""
+    assert parse_window(text) == START
+
+
+def test_window_latest() -> None:
+    """`latest` is no instant."""
+    assert parse_window("latest") is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "yesterday",
+        "2026-02-19T10:00:00",
+        "2026-02-30T10:00:00Z",
+        "1771495200",
+        "LATEST",
+        "0001-01-01T00:00:00+14:00",
+    ],
+)
+def test_window_malformed(text: str) -> None:
+    """What is neither `latest` nor an instant with a zone is refused with an example."""
+    with pytest.raises(ValueError, match="2026-02-19T10:00:00Z"):
+        parse_window(text)
+
+
+@pytest.mark.parametrize("text", ["", "B", "br", "BRA", "XX", "12", "B'", "Br", "ß"])
+def test_country_malformed(text: str) -> None:
+    """What is not an ISO 3166 alpha-2 code in capital letters is refused."""
+    with pytest.raises(ValueError, match="alpha-2"):
+        parse_country(text)
+
+
+def test_country() -> None:
+    """A code is taken as it is."""
+    assert parse_country("PT") == "PT"
+
+
+@pytest.mark.parametrize(
+    "moment", [datetime(2200, 1, 1, tzinfo=UTC), datetime(1960, 1, 1, tzinfo=UTC), START.replace(microsecond=1000)]
+)
+def test_impossible_window(moment: datetime) -> None:
+    """An instant at which the store can hold no window is not asked for, so that it cannot wrap around to another."""
+    assert epoch_second(moment) is None
+
+
+@pytest.mark.parametrize("length", range(11))
+def test_blank_rows_are_left_out(length: int) -> None:
+    """A set has as many entries as it was built with, none of the blank rows."""
+    answer = ranking(rows(length), 10, city_rank)
+    assert [entry.rank for entry in answer.rankings] == list(range(1, length + 1))
+
+
+@pytest.mark.parametrize("limit", range(1, 11))
+def test_limit_cuts(limit: int) -> None:
+    """A limit keeps the first ranks."""
+    assert [entry.rank for entry in ranking(rows(7), limit, city_rank).rankings] == list(range(1, min(limit, 7) + 1))
+
+
+def test_mixed_revisions_are_not_served() -> None:
+    """Rows of two revisions are an error, never an answer."""
+    with pytest.raises(ValueError, match="revisions"):
+        ranking([*rows(3)[:9], row(10, "", "0", 0, revision=8)], 10, city_rank)
+
+
+def test_city_json() -> None:
+    """The body has the documented shape, with totals of two places and the additive fields."""
+    body = encode(ranking([row(1, "São Paulo", "125000", 342), *rows(1)[1:]], 10, city_rank)).decode()
+    assert body == (
+        '{"window":{"start":"2026-02-19T10:00:00Z","end":"2026-02-19T11:00:00Z"},"status":"final","revision":9,'
+        '"asOf":"2026-02-19T11:00:00.123Z","watermark":"2026-02-19T10:59:55Z",'
+        '"rankings":[{"rank":1,"city":"São Paulo","totalSales":125000.00,"transactionCount":342}]}'
+    )
+
+
+def test_salesman_json() -> None:
+    """An entry of the other ranking names person and country."""
+    body = encode(ranking([row(1, "Ana Souza", "0.1", 1, country="BR"), *rows(1)[1:]], 10, salesman_rank)).decode()
+    assert (
+        '"rankings":[{"rank":1,"salesmanName":"Ana Souza","country":"BR","totalSales":0.10,"transactionCount":1}]'
+        in body
+    )
+
+
+@given(st.decimals(min_value=0, max_value=Decimal("9999999999999999.99"), places=2))
+def test_total_is_exact(total: Decimal) -> None:
+    """A total is in the JSON to the last cent, with two places, also where no float could hold it."""
+    body = encode(CityRank(rank=1, city="x", total_sales=total, transaction_count=1)).decode()
+    assert json.loads(body, parse_float=Decimal)["totalSales"] == total
+    assert f'"totalSales":{total:.2f},' in body
+
+
+def test_instant_shows_milliseconds_only_where_there_are_any() -> None:
+    """Instants end in Z; milliseconds are shown where there are any."""
+    assert instant(START) == "2026-02-19T10:00:00Z"
+    assert instant(START.replace(microsecond=5000)) == "2026-02-19T10:00:00.005Z"

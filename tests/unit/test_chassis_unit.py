@@ -1,0 +1,176 @@
+"""The life of a process: connect, readiness, operations port, exit status, lineage, logs."""
+
+import json
+import logging
+from pathlib import Path
+
+import pytest
+import structlog
+from aiohttp.test_utils import TestClient, TestServer
+from pydantic_settings import SettingsConfigDict
+
+from chassis import logs, ops
+from chassis.dead_letters import Refusal, dead_letter
+from chassis.lineage import Dataset, Datasets, Lineage
+from chassis.metrics import Metrics
+from chassis.ops import Readiness
+from chassis.settings import LineageSettings, UnitSettings
+from chassis.unit import Unit, run_unit
+from tests.connected.streams import free_port
+
+
+class ExampleSettings(UnitSettings):
+    """A unit's settings."""
+
+    model_config = SettingsConfigDict(env_prefix="EXAMPLE_")
+    ops_port: int = 9299
+
+
+@pytest.fixture
+def unit() -> Unit:
+    """A unit that is nothing but its chassis."""
+    return Unit("example", structlog.get_logger("placar"), Metrics("example"), Readiness())
+
+
+def scraped(metrics: Metrics) -> str:
+    """The exposition text."""
+    return metrics.render(["text/plain"])[0].decode()
+
+
+@pytest.mark.parametrize("wrapped", [False, True], ids=["coroutine function", "lambda"])
+async def test_connect_waits_for_the_server(wrapped: bool, unit: Unit, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a server is away the unit is not ready and says address and setting; then it has what it asked for."""
+    monkeypatch.setattr("tenacity.nap.sleep", lambda _: None)
+    said: list[dict[str, str]] = []
+
+    async def attempt() -> str:
+        said.append(unit.readiness.missing)
+        if len(said) < 3:
+            raise ConnectionRefusedError("nobody listens")
+        return "connected"
+
+    asked = (lambda: attempt()) if wrapped else attempt  # noqa: PLW0108 - a lambda is no coroutine function
+    assert await unit.connect("kafka", "127.0.0.1:1", "KAFKA_PORT", asked, OSError) == "connected"
+    assert "127.0.0.1:1" in said[1]["kafka"]
+    assert "KAFKA_PORT" in said[1]["kafka"]
+    assert "nobody listens" in said[1]["kafka"]
+    assert "kafka" not in unit.readiness.missing
+    assert 'placar_connection_failures_total{server="kafka",unit="example"} 2' in scraped(unit.metrics)
+
+
+async def test_connect_raises_what_waiting_cannot_heal(unit: Unit) -> None:
+    """An error that is not about reaching the server is raised at once."""
+
+    async def attempt() -> str:
+        raise PermissionError("wrong password")
+
+    with pytest.raises(PermissionError):
+        await unit.connect("postgres", "127.0.0.1:1", "POSTGRES_PORT", attempt, ConnectionError)
+
+
+async def test_operations_port() -> None:
+    """/livez is always up; /readyz is 503 with what is missing until nothing is; /metrics is Prometheus text."""
+    readiness, metrics = Readiness(), Metrics("example")
+    metrics.record("sales.files", "received", 3)
+    async with TestClient(TestServer(ops.application(readiness, metrics))) as client:
+        assert (await client.get("/livez")).status == 200
+        early = await client.get("/readyz")
+        assert (early.status, (await early.json())["missing"]) == (503, {"start": "starting"})
+        readiness.met("start")
+        assert (await client.get("/readyz")).status == 200
+        readiness.waiting("kafka", "away")
+        assert (await (await client.get("/readyz")).json())["missing"] == {"kafka": "away"}
+        text = await (await client.get("/metrics")).text()
+    assert 'placar_records_total{outcome="received",topic="sales.files",unit="example"} 3' in text
+
+
+def test_dead_letter_says_meaning_value_and_remedy() -> None:
+    """A dead letter holds meaning, value and remedy in words, the original bytes, and the source topic as its key."""
+    held: dict[str, object] = {}
+
+    def encode(record: object) -> bytes:
+        held.update(record)  # type: ignore[call-overload]
+        return b"encoded"
+
+    refusal = Refusal("amount_malformed", "amount is 'abc'")
+    record = dead_letter(encode, "files", refusal, topic="sales.files", key=b"k", value=b"v", partition=2, offset=7)
+    assert (record.topic, record.key, record.value) == ("sales.dlq", b"sales.files", b"encoded")
+    assert held["detail"] == "not a decimal number: amount is 'abc'; write digits with a point, such as 1234.56"
+    assert (held["value"], held["partition"], held["offset"], held["attempt"]) == (b"v", 2, 7, 1)
+
+
+def test_unknown_reason_is_a_bug() -> None:
+    """A reason that is not in the list of reasons cannot become a dead letter."""
+    with pytest.raises(KeyError):
+        dead_letter(lambda _: b"", "files", Refusal("because", ""), topic="t", key=None, value=None)
+
+
+def run(main: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, object]]:
+    """Run a unit with file lineage; returns its lineage events."""
+    monkeypatch.setenv("EXAMPLE_OPS_PORT", str(free_port()))
+    monkeypatch.setenv("LINEAGE_FILE_DIR", str(tmp_path))
+    read = Datasets(inputs=[Dataset("kafka://127.0.0.1:9092", "sales.files")])
+    try:
+        run_unit("example", ExampleSettings, main, lambda _: read)  # type: ignore[arg-type]
+    finally:
+        events = [json.loads(line) for line in (tmp_path / "example.jsonl").read_text("utf-8").splitlines()]
+    return events
+
+
+def test_clean_end_is_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A unit that ends by itself is START, RUNNING, COMPLETE of one run, with its datasets."""
+
+    async def main(unit: Unit, _: ExampleSettings) -> None:
+        assert unit.name == "example"
+
+    events = run(main, tmp_path, monkeypatch)
+    assert [event["eventType"] for event in events] == ["START", "RUNNING", "COMPLETE"]
+    assert len({event["run"]["runId"] for event in events}) == 1  # type: ignore[index]
+    assert events[0]["inputs"][0]["name"] == "sales.files"  # type: ignore[index]
+
+
+def test_failure_is_status_1_and_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A unit that fails ends with status 1 and a FAIL event that holds the error."""
+
+    async def main(_: Unit, __: ExampleSettings) -> None:
+        raise RuntimeError("the disk is full")
+
+    with pytest.raises(SystemExit) as end:
+        run(main, tmp_path, monkeypatch)
+    assert end.value.code == 1
+    last = json.loads((tmp_path / "example.jsonl").read_text("utf-8").splitlines()[-1])
+    assert last["eventType"] == "FAIL"
+    assert "the disk is full" in last["run"]["facets"]["errorMessage"]["message"]
+
+
+async def test_failing_lineage_stops_nothing(unit: Unit, tmp_path: Path) -> None:
+    """A lineage transport that fails is counted and logged, and the work goes on."""
+    settings = LineageSettings(transport="file", file_dir=str(tmp_path))
+    lineage = Lineage("example", settings, Datasets(), unit.metrics, unit.log)
+    tmp_path.joinpath("example.jsonl").mkdir()
+    done = False
+    async with lineage.run():
+        done = True
+    assert done
+    assert 'placar_lineage_failures_total{unit="example"} 3' in scraped(unit.metrics)
+
+
+def test_log_line_is_json_without_locals(capsys: pytest.CaptureFixture[str]) -> None:
+    """Where no person is watching a line is JSON with event, unit and error, and holds no local variables."""
+    handlers, level = logging.getLogger().handlers, logging.getLogger().level
+    try:
+        log = logs.configure("example", "info")
+        hidden = "a value of a frame"
+        try:
+            int(f"bad{len(hidden)}")
+        except ValueError as error:
+            log.exception("failed", error=repr(error))
+        log.debug("not shown")
+    finally:
+        logging.getLogger().handlers = handlers
+        logging.getLogger().setLevel(level)
+    (line,) = capsys.readouterr().err.splitlines()
+    said = json.loads(line)
+    assert (said["event"], said["unit"], said["level"]) == ("failed", "example", "error")
+    assert said["exception"][0]["exc_type"] == "ValueError"
+    assert hidden not in line

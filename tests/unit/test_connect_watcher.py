@@ -1,0 +1,176 @@
+"""The watcher: the connector's configuration, what a status asks for, and that a password is never shown."""
+
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+import structlog
+
+from services.connect_watcher.app import wanted
+from services.connect_watcher.connect import Connect, RefusedError
+from services.connect_watcher.poll import NotRunningError, deploy, look
+from services.connect_watcher.settings import WatcherSettings
+from services.connect_watcher.transform import TemplateError, configuration, hide, reason, verdict
+
+TRACE = """org.apache.kafka.connect.errors.ConnectException: An exception occurred in the change event producer.
+\tat io.debezium.pipeline.ErrorHandler.setProducerThrowable(ErrorHandler.java:67)
+Caused by: java.net.ConnectException: Connection refused
+\t... 9 more
+Caused by: io.debezium.DebeziumException: Publication autocreation is disabled
+\t... 12 more"""
+
+
+def status(connector: str, *tasks: str, trace: str = TRACE) -> dict[str, Any]:
+    """A status as Connect gives it."""
+    return {
+        "name": "sales-postgres",
+        "connector": {"state": connector, "worker_id": "w"},
+        "tasks": [
+            {"id": number, "state": state, "worker_id": "w"} | ({"trace": trace} if state == "FAILED" else {})
+            for number, state in enumerate(tasks)
+        ],
+        "type": "source",
+    }
+
+
+@pytest.mark.parametrize(
+    ("found", "action", "why"),
+    [
+        (None, "create", "does not exist"),
+        (status("RUNNING", "RUNNING"), "none", "RUNNING"),
+        (status("RUNNING"), "wait", "no task"),
+        (status("UNASSIGNED", "UNASSIGNED"), "wait", "connector is UNASSIGNED"),
+        (status("RUNNING", "RESTARTING"), "wait", "task 0 is RESTARTING"),
+        (status("PAUSED", "PAUSED"), "wait", "PAUSED"),
+        (status("STOPPED"), "wait", "STOPPED"),
+        (status("FAILED"), "restart", "connector FAILED"),
+        (status("RUNNING", "FAILED"), "restart", "task 0 FAILED"),
+        (status("RUNNING", "RUNNING", "FAILED"), "restart", "task 1 FAILED"),
+        (status("PAUSED", "FAILED"), "restart", "task 0 FAILED"),
+    ],
+)
+def test_verdict(found: dict[str, Any] | None, action: str, why: str) -> None:
+    """A missing connector is created, a failed one restarted, one that somebody paused left alone."""
+    assert verdict(found).action == action
+    assert why in verdict(found).why
+
+
+def test_reason_is_first_line_and_root_cause() -> None:
+    """A stack trace is told in one line: its first, and the innermost cause."""
+    assert reason(TRACE) == (
+        "org.apache.kafka.connect.errors.ConnectException: An exception occurred in the change event producer."
+        " (cause: io.debezium.DebeziumException: Publication autocreation is disabled)"
+    )
+    assert reason("") == "no trace"
+
+
+def test_shipped_template_is_complete(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The shipped configuration captures public.sales into sales.postgres with the settings of the environment."""
+    for name, value in {
+        "POSTGRES_HOST": "db.example",
+        "POSTGRES_PORT": "6000",
+        "POSTGRES_PASSWORD": 'a"b\\c$d',
+        "SCHEMA_REGISTRY_PORT": "6001",
+    }.items():
+        monkeypatch.setenv(name, value)
+    config = wanted(WatcherSettings())
+    assert config["database.hostname"] == "db.example"
+    assert config["database.port"] == "6000"
+    assert config["database.password"] == 'a"b\\c$d'
+    assert config["slot.name"] == "debezium_sales"
+    assert config["table.include.list"] == "public.sales"
+    assert config["transforms.route.replacement"] == "sales.postgres"
+    assert config["decimal.handling.mode"] == "precise"
+    for side in ("key", "value"):
+        assert config[f"{side}.converter.apicurio.registry.url"] == "http://127.0.0.1:6001/apis/registry/v2"
+        assert config[f"{side}.converter"].endswith("AvroConverter")
+    assert "exactly.once.support" not in config
+    assert "$" not in "".join(value for key, value in config.items() if key != "database.password")
+
+
+@pytest.mark.parametrize(
+    ("template", "said"),
+    [
+        ("{", "not JSON"),
+        ("[]", "not a JSON object"),
+        ('{"a": 1}', "strings"),
+        ('{"a.b": "${NOWHERE}"}', "a.b.*NOWHERE"),
+    ],
+)
+def test_wrong_template(template: str, said: str) -> None:
+    """A wrong template is refused with the key that is wrong."""
+    with pytest.raises(TemplateError, match=said):
+        configuration(template, {})
+
+
+def test_hide() -> None:
+    """Secrets are hidden wherever they stand; an empty one hides nothing."""
+    assert hide("password=s3cret; s3cret", ["s3cret", ""]) == "password=(hidden); (hidden)"
+
+
+def connect(answer: Callable[[httpx.Request], httpx.Response]) -> Connect:
+    """Connect's REST API as the function answers."""
+    return Connect(
+        httpx.AsyncClient(transport=httpx.MockTransport(answer), base_url="http://connect"), "sales-postgres"
+    )
+
+
+async def test_same_configuration_is_not_put_again() -> None:
+    """A connector that has its configuration already is not disturbed."""
+    calls: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        calls.append(request.method)
+        return httpx.Response(200, json={"a": "1", "name": "sales-postgres"})
+
+    assert not await connect(answer).configure({"a": "1"})
+    assert calls == ["GET"]
+    assert await connect(answer).configure({"a": "2"})
+    assert calls == ["GET", "GET", "PUT"]
+
+
+async def test_failed_task_is_restarted() -> None:
+    """Only what failed is restarted."""
+    calls: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        calls.append(f"{request.method} {request.url.raw_path.decode()}")
+        return httpx.Response(200, json=status("RUNNING", "FAILED"))
+
+    assert (await look(connect(answer), {})).action == "restart"
+    assert calls[1:] == ["POST /connectors/sales-postgres/restart?includeTasks=true&onlyFailed=true"]
+
+
+async def test_refusal_is_connects_reason() -> None:
+    """What Connect refuses is told with its own message."""
+    with pytest.raises(RefusedError, match="400: Connector configuration is invalid"):
+        await connect(
+            lambda _: httpx.Response(400, json={"message": "Connector configuration is invalid\nand more"})
+        ).configure({})
+
+
+async def test_deadline_tells_the_reason_without_the_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connector that does not run before the deadline is an error with Connect's reason, the password hidden."""
+    monkeypatch.setenv("POSTGRES_PASSWORD", "s3cret")
+    settings = WatcherSettings(deadline_s=0.2)
+    refusing = connect(lambda _: httpx.Response(400, json={"message": "cannot log in with s3cret"}))
+    lines = structlog.testing.CapturingLogger()
+    log = structlog.wrap_logger(
+        lines, processors=[structlog.processors.JSONRenderer()], wrapper_class=structlog.stdlib.BoundLogger
+    )
+    with pytest.raises(NotRunningError, match=r"cannot log in with \(hidden\)") as error:
+        await deploy(refusing, {"database.password": "s3cret"}, settings, log)
+    assert "cannot log in" in str(lines.calls)
+    assert "s3cret" not in f"{lines.calls} {error.value}"
+
+
+async def test_deploy_returns_when_running() -> None:
+    """A connector that is configured and runs is deployed."""
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.path.endswith("/status"):
+            return httpx.Response(200, json=status("RUNNING", "RUNNING"))
+        return httpx.Response(404 if request.method == "GET" else 201, json={})
+
+    await deploy(connect(answer), {}, WatcherSettings(deadline_s=5), structlog.get_logger())

@@ -1,0 +1,83 @@
+"""The codec on hostile bytes."""
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+import httpx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from schema_registry.client import AsyncSchemaRegistryClient
+
+from contracts.catalogue import catalogue
+from contracts.codec import DecodeError, Decoder, encode_body, parse
+from contracts.reasons import REASONS
+
+TOPIC = catalogue()["sales.legacy"]
+
+
+def decoder(held: dict[int, Any]) -> Decoder:
+    """A decoder of sales.legacy whose registry holds these schemas."""
+
+    async def get_by_id(schema_id: int) -> SimpleNamespace | None:
+        return SimpleNamespace(raw_schema=held[schema_id]) if schema_id in held else None
+
+    return Decoder(cast(AsyncSchemaRegistryClient, SimpleNamespace(get_by_id=get_by_id)), TOPIC)
+
+
+@given(st.binary(max_size=200))
+async def test_any_body_is_read_or_refused(body: bytes) -> None:
+    """Whatever follows a known schema id is a record or a refusal with a known reason; nothing else is raised."""
+    try:
+        record = await decoder({1: TOPIC.avro}).decode(b"\x00\x00\x00\x00\x01" + body)
+    except DecodeError as error:
+        reason = error.reason
+    else:
+        reason = "avro_malformed"
+        assert set(record) == {field["name"] for field in TOPIC.avro["fields"]}
+    assert reason in REASONS
+
+
+async def test_bytes_after_the_record_are_refused() -> None:
+    """Bytes that follow the record are not silently dropped."""
+    whole = encode_body(1, parse(TOPIC.avro), {"fetched_at": 1771496160000})
+    assert (await decoder({1: TOPIC.avro}).decode(whole))["sale_id"] is None
+    with pytest.raises(DecodeError) as refused:
+        await decoder({1: TOPIC.avro}).decode(whole + b"\x00")
+    assert refused.value.reason == "avro_malformed"
+
+
+async def test_removed_column_is_named() -> None:
+    """A writer schema without a column of the contract is refused with the column's name."""
+    topic = catalogue()["sales.files"]
+    fields = [field for field in topic.avro["fields"] if field["name"] != "amount"]
+    schema = {**topic.avro, "fields": fields}
+
+    async def get_by_id(_: int) -> SimpleNamespace:
+        return SimpleNamespace(raw_schema=schema)
+
+    reading = Decoder(cast(AsyncSchemaRegistryClient, SimpleNamespace(get_by_id=get_by_id)), topic)
+    values = {field["name"]: 1 if field["type"] != "string" else "x" for field in fields}
+    with pytest.raises(DecodeError) as refused:
+        await reading.decode(encode_body(1, parse(schema), values))
+    assert refused.value.reason == "schema_incompatible"
+    assert "amount" in refused.value.detail
+
+
+@pytest.mark.parametrize("schema", [{"type": "no such type"}, "not a schema", {"type": "record", "name": "X"}])
+async def test_unreadable_writer_schema_is_refused(schema: Any) -> None:
+    """A schema id that stands for something that is no Avro schema makes a refusal, not a crash."""
+    with pytest.raises(DecodeError) as refused:
+        await decoder({1: schema}).decode(b"\x00\x00\x00\x00\x01\x00")
+    assert refused.value.reason == "schema_incompatible"
+
+
+async def test_registry_away_is_not_the_records_fault() -> None:
+    """When the registry cannot be asked, its error is raised; the record is not refused."""
+
+    async def get_by_id(_: int) -> SimpleNamespace:
+        raise httpx.ConnectError("away")
+
+    reading = Decoder(cast(AsyncSchemaRegistryClient, SimpleNamespace(get_by_id=get_by_id)), TOPIC)
+    with pytest.raises(httpx.ConnectError):
+        await reading.decode(b"\x00\x00\x00\x00\x01\x00")

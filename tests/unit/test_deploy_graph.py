@@ -1,0 +1,158 @@
+"""The table of processes and the order in which they start."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+from supervisor.options import ServerOptions
+
+from chassis.settings import load
+from deploy.native import graph, render, supervise
+from deploy.native.graph import Starter, StartError, closure
+from deploy.native.probes import NotReady
+from deploy.native.processes import Process, Step, processes, steps
+from deploy.native.settings import PORTS, NativeSettings
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> NativeSettings:
+    """Settings with a state folder of the test's own."""
+    monkeypatch.setenv("PLACAR_STATE", str(tmp_path / "state"))
+    (tmp_path / "state" / "logs").mkdir(parents=True)
+    return load(NativeSettings)
+
+
+def whole_table(settings: NativeSettings) -> dict[str, Process | Step]:
+    """Everything that `up` brings, by name."""
+    nodes: list[Process | Step] = [*processes(settings), *steps(settings)]
+    return {node.name: node for node in nodes}
+
+
+def test_every_need_exists_and_no_two_need_each_other(settings: NativeSettings) -> None:
+    """The real table can be started: all needs are names in it, without a circle."""
+    table = whole_table(settings)
+
+    def depth(name: str, above: tuple[str, ...] = ()) -> int:
+        assert name not in above, f"circle: {' -> '.join((*above, name))}"
+        return 1 + max((depth(need, (*above, name)) for need in table[name].needs), default=0)
+
+    assert all(depth(name) > 0 for name in table)
+
+
+def test_the_ranking_job_waits_for_neither_the_seed_nor_connect(settings: NativeSettings) -> None:
+    """The critical path holds only what the job reads at its start."""
+    table = whole_table(settings)
+
+    needed = closure(table, ["ranking-job"])
+
+    assert {"kafka", "registry", "postgres", "jobmanager", "taskmanager1", "taskmanager2"} <= needed
+    assert not {"connect", "connector", "seed", "clickhouse", "api"} & needed
+
+
+def test_an_unknown_name_is_refused_with_the_names_that_exist(settings: NativeSettings) -> None:
+    """A typing error in --only says what there is."""
+    table: dict[str, Process | Step] = {process.name: process for process in processes(settings)}
+
+    with pytest.raises(StartError, match=r"unknown process 'kafak'; there are .*kafka"):
+        closure(table, ["kafak"])
+
+
+def test_every_port_belongs_to_a_process_of_the_table(settings: NativeSettings) -> None:
+    """The process that a port's message names is one that runs."""
+    names = {process.name for process in processes(settings)}
+
+    assert {owner for _, owner in PORTS.values()} <= names
+
+
+class Recorder:
+    """Stands for the supervisor: notes what is started, and makes each process ready by its probe."""
+
+    def __init__(self) -> None:
+        self.events: list[str] = []
+
+    def probe(self, name: str, failures: int = 0) -> Callable[[], Awaitable[None]]:
+        """A probe that succeeds after some failures."""
+        left = [failures]
+
+        async def ask() -> None:
+            await asyncio.sleep(0)
+            if left[0]:
+                left[0] -= 1
+                raise NotReady("not yet")
+            self.events.append(f"{name} ready")
+
+        return ask
+
+    def start(self, _: NativeSettings, name: str) -> None:
+        """Note the start."""
+        self.events.append(f"{name} started")
+
+
+@pytest.fixture
+def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
+    """The supervisor replaced by a recorder, probes without a pause."""
+    found = Recorder()
+    monkeypatch.setattr(supervise, "start", found.start)
+    monkeypatch.setattr(supervise, "info", lambda _: {})
+    monkeypatch.setattr(graph, "PROBE_INTERVAL_S", 0)
+    return found
+
+
+async def test_a_process_starts_only_when_all_its_needs_are_ready(settings: NativeSettings, recorder: Recorder) -> None:
+    """Independent processes start at once; a dependent one after the slower of its two needs."""
+    nodes = [
+        Process("c", "unit", (), recorder.probe("c"), needs=("a", "b")),
+        Process("a", "server", (), recorder.probe("a", failures=3)),
+        Process("b", "server", (), recorder.probe("b")),
+    ]
+
+    await Starter(settings, nodes).run()
+
+    assert recorder.events[:2] == ["a started", "b started"]
+    assert recorder.events[-2:] == ["c started", "c ready"]
+
+
+async def test_a_failed_step_ends_the_start_with_its_last_words(settings: NativeSettings, recorder: Recorder) -> None:
+    """What needs a failed step is not started, and the error shows the end of the step's log."""
+    nodes: list[Process | Step] = [
+        Step("contracts", ("sh", "-c", "echo the registry refuses; exit 3")),
+        Process("cdc", "unit", (), recorder.probe("cdc"), needs=("contracts",)),
+    ]
+
+    with pytest.raises(StartError, match=r"contracts failed with status 3: the registry refuses"):
+        await Starter(settings, nodes).run()
+    assert recorder.events == []
+
+
+async def test_a_process_that_gave_up_ends_the_start_at_once(
+    settings: NativeSettings, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A wrong setting (status 2) is reported with the process's own line, long before the deadline."""
+    monkeypatch.setattr(supervise, "info", lambda _: {"cdc": {"statename": "EXITED", "exitstatus": 2}})
+    (settings.state_dir / "logs" / "cdc.log").write_text("wrong setting: CDC_EPOCH 'x'\n")
+
+    with pytest.raises(StartError, match=r"cdc ended with status 2: wrong setting: CDC_EPOCH 'x'"):
+        await Starter(settings, [Process("cdc", "unit", (), recorder.probe("cdc", failures=1000))]).run()
+
+
+def test_configuration_is_filled_in_and_readable_by_the_supervisor(
+    settings: NativeSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No ${NAME} is left in a file, ports are the settings', a password with % and quotes survives the supervisor."""
+    monkeypatch.setenv("POSTGRES_PASSWORD", 'p%"\\s')
+    settings = load(NativeSettings)
+
+    path = render.configuration(settings, processes(settings))
+
+    folder = settings.state_dir / "conf"
+    for name in render.TEMPLATES.values():
+        assert "${" not in (folder / name).read_text("utf-8"), name
+    assert f"rest.port: {settings.ports['FLINK_REST_PORT']}" in (folder / "flink" / "config.yaml").read_text("utf-8")
+    options = ServerOptions()
+    options.realize(["-c", str(path)])
+    programs = {program.name: program for group in options.process_group_configs for program in group.process_configs}
+    assert programs["cdc"].environment["POSTGRES_PASSWORD"] == 'p%"\\s'
+    assert set(programs) == {process.name for process in processes(settings)}
+    assert all(program.autorestart for program in programs.values())
+    assert path.stat().st_mode & 0o077 == 0

@@ -1,0 +1,197 @@
+"""The rules of validation, one by one."""
+
+import unicodedata
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chassis.dead_letters import Refusal
+from contracts.reasons import REASONS
+from streams import validation
+from streams.validation import CITIES, EPOCH, InvalidError
+
+NOW = datetime(2026, 2, 19, 12, 0, tzinfo=UTC)
+
+
+def tried(rule: Callable[..., Any], *values: Any) -> Any:
+    """What the rule gives, or its refusal."""
+    try:
+        return rule("a_field", *values)
+    except InvalidError as invalid:
+        return invalid.refusal
+
+
+def reason(error: pytest.ExceptionInfo[InvalidError]) -> str:
+    """The reason code of a refusal."""
+    return error.value.refusal.reason
+
+
+@given(st.text(max_size=300))
+def test_text_is_clean_or_refused(value: str) -> None:
+    """Whatever the text, the result is in NFC, trimmed, without control characters and 1 to 255 long, or a refusal."""
+    clean = tried(validation.text, value)
+    if isinstance(clean, Refusal):
+        assert clean.reason in REASONS
+        assert "a_field" in clean.detail
+        assert len(clean.detail) < 100
+    else:
+        assert clean == unicodedata.normalize("NFC", clean)
+        assert clean == clean.strip(" ")
+        assert "  " not in clean
+        assert not any(unicodedata.category(character) == "Cc" for character in clean)
+        assert 1 <= len(clean) <= 255
+        assert validation.text("product", clean) == clean
+
+
+@pytest.mark.parametrize(
+    ("written", "clean"),
+    [
+        ("  Ana \t\n Souza ", "Ana Souza"),
+        ("a\u00a0b", "a b"),
+        ("Joa\u0303o", "João"),
+        ("x" * 255, "x" * 255),
+        ("李", "李"),
+    ],
+)
+def test_text_is_cleaned(written: str, clean: str) -> None:
+    """White space is collapsed, accents are composed, and what is right stays."""
+    assert validation.text("name", written) == clean
+
+
+@pytest.mark.parametrize("city", CITIES)
+def test_known_city_is_canonical(city: str) -> None:
+    """A known city is recognised without its case and accents, and composed or not."""
+    bare = "".join(c for c in unicodedata.normalize("NFD", city) if not unicodedata.combining(c))
+    for written in (city, city.upper(), bare.lower(), unicodedata.normalize("NFD", city), f" {bare.upper()} "):
+        assert validation.city("city", written) == city
+
+
+def test_unknown_city_passes() -> None:
+    """A city that is not known stays as written, cleaned."""
+    assert validation.city("city", " Santo  André ") == "Santo André"
+
+
+@pytest.mark.parametrize(("written", "code"), [("BR", "BR"), (" pt ", "PT"), ("Us", "US")])
+def test_country(written: str, code: str) -> None:
+    """Alpha-2 codes are taken in any case and written in upper case."""
+    assert validation.country("country", written) == code
+
+
+@given(st.decimals(min_value="0.01", max_value="9999999999999999.99", places=2))
+def test_amount_is_exact(value: Decimal) -> None:
+    """An amount survives exactly, from text and from a Decimal."""
+    assert validation.amount("amount", format(value, "f")) == value
+    assert validation.amount("amount", value) == value
+
+
+@given(st.text(max_size=40))
+def test_amount_text_is_exact_or_refused(value: str) -> None:
+    """Whatever the text, an amount is positive with two decimal places, or a refusal."""
+    exact = tried(validation.amount, value)
+    if isinstance(exact, Refusal):
+        assert exact.reason in {"field_missing", "amount_malformed", "amount_scale", "amount_range"}
+    else:
+        assert exact.as_tuple().exponent == -2
+        assert 0 < exact < 10**16
+
+
+@pytest.mark.parametrize(
+    ("value", "code"),
+    [
+        (Decimal("NaN"), "amount_malformed"),
+        (Decimal("-Infinity"), "amount_malformed"),
+        (Decimal("1E+20"), "amount_range"),
+        (Decimal("0.001"), "amount_scale"),
+        (Decimal("0"), "amount_range"),
+        ("1e2", "amount_malformed"),
+        ("10.00\n", None),
+        ("5.", None),
+    ],
+)
+def test_amount_notation(value: str | Decimal, code: str | None) -> None:
+    """Exponents, NaN and infinity are malformed as text; a Decimal is judged by its value."""
+    if code is None:
+        assert validation.amount("amount", value) > 0
+        return
+    with pytest.raises(InvalidError) as refused:
+        validation.amount("amount", value)
+    assert reason(refused) == code
+
+
+@given(st.integers(-(2**63), 2**63 - 1))
+def test_epoch_ms_is_bounded(value: int) -> None:
+    """Every long is an instant between 2000-01-01 and five minutes ahead, or a refusal; none overflows."""
+    instant = tried(validation.epoch_ms, value, NOW)
+    if isinstance(instant, Refusal):
+        assert instant.reason in {"time_too_early", "time_in_future"}
+    else:
+        assert datetime(2000, 1, 1, tzinfo=UTC) <= instant <= NOW + timedelta(minutes=5)
+
+
+@pytest.mark.parametrize(
+    ("instant", "code"),
+    [
+        (datetime(2000, 1, 1, tzinfo=UTC), None),
+        (datetime(2000, 1, 1, tzinfo=UTC) - timedelta(milliseconds=1), "time_too_early"),
+        (NOW + timedelta(minutes=5), None),
+        (NOW + timedelta(minutes=5, milliseconds=1), "time_in_future"),
+    ],
+)
+def test_time_limits(instant: datetime, code: str | None) -> None:
+    """Both limits belong to what is allowed; a millisecond beyond does not."""
+    value = (instant - EPOCH) // timedelta(milliseconds=1)
+    if code is None:
+        assert validation.epoch_ms("sale_date", value, NOW) == instant
+        return
+    with pytest.raises(InvalidError) as refused:
+        validation.epoch_ms("sale_date", value, NOW)
+    assert reason(refused) == code
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "2026-02-19T10:00:00Z",
+        "2026-02-19t10:00:00z",
+        "2026-02-19 10:00",
+        "20260219T100000Z",
+        "2026-02-19T07:00:00-03:00",
+        "2026-02-19T10:00:00,000+00:00",
+        "2026-W08-4T10:00:00Z",
+    ],
+)
+def test_iso_notations(written: str) -> None:
+    """The notations of ISO 8601 mean the same instant."""
+    assert validation.iso_instant("sale_date", written, UTC, NOW) == datetime(2026, 2, 19, 10, tzinfo=UTC)
+
+
+def test_iso_zone_of_the_setting() -> None:
+    """Where the text names no zone, the given one counts; where it names one, that."""
+    zone = ZoneInfo("America/Sao_Paulo")
+    assert validation.iso_instant("d", "2026-02-19T07:00:00", zone, NOW) == datetime(2026, 2, 19, 10, tzinfo=UTC)
+    assert validation.iso_instant("d", "2026-02-19T07:00:00Z", zone, NOW) == datetime(2026, 2, 19, 7, tzinfo=UTC)
+
+
+@given(st.text(alphabet="0123456789-:.,TWZ+ ", max_size=35))
+def test_iso_text_is_an_instant_or_refused(value: str) -> None:
+    """Whatever the text, a time is within its limits or refused."""
+    instant = tried(validation.iso_instant, value, ZoneInfo("America/Sao_Paulo"), NOW)
+    if isinstance(instant, Refusal):
+        assert instant.reason in REASONS
+    else:
+        assert instant <= NOW + timedelta(minutes=5)
+        assert instant.microsecond % 1000 == 0
+
+
+@given(st.datetimes(timezones=st.just(UTC)), st.datetimes(timezones=st.just(UTC)))
+def test_ingestion_time_is_never_ahead(seen: datetime, now: datetime) -> None:
+    """The ingestion time is whole milliseconds and never after now, whatever the source's clock says."""
+    held = validation.bounded(seen, now)
+    assert held <= now
+    assert held.microsecond % 1000 == 0
