@@ -8,6 +8,32 @@ import structlog
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
 
+class Sparing(logging.Filter):
+    """Lets a line of a library through once per `seconds`: a client that retries says the same many times a second.
+
+    The next line that passes says how many were left out.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self._seconds = seconds
+        self._last: dict[tuple[str, str], float] = {}
+        self._left_out: dict[tuple[str, str], int] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the line passes; its kind is its logger and its text before the values."""
+        kind = (record.name, str(record.msg))
+        if record.name == "placar" or record.created - self._last.get(kind, float("-inf")) >= self._seconds:
+            self._last[kind] = record.created
+            left_out = self._left_out.pop(kind, 0)
+            if left_out:
+                record.msg = f"{record.getMessage()} ({left_out} more like it)"
+                record.args = ()
+            return True
+        self._left_out[kind] = self._left_out.get(kind, 0) + 1
+        return False
+
+
 def configure(unit: str, level: str) -> structlog.stdlib.BoundLogger:
     """Send structlog and the standard library's logging to standard error in one shape; returns the unit's logger.
 
@@ -36,6 +62,7 @@ def configure(unit: str, level: str) -> structlog.stdlib.BoundLogger:
         cache_logger_on_first_use=False,
     )
     handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(Sparing(10.0))
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,

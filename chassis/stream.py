@@ -32,6 +32,7 @@ from contracts.codec import DecodeError, Decoder, Encoder
 
 STOP_TIMEOUT_S = 8.0  # only a broker that is away makes a stop take long
 COMMIT_INTERVAL_S = 1.0
+HEARTBEAT_S = 1.0  # how soon a worker notices that another came or went
 SESSION_TIMEOUT_S = 10.0  # after this long without a heartbeat a dead worker's partitions go to another
 
 
@@ -193,7 +194,7 @@ class _Worker:
             unit.name,
             broker=f"kafka://{settings.kafka.bootstrap}",
             broker_commit_interval=COMMIT_INTERVAL_S,
-            broker_heartbeat_interval=SESSION_TIMEOUT_S / 4,
+            broker_heartbeat_interval=HEARTBEAT_S,
             broker_session_timeout=SESSION_TIMEOUT_S,
             consumer_auto_offset_reset="earliest",
             datadir=folder,

@@ -14,9 +14,17 @@ from chassis.lineage import Datasets, Lineage
 from chassis.metrics import Metrics
 from chassis.ops import Readiness
 from chassis.settings import UnitSettings, load
+from contracts.codec import ContractError
 
 T = TypeVar("T")
 S = TypeVar("S", bound=UnitSettings)
+
+
+STOP_PATIENCE_S = 5.0
+
+
+class CannotRunError(Exception):
+    """The unit cannot run as it is configured; the message says what is wrong and what to do, in one line."""
 
 
 @dataclass(frozen=True)
@@ -89,9 +97,10 @@ async def _live(unit: Unit, settings: S, main: Callable[[Unit, S], Awaitable[Non
         stopping = asyncio.create_task(stop.wait())
         await asyncio.wait({work, stopping}, return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
-        if not work.done():
-            unit.readiness.waiting("start", "stopping")
+        unit.readiness.waiting("start", "stopping")
+        while not work.done():  # once may not be enough: Python 3.11's asyncio.wait_for can swallow a cancellation
             work.cancel()
+            await asyncio.wait({work}, timeout=STOP_PATIENCE_S)
         try:
             await work
         except asyncio.CancelledError:
@@ -114,6 +123,9 @@ def run_unit(
     log.info("starting", ops_port=settings.ops_port)
     try:
         asyncio.run(_live(unit, settings, main, datasets(settings)))
+    except (CannotRunError, ContractError) as error:
+        log.error("cannot_run", error=str(error))  # noqa: TRY400 - the message is the remedy; a traceback would bury it
+        raise SystemExit(1) from None
     except Exception as error:
         log.exception("failed", error=repr(error))
         raise SystemExit(1) from None

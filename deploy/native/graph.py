@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import time
 from collections.abc import Collection, Mapping, Sequence
 
@@ -11,8 +12,13 @@ from deploy.native.processes import Process, Step, environment
 from deploy.native.settings import NativeSettings
 
 Node = Process | Step
-PROBE_INTERVAL_S = 0.3
+PROBE_INTERVAL_S = 0.5
+ALIVE = ("STARTING", "RUNNING", None)
+GIVEN_UP = ("FATAL", "UNKNOWN")
+WRONG_SETTING = 2  # the exit status of a unit that no restart can help
+ENDS = 4  # so often a process may end while it boots
 REPORT_INTERVAL_S = 10.0
+STEP_ATTEMPTS = 3
 
 
 class StartError(Exception):
@@ -85,6 +91,16 @@ class Starter:
         return str(self._settings.state_dir / "logs" / f"{name}.log")
 
     async def _step(self, step: Step) -> None:
+        """Run a step; each can be repeated, so one that fails (a server that is slow at first) gets another try."""
+        for attempt in range(1, STEP_ATTEMPTS + 1):
+            code = await self._run(step)
+            if code == 0:
+                return
+            if attempt < STEP_ATTEMPTS:
+                self._say(f"{step.name} failed with status {code}, trying again: {_tail(self._log(step.name))}")
+        raise StartError(f"{step.name} failed with status {code}: {_tail(self._log(step.name))}")
+
+    async def _run(self, step: Step) -> int:
         with open(self._log(step.name), "ab") as log:  # noqa: ASYNC230, PTH123 - opening a local log blocks nobody
             process = await asyncio.create_subprocess_exec(
                 *step.command,
@@ -92,19 +108,23 @@ class Starter:
                 stdout=log,
                 stderr=log,
                 env={**os.environ, **environment(self._settings), **step.environment},
+                start_new_session=True,  # so that what it started itself ends with it
             )
             try:
-                code = await asyncio.wait_for(process.wait(), self._settings.ready_timeout_s)
+                return await asyncio.wait_for(process.wait(), self._settings.ready_timeout_s)
+            except TimeoutError:
+                os.killpg(process.pid, signal.SIGKILL)
+                limit = f"{self._settings.ready_timeout_s:.0f} s"
+                raise StartError(f"{step.name} did not end in {limit}: {_tail(self._log(step.name))}") from None
             except BaseException:
-                process.kill()
+                if process.returncode is None:
+                    os.killpg(process.pid, signal.SIGKILL)
                 raise
-        if code != 0:
-            raise StartError(f"{step.name} failed with status {code}: {_tail(self._log(step.name))}")
 
     async def _process(self, process: Process) -> None:
         await asyncio.to_thread(supervise.start, self._settings, process.name)
         deadline = time.monotonic() + self._settings.ready_timeout_s
-        why = "not asked yet"
+        why, ends = "not asked yet", set()
         while time.monotonic() < deadline:
             try:
                 await process.probe()
@@ -113,10 +133,12 @@ class Starter:
             else:
                 return
             state = (await asyncio.to_thread(supervise.info, self._settings)).get(process.name, {})
-            if state.get("statename") in ("EXITED", "FATAL", "UNKNOWN"):
-                raise StartError(
-                    f"{process.name} ended with status {state.get('exitstatus')}: {_tail(self._log(process.name))}"
-                )
+            if state.get("statename") not in ALIVE:
+                ends.add(state.get("stop", 0))
+                if state.get("statename") in GIVEN_UP or state.get("exitstatus") == WRONG_SETTING or len(ends) >= ENDS:
+                    raise StartError(
+                        f"{process.name} ended with status {state.get('exitstatus')}: {_tail(self._log(process.name))}"
+                    )
             await asyncio.sleep(PROBE_INTERVAL_S)
         limit = self._settings.ready_timeout_s
         raise StartError(f"{process.name} is not ready after {limit:.0f} s: {why} (log: {self._log(process.name)})")

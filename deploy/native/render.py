@@ -59,15 +59,16 @@ supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface
 serverurl = unix://{socket}
 """
 
-# exit status 2 is a wrong setting: starting again would not help, so it is expected and stays down
+# exit status 2 is a wrong setting: starting again would not help, so it is expected and stays down; the digest makes
+# a changed script a changed program, which the supervisor then starts anew
 _PROGRAM = """
 [program:{name}]
 command = {command}
 directory = {directory}
-environment = {environment}
+environment = PLACAR_SCRIPT_SHA256="{digest}"
 autostart = false
 autorestart = unexpected
-exitcodes = 0,2
+exitcodes = 2
 startsecs = 1
 startretries = 1000
 stopsignal = {signal}
@@ -149,12 +150,14 @@ def _supervisor(settings: NativeSettings, processes: Sequence[Process]) -> str:
     ours = {name: value for name, value in os.environ.items() if name.startswith(SETTING_PREFIXES)}
     text = _SUPERVISOR.format(socket=settings.socket, state=state, root=ROOT)
     for process in processes:
-        variables = {**ours, **environment(settings), **process.environment}
+        script = state / "conf" / "processes" / f"{process.name}.sh"
+        _write(script, _script(process, {**ours, **environment(settings), **process.environment}))
         text += _PROGRAM.format(
             name=process.name,
-            command=_escape(shlex.join(process.command)),
+            # the supervisor expands % in its configuration
+            command=shlex.join(["/bin/sh", str(script)]).replace("%", "%%"),
             directory=process.directory,
-            environment=",".join(f'{name}="{_quote(value)}"' for name, value in sorted(variables.items())),
+            digest=hashlib.sha256(script.read_bytes()).hexdigest(),
             signal=process.stop_signal,
             as_group="false" if process.stop_signal == "INT" else "true",
             state=state,
@@ -162,10 +165,7 @@ def _supervisor(settings: NativeSettings, processes: Sequence[Process]) -> str:
     return text
 
 
-def _escape(text: str) -> str:
-    """The supervisor expands % in its configuration."""
-    return text.replace("%", "%%")
-
-
-def _quote(value: str) -> str:
-    return _escape(value.replace("\\", "\\\\").replace('"', '\\"'))
+def _script(process: Process, variables: Mapping[str, str]) -> str:
+    """A script that becomes the process: a shell reads any value, the supervisor's own syntax does not."""
+    exports = [f"export {name}={shlex.quote(value)}" for name, value in sorted(variables.items())]
+    return "\n".join(["#!/bin/sh", *exports, f"exec {shlex.join(process.command)}", ""])

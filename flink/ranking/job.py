@@ -96,12 +96,15 @@ def build(configuration: Configuration) -> tuple[StreamExecutionEnvironment, Str
 
 
 def main() -> None:
-    """Submit the job, or end with one readable line."""
+    """Submit the job, or end with one readable line and status: 2 a wrong setting, 3 a contract or its registry."""
     try:
         environment, _ = build(read(os.environ))
-    except (ConfigurationError, ContractError) as error:
-        sys.stderr.write(f"ranking job: {error}\n")
+    except ConfigurationError as error:
+        sys.stderr.write(f"ranking job: wrong setting: {error}\n")
         raise SystemExit(2) from None
+    except ContractError as error:
+        sys.stderr.write(f"ranking job: {error}\n")
+        raise SystemExit(3) from None
     environment.execute_async(JOB_NAME)
 
 

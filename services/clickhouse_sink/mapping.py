@@ -8,13 +8,14 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from chassis.unit import CannotRunError
 from contracts.catalogue import Topic
 from services.clickhouse_sink.columns import Avro, Convert, MismatchError, avro_type, blank, conversion
 
 OF_RECORD = {"$partition": Avro("int"), "$offset": Avro("long")}  # what a mapping may take from the record itself
 
 
-class MappingError(Exception):
+class MappingError(CannotRunError):
     """The mapping does not fit its topic or its table; the message names both and everything that is wrong."""
 
 

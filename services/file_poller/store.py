@@ -1,5 +1,10 @@
-"""The bucket as the poller sees it: pages of objects, and the bytes of one version of one object."""
+"""The bucket as the poller sees it: pages of objects, and the bytes of one version of one object.
 
+obstore's synchronous calls, in threads: its asynchronous ones call back into Python from threads of their own, and one
+in eight processes that used them aborted (signal 6) when the interpreter ended.
+"""
+
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
 
@@ -45,11 +50,17 @@ async def pages(store: S3Store, prefix: str, size: int) -> AsyncIterator[list[Fo
     Raises:
         obstore.exceptions.BaseError: the store is away, or refuses us.
     """
-    async for page in store.list(prefix or None, chunk_size=size):
+    listing = await asyncio.to_thread(store.list, prefix or None, chunk_size=size)
+    while page := await asyncio.to_thread(next, listing, []):
         yield [
             Found(meta["path"], meta["e_tag"] or "", round(meta["last_modified"].timestamp() * 1000), meta["size"])
             for meta in page
         ]
+
+
+def _read(store: S3Store, found: Found, start: int, end: int) -> bytes:
+    match = etag_value(found.etag) if found.etag else None
+    return bytes(store.get(found.key, options={"range": (start, end), "if_match": match}).bytes())
 
 
 async def chunks(store: S3Store, found: Found, offset: int, size: int) -> AsyncIterator[bytes]:
@@ -65,14 +76,7 @@ async def chunks(store: S3Store, found: Found, offset: int, size: int) -> AsyncI
     """
     at = offset
     while at < found.size:
-        result = await store.get_async(
-            found.key,
-            options={
-                "range": (at, min(at + size, found.size)),
-                "if_match": etag_value(found.etag) if found.etag else None,
-            },
-        )
-        chunk = bytes(await result.bytes_async())
+        chunk = await asyncio.to_thread(_read, store, found, at, min(at + size, found.size))
         if not chunk:
             raise TruncatedError(f"no bytes at {at} of {found.size}")
         yield chunk

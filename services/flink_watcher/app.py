@@ -15,7 +15,7 @@ from services.flink_watcher.poll import JOB_NAME, SETTING, Look, NotRunningError
 from services.flink_watcher.record import Record, RecordError
 from services.flink_watcher.rest import Flink, RefusedError
 from services.flink_watcher.settings import WatcherSettings
-from services.flink_watcher.submit import SubmissionError
+from services.flink_watcher.submit import SubmissionError, WrongSettingError
 
 NAME = "flink_watcher"
 ANSWER_S = 10.0
@@ -43,7 +43,11 @@ def watcher(settings: WatcherSettings, http: httpx.AsyncClient, log: structlog.s
 
 
 async def main(unit: Unit, settings: WatcherSettings) -> None:
-    """Keep exactly one up-to-date job running until cancelled; ready exactly while all its tasks run."""
+    """Keep exactly one up-to-date job running until cancelled; ready exactly while all its tasks run.
+
+    Raises:
+        WrongSettingError: the job refuses its configuration.
+    """
     need = f"job {JOB_NAME}"
     running = unit.metrics.gauge("placar_flink_job_running", "1 while every task of the ranking job runs")
     tasks = unit.metrics.gauge("placar_flink_job_tasks_running", "Running tasks of the ranking job")
@@ -106,5 +110,8 @@ def once() -> int:
     except NotRunningError as error:
         sys.stderr.write(f"ranking job not running: {error}\n")
         return 1
+    except WrongSettingError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
     sys.stdout.write(f"job {JOB_NAME} {job_id}: RUNNING\n")
     return 0

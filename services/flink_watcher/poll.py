@@ -47,6 +47,7 @@ class Watcher:
         Raises:
             httpx.TransportError: Flink is away.
             RefusedError | SubmissionError | RecordError: what was to be done could not be done; the message says why.
+            WrongSettingError: the job refuses its configuration; trying again is no use.
         """
         lock = self.record.locked()
         await asyncio.to_thread(lock.__enter__)
@@ -153,6 +154,7 @@ async def until_running(watcher: Watcher, deadline_s: float, retry_on: tuple[typ
 
     Raises:
         NotRunningError: not before the deadline.
+        WrongSettingError: the job refuses its configuration.
     """
     why = "nothing answered yet"
     try:

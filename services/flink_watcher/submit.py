@@ -11,11 +11,17 @@ from services.flink_watcher.settings import WatcherSettings
 from services.flink_watcher.transform import Version
 
 _JOB_ID = re.compile(r"JobID ([0-9a-f]{32})")
+_TOLD = "ranking job: "
+_WRONG_SETTING = f"{_TOLD}wrong setting: "
 _NOISE = ("WARNING:", "\tat ", "\t... ", "Job has been submitted")
 
 
 class SubmissionError(Exception):
     """The command line did not submit; the message is what it said last."""
+
+
+class WrongSettingError(Exception):
+    """The job refuses its configuration, so trying again is no use; the message names the variable."""
 
 
 def command(settings: WatcherSettings, archive: Path, version: Version, restore: str | None) -> list[str]:
@@ -33,8 +39,11 @@ def command(settings: WatcherSettings, archive: Path, version: Version, restore:
 
 
 def summary(output: str) -> str:
-    """The last telling lines of what the command line printed."""
+    """What the job itself said, or else the last telling lines of what the command line printed."""
     lines = [line.strip() for line in output.splitlines() if line.strip() and not line.startswith(_NOISE)]
+    told = [line.removeprefix(_TOLD) for line in lines if line.startswith(_TOLD)]
+    if told:
+        return told[-1]
     return " | ".join(lines[-6:])[-1500:] or "it printed nothing"
 
 
@@ -45,6 +54,7 @@ async def submit(
 
     Raises:
         SubmissionError: the command failed or did not end in time.
+        WrongSettingError: the job refuses its configuration.
     """
     environment = {
         **environment,
@@ -75,6 +85,8 @@ async def submit(
             await process.wait()
     text = output.decode("utf-8", "replace")
     found = _JOB_ID.search(text)
+    if found is None and _WRONG_SETTING in text:
+        raise WrongSettingError(summary(text))
     if found is None:
         raise SubmissionError(f"exit status {process.returncode}: {summary(text)}")
     return found[1]

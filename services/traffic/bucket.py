@@ -1,5 +1,10 @@
-"""CSV files of sales in the bucket."""
+"""CSV files of sales in the bucket.
 
+obstore's synchronous calls, in threads: its asynchronous ones call back into Python from threads of their own, and one
+in eight processes that used them aborted (signal 6) when the interpreter ended.
+"""
+
+import asyncio
 from datetime import timedelta
 
 import obstore
@@ -28,21 +33,22 @@ def open_bucket(settings: S3Settings) -> S3Store:
 
 async def has_csv(store: S3Store) -> bool:
     """Whether the bucket holds a CSV file."""
-    async for page in store.list(chunk_size=1000):
-        if any(meta["path"].lower().endswith(".csv") for meta in page):
-            return True
-    return False
+
+    def look() -> bool:
+        return any(meta["path"].lower().endswith(".csv") for page in store.list(chunk_size=1000) for meta in page)
+
+    return await asyncio.to_thread(look)
 
 
 async def upload(store: S3Store, key: str, content: bytes) -> None:
     """Upload a file; an older one under the same key is replaced."""
-    await obstore.put_async(store, key, content)
+    await asyncio.to_thread(obstore.put, store, key, content)
 
 
 async def upload_new(store: S3Store, key: str, content: bytes) -> bool:
     """Upload a file; False where the key is taken, which is left as it is."""
     try:
-        await obstore.put_async(store, key, content, mode="create")
+        await asyncio.to_thread(obstore.put, store, key, content, mode="create")
     except AlreadyExistsError:
         return False
     return True

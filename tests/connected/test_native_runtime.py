@@ -45,10 +45,10 @@ def alive(runtime: Runtime) -> dict[int, str]:
 
 def listening(runtime: Runtime, setting: str) -> int:
     """The process that listens on a port."""
-    port = int(runtime.env[setting])
-    return next(
-        c.pid for c in psutil.net_connections("tcp4") if c.status == "LISTEN" and c.laddr.port == port and c.pid
-    )
+    listeners = {c.laddr[1]: c.pid for c in psutil.net_connections("tcp4") if c.status == "LISTEN" and c.laddr}
+    pid = listeners[int(runtime.env[setting])]
+    assert pid is not None
+    return pid
 
 
 async def connect(runtime: Runtime) -> asyncpg.Connection:

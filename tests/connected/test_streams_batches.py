@@ -35,10 +35,12 @@ def reached(servers: Mapping[str, str]) -> Servers:
     return Servers(servers)
 
 
-def rows(prefix: str, count: int) -> list[dict[str, Any]]:
-    """Records of `sales.files` with ids of their own."""
+def rows(prefix: str, count: int, first: int = 1) -> list[dict[str, Any]]:
+    """Records of `sales.files` with ids of their own, counted from `first`."""
     example = catalogue()["sales.files"].examples()["canonical"]
-    return [{**example, "sale_id": f"{prefix}-{number}", "row_number": number} for number in range(1, count + 1)]
+    return [
+        {**example, "sale_id": f"{prefix}-{number}", "row_number": number} for number in range(first, first + count)
+    ]
 
 
 def ids(prefix: str, count: int) -> set[str]:

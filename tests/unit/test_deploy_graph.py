@@ -1,9 +1,12 @@
 """The table of processes and the order in which they start."""
 
 import asyncio
+import shlex
+import subprocess
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+import psutil
 import pytest
 from supervisor.options import ServerOptions
 
@@ -125,6 +128,40 @@ async def test_a_failed_step_ends_the_start_with_its_last_words(settings: Native
     assert recorder.events == []
 
 
+async def test_a_process_that_crashes_again_and_again_ends_the_start(
+    settings: NativeSettings, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One crash while booting is left to the supervisor; the fourth is reported with the process's last words."""
+    stops = iter(range(1, 100))
+
+    def info(_: NativeSettings) -> dict[str, dict[str, object]]:
+        return {"api": {"statename": "BACKOFF", "exitstatus": 1, "stop": next(stops)}}
+
+    monkeypatch.setattr(supervise, "info", info)
+    (settings.state_dir / "logs" / "api.log").write_text("NameError: name 'x' is not defined\n")
+
+    await Starter(settings, [Process("api", "unit", (), recorder.probe("api", failures=3))]).run()
+    with pytest.raises(StartError, match="api ended with status 1: NameError"):
+        await Starter(settings, [Process("api", "unit", (), recorder.probe("api", failures=9))]).run()
+
+
+async def test_a_step_that_is_given_up_leaves_no_child(settings: NativeSettings, recorder: Recorder) -> None:
+    """What a step has started itself ends with it when another part of the start fails."""
+    pid_file = settings.state_dir / "child.pid"
+    nodes: list[Process | Step] = [
+        Step("ranking-job", ("sh", "-c", f"sleep 60 & echo $! > {pid_file}; wait")),
+        Step("contracts", ("sh", "-c", f"while [ ! -s {pid_file} ]; do :; done; exit 1")),
+    ]
+
+    with pytest.raises(StartError, match="contracts failed"):
+        await Starter(settings, nodes).run()
+
+    _, alive = psutil.wait_procs(
+        [child for child in psutil.process_iter() if child.pid == int(pid_file.read_text())], timeout=5
+    )
+    assert alive == []
+
+
 async def test_a_process_that_gave_up_ends_the_start_at_once(
     settings: NativeSettings, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -136,13 +173,8 @@ async def test_a_process_that_gave_up_ends_the_start_at_once(
         await Starter(settings, [Process("cdc", "unit", (), recorder.probe("cdc", failures=1000))]).run()
 
 
-def test_configuration_is_filled_in_and_readable_by_the_supervisor(
-    settings: NativeSettings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """No ${NAME} is left in a file, ports are the settings', a password with % and quotes survives the supervisor."""
-    monkeypatch.setenv("POSTGRES_PASSWORD", 'p%"\\s')
-    settings = load(NativeSettings)
-
+def test_configuration_is_filled_in_and_readable_by_the_supervisor(settings: NativeSettings) -> None:
+    """No ${NAME} is left in a file, ports are the settings', and only the owner may read it."""
     path = render.configuration(settings, processes(settings))
 
     folder = settings.state_dir / "conf"
@@ -152,7 +184,23 @@ def test_configuration_is_filled_in_and_readable_by_the_supervisor(
     options = ServerOptions()
     options.realize(["-c", str(path)])
     programs = {program.name: program for group in options.process_group_configs for program in group.process_configs}
-    assert programs["cdc"].environment["POSTGRES_PASSWORD"] == 'p%"\\s'
     assert set(programs) == {process.name for process in processes(settings)}
     assert all(program.autorestart for program in programs.values())
     assert path.stat().st_mode & 0o077 == 0
+
+
+def test_any_value_of_a_setting_reaches_the_process(settings: NativeSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A password with quotes, %, # and a backslash arrives as it is, and a change makes a changed program."""
+    password = """p%(x)s"'\\s ;#$HOME"""
+    process = Process("shown", "unit", ("sh", "-c", 'printf %s "$POSTGRES_PASSWORD"'), Recorder().probe("shown"))
+    before = render.configuration(settings, [process]).read_text("utf-8")
+    monkeypatch.setenv("POSTGRES_PASSWORD", password)
+    path = render.configuration(settings, [process])
+    options = ServerOptions()
+    options.realize(["-c", str(path)])
+
+    (program,) = options.process_group_configs[0].process_configs
+
+    shown = subprocess.run(shlex.split(program.command), capture_output=True, text=True, check=True).stdout
+    assert shown == password
+    assert path.read_text("utf-8") != before

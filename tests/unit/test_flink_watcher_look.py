@@ -14,7 +14,7 @@ from services.flink_watcher.poll import NotRunningError, Watcher, until_running
 from services.flink_watcher.record import Record
 from services.flink_watcher.rest import CODE, STATE, Flink, RefusedError
 from services.flink_watcher.settings import ROOT, WatcherSettings
-from services.flink_watcher.submit import SubmissionError, summary
+from services.flink_watcher.submit import SubmissionError, WrongSettingError, summary
 from services.flink_watcher.transform import Submission, Version
 
 WANTED = bundle.version(ROOT, {})
@@ -154,9 +154,17 @@ async def test_a_failed_submission_says_what_the_command_line_said(watcher: Watc
     """The last telling lines are in the message, the stack trace is not."""
     command = watcher.settings.flink_home / "bin" / "flink"
     command.write_text("#!/bin/sh\necho 'ranking job: subject rankings.city-value is missing'\nexit 1\n")
-    with pytest.raises(SubmissionError, match=r"exit status 1: ranking job: subject rankings\.city-value is missing"):
+    with pytest.raises(SubmissionError, match=r"exit status 1: subject rankings\.city-value is missing"):
         await watcher.look()
     assert watcher.record.read() is None
+
+
+async def test_a_wrong_setting_ends_the_wait_at_once(watcher: Watcher) -> None:
+    """A value that the job refuses is reported without waiting for the deadline."""
+    command = watcher.settings.flink_home / "bin" / "flink"
+    command.write_text("#!/bin/sh\necho \"ranking job: wrong setting: RANKING_WINDOWS '1q'\"\nexit 31\n")
+    with pytest.raises(WrongSettingError, match=r"^wrong setting: RANKING_WINDOWS '1q'$"):
+        await until_running(watcher, 60, (RefusedError, SubmissionError))
 
 
 async def test_a_missing_flink_is_named_with_its_setting(watcher: Watcher) -> None:

@@ -1,0 +1,238 @@
+"""What is published when: rate, silence, restored state, and whole sets throughout."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from decimal import Decimal
+from itertools import pairwise
+from typing import Any, Generic, TypeVar
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flink.ranking.definitions import boards
+from flink.ranking.keeper import Keeper, Place, Publication, Store
+from flink.ranking.windows.clock import LAG_MS
+from flink.ranking.windows.length import window_length
+from flink.ranking.windows.top_n import Total
+
+HOUR_MS = 3_600_000
+INTERVAL_MS = 1000
+IDLE_MS = 60_000
+BOARD = boards([window_length("1h")])[1]
+V = TypeVar("V")
+
+
+class Table(dict[str, V], Generic[V]):
+    """A map state in memory."""
+
+    def put(self, key: str, value: V) -> None:
+        """Set."""
+        self[key] = value
+
+    def remove(self, key: str) -> None:
+        """Forget."""
+        del self[key]
+
+
+@dataclass
+class Cell(Generic[V]):
+    """A value state in memory."""
+
+    kept: V | None = None
+
+    def value(self) -> V | None:
+        """Get."""
+        return self.kept
+
+    def update(self, value: V) -> None:
+        """Set."""
+        self.kept = value
+
+
+@dataclass
+class Job:
+    """A keeper with a clock and its timers, as Flink would drive it."""
+
+    now_ms: int
+    store: Store = field(default_factory=lambda: Store(Table[str](), Table[str](), Table[int](), Cell[int]()))
+    timers: set[int] = field(default_factory=set)
+    published: list[tuple[int, Publication]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.restart()
+
+    def restart(self) -> None:
+        """A new process over the same state and timers."""
+        self.keeper = Keeper(BOARD, self.store, now_ms=self.now_ms, emit_interval_ms=INTERVAL_MS, idle_ms=IDLE_MS)
+
+    def _arm(self, due_ms: int | None) -> None:
+        if due_ms is not None:
+            self.timers.add(due_ms)
+
+    def total(self, place: Place, name: str, total: Total) -> None:
+        """A row with a total."""
+        self._arm(self.keeper.note_total(place, name, total, self.now_ms))
+
+    def clock(self, newest_ms: int) -> None:
+        """A row with a source's clock."""
+        self._arm(self.keeper.note_clock(newest_ms, self.now_ms))
+
+    def pass_time(self, ms: int) -> None:
+        """Let time pass, and fire what is due on the way."""
+        end = self.now_ms + ms
+        while due := sorted(timer for timer in self.timers if timer <= end):
+            self.timers.remove(due[0])
+            self.now_ms = max(self.now_ms, due[0])
+            publications, next_ms = self.keeper.look(due[0], self.now_ms)
+            self.published += [(self.now_ms, publication) for publication in publications]
+            self._arm(next_ms)
+        self.now_ms = end
+
+    def last(self, key: str) -> tuple[str, list[str]]:
+        """Status and names of the newest set of a key."""
+        record = next(one.record for _, one in reversed(self.published) if one.key == key)
+        return record["status"], [entry["name"] for entry in record["entries"]]
+
+
+START_MS = 491_804 * HOUR_MS
+PLACE = ("BR", 491_804)
+KEY = "2026-02-07T20:00:00Z/BR"
+
+
+def test_a_change_is_published_at_once_and_the_next_one_a_second_later() -> None:
+    """At most one set per window and second, but no second of waiting after a pause."""
+    job = Job(START_MS)
+    job.total(PLACE, "Ana", Total(100, 1))
+    job.pass_time(60)
+    assert job.last(KEY) == ("provisional", ["Ana"])
+    for cents in (200, 300, 400):
+        job.total(PLACE, "Ana", Total(cents, 1))
+        job.pass_time(100)
+    job.pass_time(2000)
+    times = [at for at, _ in job.published]
+    assert len(times) == 2
+    assert times[1] - times[0] == INTERVAL_MS
+
+
+def test_a_window_ends_when_the_clock_of_a_source_passes_it() -> None:
+    """Final comes with the watermark, without any change of totals."""
+    job = Job(START_MS + HOUR_MS - 10_000)
+    job.total(PLACE, "Ana", Total(100, 1))
+    job.clock(job.now_ms)
+    job.pass_time(10_000 + LAG_MS)
+    assert job.last(KEY)[0] == "provisional"
+    job.clock(job.now_ms)
+    job.pass_time(1100)
+    assert job.last(KEY) == ("final", ["Ana"])
+
+
+def test_a_quiet_hour_ends_by_itself() -> None:
+    """Without any input the window ends a minute after the last row or with its hour, whichever is later."""
+    job = Job(START_MS)
+    job.total(PLACE, "Ana", Total(100, 1))
+    job.clock(job.now_ms)
+    job.pass_time(HOUR_MS + LAG_MS + INTERVAL_MS)
+    assert job.last(KEY)[0] == "final"
+    assert job.timers == set()
+
+
+def test_an_idle_board_sets_no_timer_each_second() -> None:
+    """While the window cannot have ended, nothing wakes up."""
+    job = Job(START_MS)
+    job.total(PLACE, "Ana", Total(100, 1))
+    job.pass_time(5000)
+    assert job.timers == {START_MS + HOUR_MS + LAG_MS}
+
+
+def test_the_end_of_a_window_causes_no_second_set_within_a_second() -> None:
+    """A timer that was set for the window's end is passed over when a look has just taken place."""
+    job = Job(START_MS)
+    job.total(PLACE, "Ana", Total(100, 1))
+    job.pass_time(HOUR_MS + LAG_MS - 300)
+    for cents in (200, 300):
+        job.total(PLACE, "Ana", Total(cents, 1))
+        job.pass_time(200)
+    job.pass_time(5000)
+    times = [at for at, _ in job.published]
+    assert all(later - earlier >= INTERVAL_MS for earlier, later in pairwise(times))
+    assert job.published[-1][1].record["entries"][0]["total_sales"] == Decimal("3.00")
+
+
+def test_a_restored_job_does_not_take_its_own_downtime_for_silence() -> None:
+    """After hours of downtime a window stays provisional until what was missed has had a minute to arrive."""
+    job = Job(START_MS)
+    job.total(PLACE, "Ana", Total(100, 1))
+    job.clock(job.now_ms)
+    job.pass_time(100)
+    job.now_ms += 5 * HOUR_MS
+    job.restart()
+    job.pass_time(IDLE_MS - 2000)
+    assert job.last(KEY)[0] == "provisional"
+    job.pass_time(3 * INTERVAL_MS)
+    assert job.last(KEY)[0] == "final"
+
+
+def test_what_arrived_before_a_crash_and_was_not_published_is_published_after_it() -> None:
+    """Pending totals are state."""
+    job = Job(START_MS)
+    job.total(PLACE, "Ana", Total(100, 1))
+    job.restart()
+    job.pass_time(2000)
+    assert job.last(KEY) == ("provisional", ["Ana"])
+
+
+def test_countries_are_ranked_apart_and_names_may_hold_any_sign() -> None:
+    """A name with the separator in it stays one name."""
+    job = Job(START_MS)
+    job.total(("BR", PLACE[1]), "A|B|1", Total(100, 1))
+    job.total(("PT", PLACE[1]), "Ana", Total(100, 1))
+    job.pass_time(100)
+    assert job.last(KEY) == ("provisional", ["A|B|1"])
+    assert job.last(KEY.replace("/BR", "/PT")) == ("provisional", ["Ana"])
+
+
+ROWS = st.tuples(
+    st.sampled_from(["BR", "PT"]),
+    st.integers(PLACE[1] - 2, PLACE[1]),
+    st.sampled_from([f"n{number}" for number in range(13)]),
+    st.one_of(st.just(Total(0, 0)), st.builds(Total, st.integers(1, 5), st.integers(1, 3))),
+)
+EVENTS = st.lists(
+    st.one_of(ROWS, st.integers(0, 2 * IDLE_MS), st.just("restart")),
+    max_size=60,
+)
+
+
+def _names(totals: Iterable[tuple[str, Total]]) -> list[str]:
+    return [name for name, _ in sorted(totals, key=lambda item: (-item[1].cents, item[0]))][:10]
+
+
+@given(EVENTS)
+def test_every_history_ends_in_the_ranking_of_its_last_totals(events: list[object]) -> None:
+    """Whatever the order of rows, pauses and restarts: last sets are right, revisions grow, statuses never go back."""
+    job = Job(START_MS)
+    totals: dict[str, dict[str, Total]] = {}
+    for event in events:
+        if isinstance(event, int):
+            job.pass_time(event)
+        elif event == "restart":
+            job.restart()
+        elif isinstance(event, tuple):
+            country, index, name, total = event
+            job.total((country, index), name, total)
+            key = BOARD.record_key(country, index * HOUR_MS)
+            totals.setdefault(key, {})[name] = total
+    job.pass_time(3000)
+    seen: dict[str, list[dict[str, Any]]] = {}
+    for _, publication in job.published:
+        seen.setdefault(publication.key, []).append(publication.record)
+    for key, by_name in totals.items():
+        left = [(name, total) for name, total in by_name.items() if total.sales]
+        if key in seen or left:
+            assert job.last(key)[1] == _names(left)
+    for records in seen.values():
+        revisions = [record["revision"] for record in records]
+        assert revisions == sorted(set(revisions))
+        order = ["provisional", "final", "corrected"]
+        statuses = [order.index(record["status"]) for record in records]
+        assert statuses == sorted(statuses)
