@@ -42,7 +42,9 @@ class Runtime:
 
 def new_runtime(state_dir: Path, extra_env: Mapping[str, str] | None = None) -> Runtime:
     """A runtime that is not started, on ports that are free now."""
-    env = {**os.environ, **free_ports(), "PLACAR_STATE": str(state_dir), **(extra_env or {})}
+    # a shared machine may be many times slower than one's own
+    patience = {"PLACAR_READY_TIMEOUT_S": "400"}
+    env = {**os.environ, **free_ports(), **patience, "PLACAR_STATE": str(state_dir), **(extra_env or {})}
     return Runtime(state_dir, env)
 
 

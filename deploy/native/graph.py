@@ -126,13 +126,17 @@ class Starter:
         deadline = time.monotonic() + self._settings.ready_timeout_s
         why, ends = "not asked yet", set()
         while time.monotonic() < deadline:
+            answers = False
             try:
                 await process.probe()
+                answers = True
             except NotReady as error:
                 why = str(error)
-            else:
-                return
             state = (await asyncio.to_thread(supervise.info, self._settings)).get(process.name, {})
+            if answers and state.get("statename") == "RUNNING":
+                return
+            if answers:  # by somebody else on its port, or it started this moment
+                why = f"its port answers, but it is {state.get('statename', 'unknown').lower()}"
             if state.get("statename") not in ALIVE:
                 ends.add(state.get("stop", 0))
                 if state.get("statename") in GIVEN_UP or state.get("exitstatus") == WRONG_SETTING or len(ends) >= ENDS:

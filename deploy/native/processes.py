@@ -73,7 +73,8 @@ def flink_environment(settings: NativeSettings) -> dict[str, str]:
 
 def _java(settings: NativeSettings, heap: str, *arguments: str, quick: bool = False) -> tuple[str, ...]:
     log4j = settings.state_dir / "conf" / "kafka" / "log4j2.properties"
-    return (*JAVA, *(QUICK if quick else ()), f"-Xmx{heap}", f"-Dlog4j2.configurationFile={log4j}", *arguments)
+    own = (f"-Dlog4j2.configurationFile={log4j}", f"-Djava.io.tmpdir={settings.state_dir / 'run' / 'java'}")
+    return (*JAVA, *(QUICK if quick else ()), f"-Xmx{heap}", *own, *arguments)
 
 
 def _kafka(settings: NativeSettings) -> Process:

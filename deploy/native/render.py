@@ -19,13 +19,16 @@ TEMPLATES: Mapping[str, str] = {
     "clickhouse/config.xml": "clickhouse/config.xml",
     "clickhouse/users.xml": "clickhouse/users.xml",
     "flink/config.yaml": "flink/config.yaml",
+    "flink/log4j-console.properties": "flink/log4j-console.properties",
 }
+# what servers write there is of no use to the next ones, and a killed server leaves it behind
+SCRATCH = ("run/flink", "run/java")
 FOLDERS = (
     "data",
     "logs",
     "logs/flink",
     "run",
-    "run/flink",
+    *SCRATCH,
     "lineage",
     "flink/checkpoints",
     "flink/savepoints",
@@ -123,8 +126,8 @@ def configuration(settings: NativeSettings, processes: Sequence[Process]) -> Pat
     for template, target in TEMPLATES.items():
         text = (ROOT / "deploy" / template).read_text("utf-8")
         _write(state / "conf" / target, string.Template(text).substitute(filled))
-    for shipped in (Path(flink_environment(settings)["FLINK_HOME"]) / "conf").glob("log4j*.properties"):
-        _write(state / "conf" / "flink" / shipped.name, shipped.read_text("utf-8"))
+    client_log = Path(flink_environment(settings)["FLINK_HOME"]) / "conf" / "log4j-cli.properties"
+    _write(state / "conf" / "flink" / client_log.name, client_log.read_text("utf-8"))
     _postgres(settings, filled)
     path = state / "conf" / "supervisord.conf"
     _write(path, _supervisor(settings, processes))

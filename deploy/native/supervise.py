@@ -3,6 +3,7 @@
 import contextlib
 import http.client
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -15,6 +16,7 @@ import psutil
 from supervisor.xmlrpc import Faults, SupervisorTransport
 
 from deploy.native.processes import Process, environment
+from deploy.native.render import SCRATCH
 from deploy.native.settings import NativeSettings
 
 STOP_TIMEOUT_S = 15.0
@@ -89,6 +91,9 @@ def launch(settings: NativeSettings, configuration: Path) -> None:
         return
     end(leftovers(settings))
     settings.socket.unlink(missing_ok=True)
+    for scratch in SCRATCH:
+        shutil.rmtree(settings.state_dir / scratch, ignore_errors=True)
+        (settings.state_dir / scratch).mkdir(parents=True)
     # the supervisor is told apart by the same mark as its processes
     command = [sys.executable, "-m", "supervisor.supervisord", "-c", str(configuration)]
     result = subprocess.run(

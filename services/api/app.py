@@ -20,13 +20,14 @@ from services.api.settings import ApiSettings
 
 NAME = "api"
 WATCH_S = 2.0
+TABLES = ("top_sales_city", "top_salesman_country", "sales")
 DRAIN_S = 5  # requests that run at a stop may take so long
 
 
 def datasets(settings: ApiSettings) -> Datasets:
     """The tables that are read."""
     store, db = f"clickhouse://{settings.clickhouse.address}", settings.clickhouse.db
-    return Datasets(inputs=[Dataset(store, f"{db}.{table}") for table in ("top_sales_city", "top_salesman_country")])
+    return Datasets(inputs=[Dataset(store, f"{db}.{table}") for table in TABLES])
 
 
 def application(unit: Unit, store: ClickHouse, clickhouse_state: Check, kafka_state: Check) -> ASGIApp:

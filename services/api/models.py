@@ -61,6 +61,33 @@ class Ranking(Answer, Generic[R]):
     rankings: list[R]
 
 
+class Sale(Answer):
+    """One sale as it is now."""
+
+    source: str
+    sale_id: str
+    version: Annotated[int, Field(description="grows with every change of the sale; needs 64 bits")]
+    amount: Money
+    event_time: datetime
+    salesman_name: str
+    city: str
+    country: str
+    product: str
+
+
+class Explanation(Answer):
+    """The sales that make up one rank: total and count over all of them, and one page of them, oldest first."""
+
+    ranking: Literal["city", "salesman"]
+    window: Window
+    name: str
+    country: Annotated[str | None, Field(description="of a salesperson; cities are ranked over all countries")]
+    total_sales: Money
+    transaction_count: int
+    sales: list[Sale]
+    next_cursor: Annotated[str | None, Field(description="`cursor` of the next page; absent on the last")]
+
+
 class Health(Answer):
     """Whether the API and what it needs are there."""
 

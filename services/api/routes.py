@@ -2,21 +2,34 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse
 from pydantic import AfterValidator, BaseModel, BeforeValidator, WithJsonSchema
 
 from chassis.clickhouse import ClickHouse
 from chassis.metrics import Metrics
 from services.api.health import Check
-from services.api.models import CityRank, Health, Problem, Ranking, SalesmanRank, encode, instant
+from services.api.models import CityRank, Explanation, Health, Problem, Ranking, SalesmanRank, encode, instant
 from services.api.problems import MEDIA_TYPE, NotFoundError
-from services.api.store import city_set, salesman_set
-from services.api.transform import city_rank, parse_country, parse_window, ranking, salesman_rank
+from services.api.store import city_set, rank_sales, rank_sum, salesman_set
+from services.api.transform import (
+    BEFORE_ALL,
+    Place,
+    Rank,
+    city_rank,
+    explanation,
+    parse_country,
+    parse_cursor,
+    parse_window,
+    ranking,
+    salesman_rank,
+    summed,
+)
 
 PAGE = Path(__file__).parent / "page"
 PAGE_POLICY = (
@@ -36,6 +49,19 @@ CountryParameter = Annotated[
     AfterValidator(parse_country),
     WithJsonSchema({"type": "string", "pattern": "^[A-Z]{2}$", "default": "BR"}),
     Query(description="ISO 3166 alpha-2 code"),
+]
+ExplainedCountryParameter = Annotated[
+    str | None,
+    AfterValidator(lambda code: code if code is None else parse_country(code)),
+    WithJsonSchema({"type": "string", "pattern": "^[A-Z]{2}$"}),
+    Query(description="for `salesman`: ISO 3166 alpha-2 code (BR)"),
+]
+RankingParameter = Annotated[Literal["city", "salesman"], Query(description="which ranking")]
+PageParameter = Annotated[int, Query(ge=1, le=500, description="at most so many sales")]
+NameParameter = Annotated[str, Query(min_length=1, max_length=255, description="the city or salesperson, as ranked")]
+CursorParameter = Annotated[
+    str | None,
+    Query(description="`nextCursor` of the answer before; names the window too, so that `latest` stays the same one"),
 ]
 PROBLEMS: dict[int | str, dict[str, Any]] = {
     status: {"model": Problem, "description": meaning, "content": {MEDIA_TYPE: {}}}
@@ -57,8 +83,41 @@ def _missing(window: datetime | None, of: str) -> NotFoundError:
     return NotFoundError(f"there is no ranking of {of} for a window that starts at {instant(window)}")
 
 
+def _wrong(field: str, value: str, detail: str) -> RequestValidationError:
+    """For what only the parameters together show to be wrong."""
+    return RequestValidationError([{"loc": ("query", field), "input": value, "msg": detail}])
+
+
+def _resume(cursor: str, window: datetime | None) -> tuple[datetime, Place]:
+    """The cursor's own window and place; a window that was asked for must be the same."""
+    try:
+        start, after = parse_cursor(cursor)
+    except ValueError as error:
+        raise _wrong("cursor", cursor, str(error)) from None
+    own = datetime.fromtimestamp(start, UTC)
+    if window not in (None, own):
+        raise _wrong("cursor", cursor, f"belongs to the window that starts at {instant(own)}")
+    return own, after
+
+
+async def _rank(
+    store: ClickHouse, ranking_name: Literal["city", "salesman"], window: datetime | None, name: str, country: str
+) -> Rank:
+    """The rank's window as it is served.
+
+    Raises:
+        NotFoundError: there is no such ranking.
+    """
+    of = f"salespeople of {country}" if country else "cities"
+    rows = await (salesman_set(store, window, country) if country else city_set(store, window))
+    if not rows:
+        raise _missing(window, of)
+    start, end = rows[0][:2]
+    return Rank(ranking_name, start, end, name, country)
+
+
 def rankings(store: ClickHouse) -> APIRouter:
-    """The two rankings."""
+    """The two rankings, and the sales behind a rank."""
     router = APIRouter(prefix="/api/v1/sales", tags=["rankings"], responses=PROBLEMS)
 
     @router.get("/top-by-city", response_model=Ranking[CityRank], summary="Top cities of a window")
@@ -76,6 +135,27 @@ def rankings(store: ClickHouse) -> APIRouter:
         if not rows:
             raise _missing(window, f"salespeople of {country}")
         return _json(ranking(rows, limit, salesman_rank))
+
+    @router.get("/explain", response_model=Explanation, summary="The sales that make up a rank")
+    async def explain(
+        *,
+        ranking: RankingParameter,
+        name: NameParameter,
+        window: WindowParameter = None,
+        country: ExplainedCountryParameter = None,
+        limit: PageParameter = 50,
+        cursor: CursorParameter = None,
+    ) -> Response:
+        if ranking == "city" and country is not None:
+            raise _wrong("country", country, "only for ranking=salesman: cities are ranked over all countries")
+        window, after = (window, BEFORE_ALL) if cursor is None else _resume(cursor, window)
+        rank = await _rank(store, ranking, window, name, (country or "BR") if ranking == "salesman" else "")
+        rows = await rank_sales(store, rank, after, limit + 1)
+        whole = cursor is None and len(rows) <= limit  # then total and list are of one read, also while sales arrive
+        total, count = summed(rows) if whole else await rank_sum(store, rank)
+        if count == 0:
+            raise NotFoundError(f"{name} has no sale in the window that starts at {instant(rank.start)}")
+        return _json(explanation(rank, total, count, rows, limit))
 
     return router
 

@@ -1,10 +1,11 @@
-"""The queries: whole ranking sets from ClickHouse."""
+"""The queries: whole ranking sets, and the sales behind a rank, from ClickHouse."""
 
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 from chassis.clickhouse import ClickHouse
-from services.api.transform import epoch_second
+from services.api.transform import Place, Rank, epoch_second
 
 # FINAL keeps the highest revision per rank. A set is always written as ten rows in one block, so these are ten rows of
 # one revision; the filters are on the leading columns of the table's order, so that only one window is read.
@@ -26,6 +27,26 @@ ORDER BY rank
 _INSTANT = "toDateTime(%(start)s, 'UTC')"
 _LATEST_CITY = "(SELECT max(window_start) FROM top_sales_city)"
 _LATEST_SALESMAN = "(SELECT max(window_start) FROM top_salesman_country WHERE country = %(country)s)"
+
+# The inner query is a plain scan of three columns. It leaves the outer one a few keys, of which the table's order finds
+# the rows, so that FINAL merges these and not all sales. `{scope}` is of _SCOPES, never input.
+_OF_RANK = """
+FROM sales FINAL
+WHERE (source, sale_id) IN (
+    SELECT source, sale_id FROM sales
+    WHERE event_time_ms >= %(start)s AND event_time_ms < %(end)s AND {scope}
+) AND deleted = 0 AND event_time_ms >= %(start)s AND event_time_ms < %(end)s AND {scope}
+"""
+_SUM = "SELECT sum(amount), count()" + _OF_RANK
+_PAGE = (
+    "SELECT source, sale_id, version, amount, event_time_ms, salesman_name, city, country, product"
+    + _OF_RANK
+    + """AND (event_time_ms, source, sale_id) > (%(after_ms)s, %(after_source)s, %(after_id)s)
+ORDER BY event_time_ms, source, sale_id
+LIMIT %(limit)s
+"""
+)
+_SCOPES = {"city": "city = %(name)s", "salesman": "salesman_name = %(name)s AND country = %(country)s"}
 
 Rows = list[tuple[Any, ...]]
 
@@ -57,3 +78,34 @@ async def salesman_set(store: ClickHouse, window: datetime | None, country: str)
         ServerException: it refuses the query (a table is missing).
     """
     return await _set(store, _SALESMAN, _LATEST_SALESMAN, window, {"country": country})
+
+
+def _values(rank: Rank) -> dict[str, Any]:
+    return {
+        "start": int(rank.start.timestamp()) * 1000,
+        "end": int(rank.end.timestamp()) * 1000,
+        "name": rank.name,
+        "country": rank.country,
+    }
+
+
+async def rank_sum(store: ClickHouse, rank: Rank) -> tuple[Decimal, int]:
+    """Total and count of all sales of a rank.
+
+    Raises:
+        StoreAway: ClickHouse is unreachable.
+        ServerException: it refuses the query (a table is missing).
+    """
+    total, count = (await store.select(_SUM.format(scope=_SCOPES[rank.ranking]), _values(rank)))[0]
+    return total, count
+
+
+async def rank_sales(store: ClickHouse, rank: Rank, after: Place, limit: int) -> Rows:
+    """At most `limit` sales of a rank behind `after`, by event time, source and sale id.
+
+    Raises:
+        StoreAway: ClickHouse is unreachable.
+        ServerException: it refuses the query (a table is missing).
+    """
+    page = {"after_ms": after.event_ms, "after_source": after.source, "after_id": after.sale_id, "limit": limit}
+    return await store.select(_PAGE.format(scope=_SCOPES[rank.ranking]), _values(rank) | page)

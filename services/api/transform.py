@@ -1,16 +1,49 @@
-"""Pure: parameters in, rows of a ranking set out as an answer."""
+"""Pure: parameters in, rows of a ranking set or of its sales out as an answer."""
 
+import base64
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from decimal import Decimal
+from typing import Any, Literal, NamedTuple
 
+import orjson
 import pycountry
 
-from services.api.models import CityRank, R, Ranking, SalesmanRank, Window
+from services.api.models import CityRank, Explanation, R, Ranking, Sale, SalesmanRank, Window
 
 LAST_SECOND = 2**32 - 1  # ClickHouse's DateTime ends there; a later window cannot exist
 
 Row = Sequence[Any]
+
+
+@dataclass(frozen=True)
+class Rank:
+    """Whose sales: of `name` in the window from `start` to `end`; `country` is '' for a city."""
+
+    ranking: Literal["city", "salesman"]
+    start: datetime
+    end: datetime
+    name: str
+    country: str
+
+
+class Place(NamedTuple):
+    """Where a sale stands in the order of an explanation."""
+
+    event_ms: int
+    source: str
+    sale_id: str
+
+
+BEFORE_ALL = Place(-1, "", "")
+
+
+class Cursor(NamedTuple):
+    """Where a page begins: the window it belongs to (epoch seconds), and the last sale before it."""
+
+    window: int
+    after: Place
 
 
 def parse_window(value: object) -> datetime | None:
@@ -49,6 +82,29 @@ def epoch_second(moment: datetime) -> int | None:
     return seconds if moment.microsecond == 0 and 0 <= seconds <= LAST_SECOND else None
 
 
+def write_cursor(cursor: Cursor) -> str:
+    """The cursor as text that is safe in an address; what is in it is nobody's business but ours."""
+    return base64.urlsafe_b64encode(orjson.dumps([cursor.window, *cursor.after])).decode().rstrip("=")
+
+
+def parse_cursor(text: str) -> Cursor:
+    """The cursor that was written.
+
+    Raises:
+        ValueError: not such a text.
+    """
+    try:
+        parts = orjson.loads(base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True))
+    except ValueError:
+        parts = None
+    if not isinstance(parts, list) or [type(part) for part in parts] != [int, int, str, str]:
+        raise ValueError("must be the nextCursor of an earlier answer, unchanged")
+    window, *after = parts
+    if not 0 <= window <= LAST_SECOND or not 0 <= after[0] <= LAST_SECOND * 1000 + 999:
+        raise ValueError("must be the nextCursor of an earlier answer, unchanged")
+    return Cursor(window, Place(*after))
+
+
 def _milliseconds(value: int) -> datetime:
     seconds, rest = divmod(value, 1000)
     return datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest * 1000)
@@ -82,4 +138,43 @@ def ranking(rows: Sequence[Row], limit: int, entry: Callable[[Row], R]) -> Ranki
         as_of=_milliseconds(as_of),
         watermark=_milliseconds(watermark),
         rankings=[entry(row) for row in rows if row[10] > 0 and row[6] <= limit],
+    )
+
+
+def sale(row: Row) -> Sale:
+    """The row's sale; rows as the query of store.py gives them."""
+    source, sale_id, version, amount, event_ms, salesman, city, country, product = row
+    return Sale(
+        source=source,
+        sale_id=sale_id,
+        version=version,
+        amount=amount,
+        event_time=_milliseconds(event_ms),
+        salesman_name=salesman,
+        city=city,
+        country=country,
+        product=product,
+    )
+
+
+def summed(rows: Sequence[Row]) -> tuple[Decimal, int]:
+    """Total and count of all these rows."""
+    return sum((row[3] for row in rows), Decimal(0)), len(rows)
+
+
+def explanation(rank: Rank, total: Decimal, count: int, rows: Sequence[Row], limit: int) -> Explanation:
+    """The answer for the first `limit` of `rows`; one row more says that there is a next page."""
+    cursor = None
+    if len(rows) > limit:
+        source, sale_id, _, _, event_ms = rows[limit - 1][:5]
+        cursor = write_cursor(Cursor(int(rank.start.timestamp()), Place(event_ms, source, sale_id)))
+    return Explanation(
+        ranking=rank.ranking,
+        window=Window(start=rank.start, end=rank.end),
+        name=rank.name,
+        country=rank.country or None,
+        total_sales=total,
+        transaction_count=count,
+        sales=[sale(row) for row in rows[:limit]],
+        next_cursor=cursor,
     )

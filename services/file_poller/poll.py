@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from aiokafka import AIOKafkaProducer
-from obstore.exceptions import BaseError, NotFoundError, PreconditionError
+from obstore.exceptions import PreconditionError
 from obstore.store import S3Store
 
 from chassis import dead_letters, kafka, progress
@@ -75,13 +75,18 @@ class Poller:
 
     async def round(self) -> None:
         """List once and read everything that is new; an object that cannot be read does not stop the others."""
-        for found, reading in await self._listed():
+        wanted = await self._listed()
+        # versions are taken before the first row under them is published, all at once: one wait for many small files
+        begun = {found.key: reading for found, reading in wanted if reading != self._known.get(found.key)}
+        await kafka.publish(self._client, [self._progress(key, reading) for key, reading in begun.items()])
+        self._known |= begun
+        for found, reading in wanted:
             try:
                 outcome = await self._read(found, reading)
                 self._failures.pop(found.key, None)
             except PreconditionError:
                 outcome = "changed"  # the next listing has its new version
-            except NotFoundError:
+            except objects.Gone:
                 outcome = "vanished"
             except objects.Unreadable as error:
                 outcome = "unreadable"
@@ -98,13 +103,12 @@ class Poller:
 
         try:
             return await attempt()
-        except BaseError as error:
+        except objects.Unreachable as error:
             self._unit.log.warning("listing_failed", error=str(error))
-        return await self._unit.connect("s3", self._settings.s3.endpoint, objects.SETTING, attempt, BaseError)
+        return await self._unit.connect("s3", self._settings.s3.endpoint, objects.SETTING, attempt, objects.Unreachable)
 
     async def _read(self, found: Found, reading: Reading) -> str:
         """Publish the rows of one object from where `reading` stands; returns `read` or `refused`."""
-        await self._advance(found.key, reading, [])  # the version is taken before its first row is published
         if found.size == 0:
             return await self._refuse(found, reading, Refusal("file_empty", "0 bytes"), b"")
         splitter = Splitter(reading.offset)
@@ -135,14 +139,11 @@ class Poller:
                     rows, held = [], 0
         if header_due:
             return await self._refuse(found, reading, Refusal("file_header", "blank lines only"), head)
-        reading = await self._publish(found, reading, rows)
-        await self._advance(found.key, replace(reading, done=True), [])
+        await self._publish(found, reading, rows, done=True)
         return "read"
 
-    async def _publish(self, found: Found, reading: Reading, rows: Sequence[Raw]) -> Reading:
+    async def _publish(self, found: Found, reading: Reading, rows: Sequence[Raw], *, done: bool = False) -> Reading:
         """Publish rows and their dead letters, then how far that is."""
-        if not rows:
-            return reading
         now = datetime.now(UTC)
         records, dead = [], 0
         for number, raw in enumerate(rows, reading.rows + 1):
@@ -154,7 +155,8 @@ class Poller:
             else:
                 sale = file_sale(values, self._bucket, found.key, reading, row_number=number, fetched_at=now)
                 records.append(Record(TOPIC, key, self._encoders.sale(sale)))
-        after = replace(reading, offset=rows[-1].end, rows=reading.rows + len(rows))
+        offset = rows[-1].end if rows else reading.offset
+        after = replace(reading, offset=offset, rows=reading.rows + len(rows), done=done)
         await self._advance(found.key, after, records)
         self._count(len(rows), dead)
         return after
@@ -162,11 +164,12 @@ class Poller:
     async def _advance(self, key: str, reading: Reading, records: Sequence[Record]) -> None:
         """Publish `records`, and once they are acknowledged the progress that covers them."""
         await kafka.publish(self._client, records)
-        position = progress.record(
-            self._encoders.progress, self._unit.name, f"{self._bucket}/{key}", reading.position()
-        )
-        await kafka.publish(self._client, [position])
+        await kafka.publish(self._client, [self._progress(key, reading)])
         self._known[key] = reading
+
+    def _progress(self, key: str, reading: Reading) -> Record:
+        cursor = f"{self._bucket}/{key}"
+        return progress.record(self._encoders.progress, self._unit.name, cursor, reading.position())
 
     async def _refuse(self, found: Found, reading: Reading, refusal: Refusal, head: bytes) -> str:
         """The whole file is one dead letter, with its head as the original bytes."""

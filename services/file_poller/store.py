@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
 
-from obstore.exceptions import BaseError
+from obstore.exceptions import BaseError, NotFoundError
 from obstore.store import S3Store
 
 from chassis.settings import S3Settings
@@ -23,7 +23,10 @@ class TruncatedError(Exception):
     """The store gave fewer bytes than the listing promised."""
 
 
-Unreadable = (BaseError, TruncatedError)
+# obstore raises Python's own FileNotFoundError and PermissionError (an OSError) for some answers
+Unreachable = (BaseError, OSError)
+Unreadable = (*Unreachable, TruncatedError)
+Gone = (NotFoundError, FileNotFoundError)
 
 
 def open_store(settings: S3Settings) -> S3Store:
@@ -48,10 +51,13 @@ async def pages(store: S3Store, prefix: str, size: int) -> AsyncIterator[list[Fo
     """The bucket's objects, at most `size` at once.
 
     Raises:
-        obstore.exceptions.BaseError: the store is away, or refuses us.
+        one of Unreachable: the store is away, or refuses us.
     """
     listing = await asyncio.to_thread(store.list, prefix or None, chunk_size=size)
-    while page := await asyncio.to_thread(next, listing, []):
+    while True:
+        page = await asyncio.to_thread(lambda: next(listing, []))
+        if not page:
+            return
         yield [
             Found(meta["path"], meta["e_tag"] or "", round(meta["last_modified"].timestamp() * 1000), meta["size"])
             for meta in page
@@ -71,8 +77,8 @@ async def chunks(store: S3Store, found: Found, offset: int, size: int) -> AsyncI
 
     Raises:
         obstore.exceptions.PreconditionError: the object is another version now.
-        obstore.exceptions.NotFoundError: the object is gone.
-        obstore.exceptions.BaseError | TruncatedError: it cannot be read.
+        one of Gone: the object is not there any more.
+        one of Unreadable: it cannot be read.
     """
     at = offset
     while at < found.size:

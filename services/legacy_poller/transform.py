@@ -3,8 +3,8 @@
 import base64
 import hashlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from lxml import etree
@@ -14,7 +14,8 @@ from chassis.progress import Position
 
 DIGEST_BYTES = 8
 # what fits with its envelope into the broker's default message.max.bytes (1,048,588) in base64
-MAX_SEEN = 80_000
+MAX_SEEN = 40_000
+SPARE_SEEN = 1_000
 MAX_SALE_BYTES = 200_000
 LONG = re.compile(r"\s*[+-]?[0-9]{1,18}\s*")  # as xsd:long, within 64 bits
 TEXTS = {
@@ -31,16 +32,16 @@ TEXTS = {
 class Cursor:
     """How far the service has been asked: start of the last successful call and its version (both ms since 1970).
 
-    `seen` are digests of the sales of the last answers, which the next answer may repeat.
+    `seen` holds what the last answers said, which the next may repeat: digest of the values by digest of the sale id.
     """
 
     called_at: int = 0
     fetched_at: int = 0
-    seen: tuple[bytes, ...] = ()
+    seen: Mapping[bytes, bytes] = field(default_factory=dict)
 
     def position(self) -> Position:
         """As `ingestion.progress` keeps it."""
-        packed = base64.b64encode(b"".join(self.seen)).decode()
+        packed = base64.b64encode(b"".join(identity + digest for identity, digest in self.seen.items())).decode()
         return {"called_at": self.called_at, "fetched_at": self.fetched_at, "seen": packed}
 
 
@@ -50,8 +51,9 @@ def cursor(position: Position | None) -> Cursor:
         if position is None:
             return Cursor()
         packed = base64.b64decode(position["seen"], validate=True)
-        digests = tuple(packed[at : at + DIGEST_BYTES] for at in range(0, len(packed), DIGEST_BYTES))
-        return Cursor(int(position["called_at"]), int(position["fetched_at"]), digests)
+        digests = [packed[at : at + DIGEST_BYTES] for at in range(0, len(packed), DIGEST_BYTES)]
+        seen = dict(zip(digests[::2], digests[1::2], strict=True))
+        return Cursor(int(position["called_at"]), int(position["fetched_at"]), seen)
     except (KeyError, TypeError, ValueError):
         return Cursor()
 
@@ -68,9 +70,10 @@ def fetch_time(last: Cursor, now: int) -> int:
 
 @dataclass(frozen=True)
 class Item:
-    """One sale of an answer: its record, or why there is none; its id, digest and bytes."""
+    """One sale of an answer: its record, or why there is none; digests of what it is and of its values; its bytes."""
 
     sale_id: str | None
+    identity: bytes
     record: Mapping[str, Any] | None
     refusal: Refusal | None
     digest: bytes
@@ -93,31 +96,37 @@ def item(element: etree._Element, fetched_at: int) -> Item:
     if len(content) > MAX_SALE_BYTES:
         refusal = Refusal("legacy_malformed", f"a sale of {len(content)} bytes, more than {MAX_SALE_BYTES}")
         content = content[: 64 * 1024]
-    digest = hashlib.blake2b(repr(sorted(given.items())).encode(), digest_size=DIGEST_BYTES).digest()
+    sale_id, values = record["sale_id"], _digest(repr(sorted(given.items())))
+    # without an id, or unreadable, it stands for itself
+    identity = values if refusal or not sale_id else _digest(sale_id)
     record["fetched_at"] = fetched_at
-    return Item(record["sale_id"], None if refusal else record, refusal, digest, content)
+    return Item(sale_id, identity, None if refusal else record, refusal, values, content)
 
 
-def news(items: Iterable[Item], seen: Iterable[bytes]) -> list[Item]:
-    """What has not been published yet.
+def _digest(text: str) -> bytes:
+    return hashlib.blake2b(text.encode(), digest_size=DIGEST_BYTES).digest()
 
-    Where an answer holds one id several times the last is meant: they would share a version, of which the first wins.
+
+def news(items: Sequence[Item], seen: Mapping[bytes, bytes]) -> list[Item]:
+    """What is not the newest that has been published of its sale.
+
+    Where an answer holds one sale several times the last is meant: they would share a version, of which the first wins.
     """
-    known = set(seen)
-    fresh = [item for item in items if item.digest not in known]
-    last = {item.sale_id: number for number, item in enumerate(fresh) if item.sale_id and item.record}
+    last = {item.identity: number for number, item in enumerate(items)}
     return [
-        item for number, item in enumerate(fresh) if not item.sale_id or not item.record or last[item.sale_id] == number
+        item
+        for number, item in enumerate(items)
+        if last[item.identity] == number and seen.get(item.identity) != item.digest
     ]
 
 
 def after(last: Cursor, items: Sequence[Item], called_at: int, fetched_at: int) -> Cursor:
     """The cursor once the items are published.
 
-    The sales of this answer are all that the next can repeat; those of the answer before stay too, for a clock that
-    goes back. What exceeds MAX_SEEN (the oldest) would be published again, which upserts make harmless.
+    The sales of this answer are all that the next can repeat; some of those before stay too, for a clock that goes
+    back. What exceeds MAX_SEEN (the oldest) would be published again, which upserts make harmless.
     """
-    current = [item.digest for item in items]
-    previous = [digest for digest in last.seen if digest not in set(current)]
-    kept = [*previous[-len(current) - 1000 :], *dict.fromkeys(current)]
-    return Cursor(called_at, fetched_at, tuple(kept[-MAX_SEEN:]))
+    current = {item.identity: item.digest for item in items}
+    before = [pair for pair in last.seen.items() if pair[0] not in current]
+    kept = [*before[-len(current) - SPARE_SEEN :], *current.items()]
+    return Cursor(called_at, fetched_at, dict(kept[-MAX_SEEN:]))

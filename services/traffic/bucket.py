@@ -14,7 +14,7 @@ from obstore.store import S3Store
 from chassis.settings import S3Settings
 
 SETTING = "S3_ENDPOINT, S3_PORT, S3_BUCKET, S3_ACCESS_KEY, S3_SECRET_KEY"
-Unreachable = (BaseError,)
+Unreachable = (BaseError, OSError)
 
 
 def open_bucket(settings: S3Settings) -> S3Store:

@@ -1,5 +1,6 @@
 """The native runtime for real: servers on free ports in a folder of their own, killed, repeated and interrupted."""
 
+import asyncio
 import os
 import re
 import signal
@@ -15,6 +16,8 @@ import httpx
 import psutil
 import pytest
 import tenacity
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from tests.runtime import ROOT, Runtime, new_runtime, start_runtime
 
@@ -45,7 +48,7 @@ def alive(runtime: Runtime) -> dict[int, str]:
 
 def listening(runtime: Runtime, setting: str) -> int:
     """The process that listens on a port."""
-    listeners = {c.laddr[1]: c.pid for c in psutil.net_connections("tcp4") if c.status == "LISTEN" and c.laddr}
+    listeners = {c.laddr[1]: c.pid for c in psutil.net_connections("tcp") if c.status == "LISTEN" and c.laddr}
     pid = listeners[int(runtime.env[setting])]
     assert pid is not None
     return pid
@@ -155,6 +158,29 @@ def test_up_heals_a_runtime_whose_supervisor_was_killed(runtime: Runtime) -> Non
     ]
     assert len(servers) == 2
     assert clickhouse(runtime, "SELECT 1") == "1\n"
+
+
+async def test_a_killed_broker_comes_back_by_itself_with_its_records(tmp_path: Path) -> None:
+    """kill -9 of Kafka: the supervisor starts it again, and an acknowledged record is there."""
+    with start_runtime(tmp_path / "state", only=["kafka"]) as runtime:
+        bootstrap = f"127.0.0.1:{runtime.env['KAFKA_PORT']}"
+        admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+        await admin.start()
+        await admin.create_topics([NewTopic("kept", 1, 1)])
+        await admin.close()
+        producer = AIOKafkaProducer(bootstrap_servers=bootstrap, acks="all")
+        await producer.start()
+        await producer.send_and_wait("kept", b"once", partition=0)
+        await producer.stop()
+
+        os.kill(listening(runtime, "KAFKA_PORT"), signal.SIGKILL)
+        runtime.up("kafka")
+
+        consumer = AIOKafkaConsumer("kept", bootstrap_servers=bootstrap, auto_offset_reset="earliest")
+        await consumer.start()
+        record = await asyncio.wait_for(consumer.getone(), 30)
+        await consumer.stop()
+        assert record.value == b"once"
 
 
 async def test_data_survives_down_and_up_and_goes_with_clean(tmp_path: Path) -> None:

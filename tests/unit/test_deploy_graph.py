@@ -91,13 +91,17 @@ class Recorder:
         """Note the start."""
         self.events.append(f"{name} started")
 
+    def info(self, _: NativeSettings) -> dict[str, dict[str, object]]:
+        """Whatever was started runs."""
+        return {event.removesuffix(" started"): {"statename": "RUNNING"} for event in self.events}
+
 
 @pytest.fixture
 def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
     """The supervisor replaced by a recorder, probes without a pause."""
     found = Recorder()
     monkeypatch.setattr(supervise, "start", found.start)
-    monkeypatch.setattr(supervise, "info", lambda _: {})
+    monkeypatch.setattr(supervise, "info", found.info)
     monkeypatch.setattr(graph, "PROBE_INTERVAL_S", 0)
     return found
 
@@ -132,17 +136,35 @@ async def test_a_process_that_crashes_again_and_again_ends_the_start(
     settings: NativeSettings, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One crash while booting is left to the supervisor; the fourth is reported with the process's last words."""
-    stops = iter(range(1, 100))
+    asked: list[int] = []
 
-    def info(_: NativeSettings) -> dict[str, dict[str, object]]:
-        return {"api": {"statename": "BACKOFF", "exitstatus": 1, "stop": next(stops)}}
+    def crashing(times: int) -> Callable[[NativeSettings], dict[str, dict[str, object]]]:
+        def info(_: NativeSettings) -> dict[str, dict[str, object]]:
+            asked.append(len(asked))
+            state = "BACKOFF" if len(asked) <= times else "RUNNING"
+            return {"api": {"statename": state, "exitstatus": 1, "stop": len(asked)}}
 
-    monkeypatch.setattr(supervise, "info", info)
+        asked.clear()
+        return info
+
     (settings.state_dir / "logs" / "api.log").write_text("NameError: name 'x' is not defined\n")
 
+    monkeypatch.setattr(supervise, "info", crashing(3))
     await Starter(settings, [Process("api", "unit", (), recorder.probe("api", failures=3))]).run()
+    monkeypatch.setattr(supervise, "info", crashing(4))
     with pytest.raises(StartError, match="api ended with status 1: NameError"):
         await Starter(settings, [Process("api", "unit", (), recorder.probe("api", failures=9))]).run()
+
+
+async def test_a_port_that_somebody_else_answers_does_not_make_a_process_ready(
+    settings: NativeSettings, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A probe that is answered while the process itself does not run is not enough; the message says so."""
+    monkeypatch.setattr(supervise, "info", lambda _: {"api": {"statename": "STARTING"}})
+    impatient = settings.model_copy(update={"ready_timeout_s": 0.2})
+
+    with pytest.raises(StartError, match="its port answers, but it is starting"):
+        await Starter(impatient, [Process("api", "unit", (), recorder.probe("api"))]).run()
 
 
 async def test_a_step_that_is_given_up_leaves_no_child(settings: NativeSettings, recorder: Recorder) -> None:

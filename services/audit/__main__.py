@@ -1,0 +1,87 @@
+"""`python -m services.audit [--from ISO] [--to ISO] [--settle S] [--json]`: status 0 equal, 1 different, 2 not done."""
+
+import argparse
+import asyncio
+import logging
+import sys
+from collections.abc import Sequence
+
+from asynch.errors import ServerException
+
+from chassis.clickhouse import SETTING, StoreAway, clickhouse, refusal
+from chassis.settings import ClickHouseSettings, load
+from services.audit.app import NAME, Result, audit
+from services.audit.report import Lines, Table
+from services.audit.store import LAST_HOUR
+from services.audit.transform import hour
+
+TIMEOUT_S = 300.0  # one query reads all sales of some days
+
+
+def _from(text: str) -> int:
+    return _hour(text, up=False)
+
+
+def _to(text: str) -> int:
+    return _hour(text, up=True)
+
+
+def _hour(text: str, *, up: bool) -> int:
+    try:
+        return hour(text, up=up)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 3600:
+        raise argparse.ArgumentTypeError(f"{text} is not from 0 to 3600 seconds")
+    return value
+
+
+def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line; ends the process with a message and status 2 where it is wrong."""
+    parser = argparse.ArgumentParser(
+        prog=NAME, description="Recomputes the rankings from the sales in ClickHouse and compares what is served."
+    )
+    parser.add_argument("--from", dest="start", type=_from, default=0, metavar="ISO", help="first window (all)")
+    parser.add_argument("--to", dest="end", type=_to, default=LAST_HOUR + 1, metavar="ISO", help="end, excluded (all)")
+    parser.add_argument(
+        "--settle", type=_seconds, default=10.0, metavar="S", help="read what differs again for so many seconds (10)"
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="a JSON object per line: every difference, at last the outcome"
+    )
+    return parser.parse_args(given)
+
+
+async def _main(asked: argparse.Namespace, settings: ClickHouseSettings, out: Lines | Table) -> Result:
+    async with clickhouse(settings, 1, TIMEOUT_S) as store:
+        return await audit(store, asked.start, asked.end, settle_s=asked.settle, report=out.difference, say=out.note)
+
+
+def main(given: Sequence[str] | None = None) -> int:
+    """Compare, print, and return the exit status."""
+    asked, settings = arguments(given), load(ClickHouseSettings)
+    logging.getLogger("asynch").setLevel(logging.ERROR)  # a server that is away is told once, below
+    out = Lines() if asked.json else Table()
+    try:
+        result = asyncio.run(_main(asked, settings, out))
+    except StoreAway as error:
+        why = f"clickhouse at {settings.address} (setting {SETTING}) is unreachable: {error}"
+    except ServerException as error:
+        where = f"clickhouse at {settings.address}, database {settings.db}"
+        why = f"{where} (settings CLICKHOUSE_DB, CLICKHOUSE_USER, CLICKHOUSE_PASSWORD) refuses: {refusal(error)}"
+    else:
+        out.outcome(result)
+        return 1 if result.differing else 0
+    sys.stderr.write(f"audit not done: {why}\n")
+    return 2
+
+
+if __name__ == "__main__":
+    try:
+        raise SystemExit(main())
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None

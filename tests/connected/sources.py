@@ -1,0 +1,154 @@
+"""Helpers of the sources' tests: a unit as a process, the bucket, and what was published."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from obstore.store import S3Store
+from schema_registry.client import AsyncSchemaRegistryClient
+
+from chassis.settings import RegistrySettings, S3Settings
+from contracts.catalogue import catalogue
+from contracts.codec import Decoder
+from tests.connected.streams import free_port, until
+
+Records = list[tuple[bytes | None, dict[str, Any]]]
+
+
+def bucket(environment: Mapping[str, str]) -> S3Store:
+    """A client of the bucket that the servers hold."""
+    endpoint = environment.get("S3_ENDPOINT") or f"http://127.0.0.1:{environment['S3_PORT']}"
+    settings = S3Settings(
+        endpoint=endpoint, access_key=environment["S3_ACCESS_KEY"], secret_key=environment["S3_SECRET_KEY"]
+    )
+    return S3Store(
+        environment["S3_BUCKET"],
+        endpoint=settings.endpoint,
+        region=settings.region,
+        access_key_id=settings.access_key,
+        secret_access_key=settings.secret_key.get_secret_value(),
+        client_options={"allow_http": True},
+        virtual_hosted_style_request=False,
+    )
+
+
+class Reader:
+    """Everything that has been published to a topic from the moment of its making."""
+
+    def __init__(self, environment: Mapping[str, str], topic: str) -> None:
+        kafka = f"{environment['KAFKA_HOST']}:{environment['KAFKA_PORT']}"
+        registry = RegistrySettings(
+            host=environment["SCHEMA_REGISTRY_HOST"], port=int(environment["SCHEMA_REGISTRY_PORT"])
+        )
+        self._decoder = Decoder(AsyncSchemaRegistryClient(registry.url), catalogue()[topic])
+        self._client = AIOKafkaConsumer(bootstrap_servers=kafka, auto_offset_reset="earliest")
+        self._partitions = [TopicPartition(topic, number) for number in range(catalogue()[topic].partitions)]
+        self.records: Records = []
+
+    async def start(self) -> None:
+        """Begin at the topic's end."""
+        await self._client.start()
+        self._client.assign(self._partitions)
+        for partition, offset in (await self._client.end_offsets(self._partitions)).items():
+            self._client.seek(partition, offset)
+
+    async def stop(self) -> None:
+        """Close the connection."""
+        await self._client.stop()
+
+    async def read(self) -> Records:
+        """Everything so far."""
+        ends = await self._client.end_offsets(self._partitions)
+        while any([await self._client.position(place) < ends[place] for place in self._partitions]):
+            for messages in (await self._client.getmany(timeout_ms=200)).values():
+                for message in messages:
+                    self.records.append((message.key, await self._decoder.decode(message.value)))
+        return self.records
+
+    async def of(self, start: bytes) -> Records:
+        """Everything so far whose key begins so."""
+        return [(key, value) for key, value in await self.read() if key is not None and key.startswith(start)]
+
+
+@asynccontextmanager
+async def reader(environment: Mapping[str, str], topic: str) -> AsyncIterator[Reader]:
+    """A started Reader while the context lasts."""
+    reading = Reader(environment, topic)
+    await reading.start()
+    try:
+        yield reading
+    finally:
+        await reading.stop()
+
+
+class Process:
+    """A service as its own process."""
+
+    def __init__(self, unit: str, environment: Mapping[str, str], log: Path) -> None:
+        self._unit, self._log = unit, log
+        self.ops_port = free_port()
+        self._environment = {
+            **os.environ,
+            **environment,
+            f"{unit.upper()}_OPS_PORT": str(self.ops_port),
+            "LINEAGE_TRANSPORT": "off",
+        }
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def start(self) -> None:
+        """Start it; its log is appended to."""
+        with self._log.open("ab") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", f"services.{self._unit}", env=self._environment, stderr=log
+            )
+
+    async def missing(self) -> dict[str, str] | None:
+        """What it says that it waits for; None while it does not answer."""
+        url = f"http://127.0.0.1:{self.ops_port}/readyz"
+        try:
+            async with aiohttp.ClientSession() as session, session.get(url) as answer:
+                missing: dict[str, str] = (await answer.json())["missing"]
+                return missing
+        except aiohttp.ClientError:
+            return None
+
+    async def ready(self) -> bool:
+        """Whether it waits for nothing."""
+        return await self.missing() == {}
+
+    async def metrics(self) -> dict[str, float]:
+        """Its counters and gauges by series."""
+        async with (
+            aiohttp.ClientSession() as session,
+            session.get(f"http://127.0.0.1:{self.ops_port}/metrics") as answer,
+        ):
+            lines = (await answer.text()).splitlines()
+        return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines if line[:1] not in "#")}
+
+    async def end(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Send the signal and return the exit status."""
+        assert self._process is not None
+        with suppress(ProcessLookupError):
+            self._process.send_signal(number)
+        async with asyncio.timeout(30):
+            return await self._process.wait()
+
+
+@asynccontextmanager
+async def service(unit: str, environment: Mapping[str, str], log: Path, *, wait: bool = True) -> AsyncIterator[Process]:
+    """A started service, ready unless told not to wait; stopped at the end if it still runs."""
+    process = Process(unit, environment, log)
+    await process.start()
+    try:
+        if wait:
+            await until(process.ready, f"{unit} is ready, its log: {log}")
+        yield process
+    finally:
+        await process.end()

@@ -1,0 +1,140 @@
+"""The sales behind a rank, served from real ClickHouse tables as the sink writes them."""
+
+import json
+from collections.abc import AsyncIterator, Mapping
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from services.clickhouse_sink.transform import rows
+from tests import oracle
+from tests.connected.serving import Database, database, ranking_set
+from tests.connected.test_api import api
+
+EXPLAIN = "/api/v1/sales/explain"
+START = datetime(2026, 2, 19, 10, tzinfo=UTC)
+WINDOW = "2026-02-19T10:00:00Z"
+
+
+@pytest.fixture
+async def db(servers: Mapping[str, str]) -> AsyncIterator[Database]:
+    """A database of the test's own."""
+    async with database(servers) as made:
+        yield made
+
+
+def sale(number: int, **more: Any) -> dict[str, Any]:
+    """A sale of START's hour; several have the same instant."""
+    return {
+        "sale_id": f"s{number}",
+        "source": ("files", "legacy", "postgres")[number % 3],
+        "salesman_name": ("Ana", "Rui")[number % 2],
+        "city": ("São Paulo", "Recife")[number % 2],
+        "country": "BR" if number % 5 else "PT",
+        "amount": Decimal("9999999999999.99") if number == 4 else Decimal(number) + Decimal("0.37"),
+        "product": "GPU",
+        "event_time": START + timedelta(seconds=number % 4, milliseconds=number % 2),
+        "ingestion_time": START,
+        "version": 2**62 + 1 if number == 6 else 1,
+        "deleted": False,
+    } | more
+
+
+HISTORY = [
+    *(sale(n) for n in range(60)),
+    *(sale(n, version=2, deleted=True) for n in range(8, 60, 10)),
+    *(sale(n, version=2, event_time=START + timedelta(hours=1)) for n in (10, 12)),  # left the window
+    *(sale(n, version=2, city="São Paulo", salesman_name="Ana") for n in (11, 13)),  # came from another name
+    *(sale(n, version=2, amount=Decimal("0.01")) for n in (14, 16)),
+    sale(100, event_time=START - timedelta(milliseconds=1)),
+    sale(102, event_time=START + timedelta(hours=1)),
+    sale(104, event_time=START + timedelta(minutes=59, seconds=59, milliseconds=999)),
+    sale(106, city="O'Hara \\ %(x)s", salesman_name="O'Hara \\ %(x)s"),
+]
+
+
+async def store(db: Database) -> dict[oracle.Board, tuple[oracle.Place, ...]]:
+    """Write the history and the sets that the oracle makes of it; returns these."""
+    plan = db.plans["sales.unified"]
+    await db.store.insert(plan.mapping.table, plan.columns, [row for record in HISTORY for row in rows(plan, record)])
+    expected = oracle.expected(HISTORY)
+    for board, places in expected.items():
+        topic = f"rankings.{board.ranking}"
+        record = ranking_set(topic, board.start, 1, [], country=board.country)
+        record["entries"] = [
+            {"rank": p.rank, "name": p.name, "total_sales": p.total, "transaction_count": p.count} for p in places
+        ]
+        await db.write(topic, record)
+    return expected
+
+
+async def pages(client: httpx.AsyncClient, **asked: Any) -> list[dict[str, Any]]:
+    """All pages of an answer, decimals exact."""
+    found: list[dict[str, Any]] = []
+    while not found or "nextCursor" in found[-1]:
+        more = {"cursor": found[-1]["nextCursor"]} if found else {}
+        answer = await client.get(EXPLAIN, params=asked | more)
+        assert answer.status_code == 200, answer.text
+        found.append(json.loads(answer.text, parse_float=Decimal))
+    return found
+
+
+async def test_explanations(servers: Mapping[str, str], db: Database, tmp_path: Path) -> None:
+    """The sales of every rank add up to its total and count, each once, in pages of any size."""
+    expected = await store(db)
+    ranks = [(board, place) for board, places in expected.items() if board.start == START for place in places]
+    assert len(ranks) >= 8
+    async with api(servers, db, tmp_path) as (client, _):
+        for board, place in ranks:
+            asked: dict[str, Any] = {"ranking": board.ranking, "name": place.name, "window": WINDOW}
+            if board.country:
+                asked["country"] = board.country
+            whole = await pages(client, **asked, limit=500)
+            small = await pages(client, **asked, limit=7)
+            assert len(whole) == 1
+            assert [sale for page in small for sale in page["sales"]] == whole[0]["sales"]
+            assert {(page["totalSales"], page["transactionCount"]) for page in (*whole, *small)} == {
+                (place.total, place.count)
+            }
+            sales = whole[0]["sales"]
+            assert (sum(sale["amount"] for sale in sales), len(sales)) == (place.total, place.count)
+            keys = [(sale["source"], sale["saleId"]) for sale in sales]
+            assert len(set(keys)) == len(keys)
+
+        # one sale, field by field, with a version beyond what a float holds
+        sales = (await pages(client, ranking="city", name="São Paulo", window=WINDOW))[0]["sales"]
+        assert next(sale for sale in sales if sale["saleId"] == "s6") == {
+            "source": "files",
+            "saleId": "s6",
+            "version": 2**62 + 1,
+            "amount": Decimal("6.37"),
+            "eventTime": "2026-02-19T10:00:02Z",
+            "salesmanName": "Ana",
+            "city": "São Paulo",
+            "country": "BR",
+            "product": "GPU",
+        }
+        moments = [datetime.fromisoformat(sale["eventTime"]) for sale in sales]
+        assert moments == sorted(moments)
+
+        # `latest` stays the same window for the whole of a reading, also when a newer one comes
+        latest = (await client.get(EXPLAIN, params={"ranking": "city", "name": "São Paulo", "limit": 1})).json()
+        assert latest["window"]["start"] == "2026-02-19T11:00:00Z"
+        await db.write("rankings.city", ranking_set("rankings.city", START + timedelta(hours=9), 1, ["x"]))
+        asked = {"ranking": "city", "name": "São Paulo", "cursor": latest["nextCursor"]}
+        assert (await client.get(EXPLAIN, params=asked)).json()["window"] == latest["window"]
+
+        # problems
+        for asked, status in (
+            ({"ranking": "city", "name": "Recife", "window": "2026-02-19T10:30:00Z"}, 404),
+            ({"ranking": "city", "name": "Nowhere", "window": WINDOW}, 404),
+            ({"ranking": "salesman", "name": "Ana", "country": "AR", "window": WINDOW}, 404),
+            ({"ranking": "city", "name": "São Paulo", "window": WINDOW, "cursor": latest["nextCursor"]}, 422),
+        ):
+            refused = await client.get(EXPLAIN, params=asked)
+            assert refused.status_code == status, asked
+            assert refused.headers["content-type"] == "application/problem+json"

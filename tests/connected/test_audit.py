@@ -1,0 +1,216 @@
+"""The audit against real ClickHouse: sales and sets as the sink writes them."""
+
+import asyncio
+import json
+import os
+import random
+import sys
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from services.audit.app import PAGE_HOURS, Result, audit
+from services.audit.store import LAST_HOUR
+from services.audit.transform import Difference
+from services.clickhouse_sink.transform import rows
+from tests import oracle
+from tests.connected.serving import Database, database, ranking_set
+from tests.connected.streams import free_port
+
+START = datetime(2026, 2, 19, 10, tzinfo=UTC)
+TOPICS = {"city": "rankings.city", "salesman": "rankings.salesman"}
+
+
+@pytest.fixture
+async def db(servers: Mapping[str, str]) -> AsyncIterator[Database]:
+    """A database of the test's own."""
+    async with database(servers) as made:
+        yield made
+
+
+async def write(db: Database, topic: str, records: Sequence[Mapping[str, Any]]) -> None:
+    """Write records as the sink does, in one block."""
+    plan = db.plans[topic]
+    await db.store.insert(plan.mapping.table, plan.columns, [row for record in records for row in rows(plan, record)])
+
+
+def sale(number: int, **more: Any) -> dict[str, Any]:
+    """A sale of START's hour, its fields decided by its number unless `more` gives them."""
+    return {
+        "sale_id": f"s{number}",
+        "source": "files",
+        "salesman_name": f"person {number % 23}",
+        "city": f"city {number % 17}",
+        "country": "BR" if number % 3 else "PT",
+        "amount": Decimal(number % 29 + 1) + Decimal("0.01"),
+        "product": "GPU",
+        "event_time": START + timedelta(seconds=number % 3600),
+        "ingestion_time": START,
+        "version": 1,
+        "deleted": False,
+    } | more
+
+
+async def serve(db: Database, sales: Sequence[Mapping[str, Any]], revision: int = 1) -> None:
+    """Serve what the batch oracle ranks, as the sink writes it."""
+    records: dict[str, list[dict[str, Any]]] = {topic: [] for topic in TOPICS.values()}
+    for board, places in oracle.expected(sales).items():
+        topic = TOPICS[board.ranking]
+        record = ranking_set(topic, board.start, revision, [], country=board.country)
+        record["entries"] = [
+            {"rank": p.rank, "name": p.name, "total_sales": p.total, "transaction_count": p.count} for p in places
+        ]
+        records[topic].append(record)
+    for topic, found in records.items():
+        await write(db, topic, found)
+
+
+@dataclass(frozen=True)
+class Run:
+    """How a run of the command ended."""
+
+    status: int
+    out: str
+    err: str
+
+
+async def command(servers: Mapping[str, str], db: Database, *arguments: str, **more: str) -> Run:
+    """Run `python -m services.audit` over the test's database."""
+    environment = {**os.environ, **servers, "CLICKHOUSE_DB": db.settings.db, **more}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "services.audit",
+        *arguments,
+        env=environment,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    async with asyncio.timeout(60):
+        out, err = await process.communicate()
+    assert process.returncode is not None
+    return Run(process.returncode, out.decode(), err.decode())
+
+
+async def look(db: Database, settle_s: float = 0) -> tuple[Result, list[Difference]]:
+    """Audit everything in this process."""
+    found: list[Difference] = []
+    result = await audit(db.store, 0, LAST_HOUR + 1, settle_s=settle_s, report=found.append, say=lambda text: None)
+    return result, found
+
+
+async def test_a_planted_difference_is_found(servers: Mapping[str, str], db: Database) -> None:
+    """What the oracle ranks is equal, with status 0 and one line; a cent planted in it is found, with status 1."""
+    sales = [sale(n) for n in range(400)]
+    sales += [sale(n, version=2, deleted=True) for n in range(0, 400, 7)]
+    sales += [sale(n, version=3, city="São Paulo", amount=Decimal("9999999999999.99")) for n in range(0, 400, 11)]
+    await write(db, "sales.unified", sales)
+    await serve(db, sales)
+    equal = await command(servers, db)
+    assert (equal.status, equal.out, equal.err) == (0, "1 windows, 30 entries equal\n", "")
+
+    await serve(db, [*sales, sale(1000, city="São Paulo", salesman_name="person 22", amount=Decimal("0.01"))], 2)
+    planted = await command(servers, db, "--settle", "0", "--json")
+    *differences, outcome = (json.loads(line, parse_float=Decimal) for line in planted.out.splitlines())
+    assert planted.status == 1
+    assert {(d["ranking"], d["name"], d["figure"], d["delta"]) for d in differences} == {
+        ("city", "São Paulo", "total", Decimal("0.01")),
+        ("city", "São Paulo", "count", 1),
+        ("salesman", "person 22", "total", Decimal("0.01")),
+        ("salesman", "person 22", "count", 1),
+    }
+    assert outcome["differing"] == 2
+    table = await command(servers, db, "--settle", "0")
+    assert table.status == 1
+    assert "2026-02-19T10:00:00Z" in table.out
+    assert "+0.01" in table.out
+    assert "2 sets differ" in table.out
+    outside = await command(servers, db, "--from", "2026-02-19T11:00:00Z", "--to", "2026-02-19T20:00:00Z")
+    assert (outside.status, outside.out) == (0, "0 windows, 0 entries equal\n")
+
+
+async def test_ties_are_ranked_by_name(db: Database) -> None:
+    """Equal totals are ranked in code point order of the names, also where that decides who is among the ten."""
+    names = ["z", "Z", "á", "a", "É", "ß", "日", "😀", "é", "Ω", "-", "a b", "aa"]
+    sales = [sale(n, sale_id=f"t{n}", city=name, amount=Decimal(5)) for n, name in enumerate(names)]
+    await write(db, "sales.unified", sales)
+    await serve(db, sales)
+    result, found = await look(db)
+    assert (result.windows, found) == (1, [])
+    assert result.entries > 10
+
+
+async def test_windows_that_only_one_side_has(db: Database) -> None:
+    """Sales that are not served differ; a window without sales is equal when served as empty, and not as it was."""
+    gone, unserved = START + timedelta(hours=3), START + timedelta(hours=5)
+    await write(db, "sales.unified", [sale(1, version=2, deleted=True, event_time=gone), sale(2, event_time=unserved)])
+    await write(db, "rankings.city", [ranking_set("rankings.city", gone, 1, ["as it was"])])
+    result, found = await look(db)
+    assert (result.windows, result.differing) == (0, 3)
+    assert {(d.key.ranking, d.key.window, d.name, d.served is None) for d in found} == {
+        ("city", int(gone.timestamp()), "as it was", False),
+        ("city", int(unserved.timestamp()), "city 2", True),
+        ("salesman", int(unserved.timestamp()), "person 2", True),
+    }
+    await write(db, "rankings.city", [ranking_set("rankings.city", gone, 2, [])])
+    result, found = await look(db)
+    assert (result.windows, result.differing) == (1, 2)
+    assert {d.key.window for d in found} == {int(unserved.timestamp())}
+
+
+async def test_many_windows_are_compared_in_pages(db: Database) -> None:
+    """A period of more hours than a page holds is compared whole, years apart too, and every difference is found."""
+    draw = random.Random(4)
+    hours = draw.sample(range(100_000), PAGE_HOURS + 40)
+    sales = [
+        sale(n, sale_id=f"{n}/{hour}", event_time=datetime(2010, 1, 1, tzinfo=UTC) + timedelta(hours=hour))
+        for hour in hours
+        for n in range(3)
+    ]
+    await write(db, "sales.unified", sales)
+    await serve(db, sales)
+    result, found = await look(db)
+    assert (result.windows, found) == (len(hours), [])
+    wrong = [sale(0, sale_id=f"0/{hour}", version=2, deleted=True, event_time=START) for hour in hours]
+    await write(db, "sales.unified", wrong)
+    result, found = await look(db)
+    assert (result.windows, result.differing) == (0, 2 * len(hours))
+    assert len({d.key.window for d in found}) == len(hours)
+
+
+async def test_a_ranking_in_flight(db: Database) -> None:
+    """A ranking that arrives while the audit reads again is equal."""
+    sales = [sale(n) for n in range(20)]
+    await write(db, "sales.unified", sales)
+    differs = asyncio.Event()
+
+    async def arrive() -> None:
+        await differs.wait()
+        await serve(db, sales)
+
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(arrive())
+        result = await audit(
+            db.store, 0, LAST_HOUR + 1, settle_s=20, report=lambda _: None, say=lambda _: differs.set()
+        )
+    assert (result.windows, result.differing, result.settled) == (1, 0, 3)
+
+
+async def test_what_cannot_be_compared(servers: Mapping[str, str], db: Database) -> None:
+    """A server that is away or has no tables, or a wrong period, ends it with status 2 and says why."""
+    port = str(free_port())
+    away = await command(servers, db, CLICKHOUSE_NATIVE_PORT=port)
+    assert (away.status, away.out, away.err.count("\n")) == (2, "", 1)
+    assert f"{servers['CLICKHOUSE_HOST']}:{port}" in away.err
+    assert "CLICKHOUSE_HOST, CLICKHOUSE_NATIVE_PORT" in away.err
+    without = await command(servers, db, CLICKHOUSE_DB="default")
+    assert (without.status, without.out) == (2, "")
+    assert "CLICKHOUSE_DB" in without.err
+    wrong = await command(servers, db, "--from", "yesterday")
+    assert wrong.status == 2
+    assert "--from" in wrong.err
+    assert "2026-02-19T10:00:00Z" in wrong.err

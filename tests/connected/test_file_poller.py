@@ -1,0 +1,328 @@
+"""The file poller against a real broker and a real object store."""
+
+import asyncio
+import signal
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from obstore.exceptions import GenericError
+from obstore.store import S3Store
+
+from chassis import dead_letters, kafka, logs, progress
+from chassis.metrics import Metrics
+from chassis.ops import Readiness
+from chassis.registry import Registry
+from chassis.settings import KafkaSettings, RegistrySettings, S3Settings
+from chassis.unit import Unit
+from services.file_poller.poll import TOPIC, UNREADABLE_ROUNDS, Encoders, Poller
+from services.file_poller.settings import FilePollerSettings
+from services.file_poller.splitter import KEPT_BYTES
+from services.file_poller.transform import reading
+from tests.connected.sources import Reader, bucket, reader, service
+from tests.connected.streams import free_port, unique, until
+
+HEADER = b"sale_id,salesman_name,city,country,amount,product,sale_date\n"
+BOM = b"\xef\xbb\xbf"
+
+
+def row(sale_id: object, amount: str = "10.50") -> bytes:
+    """One CSV row."""
+    return f"{sale_id},José Lima,São Paulo,BR,{amount},SSD,2026-02-19T10:00:00Z\n".encode()
+
+
+def environment(servers: Mapping[str, str], prefix: str, **more: object) -> dict[str, str]:
+    """The environment of a poller that sees only keys under `prefix`."""
+    own = {"INTERVAL_S": 0.3, "PREFIX": prefix, **more}
+    return {**servers, **{f"FILE_POLLER_{name.upper()}": str(value) for name, value in own.items()}}
+
+
+@asynccontextmanager
+async def topics(servers: Mapping[str, str]) -> AsyncIterator[tuple[Reader, Reader]]:
+    """What is published from now on: rows and dead letters."""
+    async with reader(servers, "sales.files") as sales, reader(servers, "sales.dlq") as letters:
+        yield sales, letters
+
+
+# name: (the file, the sale ids that count, reason and original bytes of each dead letter)
+MALFORMED: dict[str, tuple[bytes, list[str], list[tuple[str, bytes]]]] = {
+    "good": (HEADER + row(1) + row(2), ["1", "2"], []),
+    "no_newline_at_the_end": (HEADER + row(1).rstrip(), ["1"], []),
+    "carriage_returns": ((HEADER + row(1)).replace(b"\n", b"\r\n"), ["1"], []),
+    "quoted": (HEADER + b'"a""1","Lima, Jos\xc3\xa9","S\xc3\xa3o\nPaulo",BR,1,SSD,x\n' + row(2), ['a"1', "2"], []),
+    "amount_abc": (HEADER + row(1, "abc"), ["1"], []),
+    "header_only": (HEADER, [], []),
+    "empty": (b"", [], [("file_empty", b"")]),
+    "blank": (b"\n\n", [], [("file_header", b"\n\n")]),
+    "bom": (BOM + HEADER + row(1), [], [("file_bom", BOM + HEADER + row(1))]),
+    "wrong_header": (b"id,amount\n1,2\n", [], [("file_header", b"id,amount\n1,2\n")]),
+    "semicolons": ((HEADER + row(1)).replace(b",", b";"), [], [("file_header", (HEADER + row(1)).replace(b",", b";"))]),
+    "utf_16": (
+        HEADER.decode().encode("utf-16"),
+        [],
+        [("file_encoding", HEADER.decode().encode("utf-16"))],
+    ),
+    "ragged": (
+        HEADER + row(1) + b"2,short\n" + row(3) + b"4" + b",x" * 7 + b"\n",
+        ["1", "3"],
+        [("row_ragged", b"2,short"), ("row_ragged", b"4" + b",x" * 7)],
+    ),
+    "latin_1_row": (
+        HEADER + row(1) + b"2,Jos\xe9,c,BR,1,p,d\n" + row(3),
+        ["1", "3"],
+        [("file_encoding", b"2,Jos\xe9,c,BR,1,p,d")],
+    ),
+    "unclosed_quote": (
+        HEADER + row(1) + b'2,"x,c,BR,1,p,d\n' + row(3),
+        ["1", "3"],
+        [("row_ragged", b'2,"x,c,BR,1,p,d')],
+    ),
+    "long_row": (
+        HEADER + row(1) + b"2," + b"x" * 1_100_000 + b"\n" + row(3),
+        ["1", "3"],
+        [("row_too_long", (b"2," + b"x" * KEPT_BYTES)[:KEPT_BYTES])],
+    ),
+    "long_refused_file": (
+        b"id\n" + b"y" * 100_000,
+        [],
+        [("file_header", (b"id\n" + b"y" * 100_000)[:KEPT_BYTES])],
+    ),
+}
+
+
+async def test_malformed_files(servers: Mapping[str, str], tmp_path: Path) -> None:
+    """Each malformed file or row is one dead letter with its reason and original bytes, and every other row counts."""
+    prefix, store = unique("malformed"), bucket(servers)
+    for name, (content, _, _) in MALFORMED.items():
+        store.put(f"{prefix}/{name}.csv", content)
+    async with (
+        topics(servers) as (sales, letters),
+        service("file_poller", environment(servers, prefix), tmp_path / "log") as process,
+    ):
+        start = f"sales-data/{prefix}/".encode()
+        expected = {name: (sorted(ids), sorted(dead)) for name, (_, ids, dead) in MALFORMED.items()}
+
+        async def found() -> dict[str, tuple[list[str], list[tuple[str, bytes]]]]:
+            result: dict[str, tuple[list[str], list[tuple[str, bytes]]]] = {name: ([], []) for name in MALFORMED}
+            for _, value in await sales.of(start):
+                result[value["object_key"].rsplit("/", 1)[1].removesuffix(".csv")][0].append(value["sale_id"])
+            for _, value in await letters.read():
+                if value["unit"] == "file_poller" and value["key"].startswith(start):
+                    name = value["key"].removeprefix(start).split(b".csv")[0].decode()
+                    result[name][1].append((value["reason"], value["value"]))
+            return {name: (sorted(ids), sorted(dead)) for name, (ids, dead) in result.items()}
+
+        async def complete() -> bool:
+            series = await process.metrics()
+            files = sum(value for name, value in series.items() if name.startswith("placar_files_total"))
+            return files == len(MALFORMED)
+
+        await until(complete, "every file is read or refused")
+        assert await found() == expected
+        details = {value["detail"] for _, value in letters.records if value["reason"] == "file_header"}
+        assert any("separator is ';'" in detail and "sale_id;salesman_name" in detail for detail in details)
+        series = {
+            name.split("outcome=")[1]: v for name, v in (await process.metrics()).items() if "records_total{" in name
+        }
+        assert sum(v for name, v in series.items() if "received" not in name) == sum(
+            v for name, v in series.items() if "received" in name
+        )
+
+
+async def test_a_corrected_upload_wins_and_a_vanished_file_changes_nothing(
+    servers: Mapping[str, str], tmp_path: Path
+) -> None:
+    """An upload under a known key is read again under a higher version; a restart or a deletion publishes nothing."""
+    prefix, store = unique("corrected"), bucket(servers)
+    key, start = f"{prefix}/a.csv", f"sales-data/{prefix}/".encode()
+    env = environment(servers, prefix)
+    async with topics(servers) as (sales, _):
+
+        async def read(number: int) -> bool:
+            return len(await sales.of(start)) >= number
+
+        async with service("file_poller", env, tmp_path / "log"):
+            store.put(key, HEADER + row(1) + row(2))
+            await until(lambda: read(2), "the first upload is read")
+            store.put(key, HEADER + row(1, "99.00"))  # within the same second, as likely as not
+            await until(lambda: read(3), "the second upload is read")
+        store.delete(key)
+        async with service("file_poller", env, tmp_path / "log"):
+            store.put(f"{prefix}/b.csv", HEADER + row(3))
+            await until(lambda: read(4), "a new file is read after the restart")
+        values = [value for _, value in await sales.of(start)]
+        assert Counter((v["sale_id"], v["amount"]) for v in values) == Counter(
+            [("1", "10.50"), ("2", "10.50"), ("1", "99.00"), ("3", "10.50")]
+        )
+        corrected = next(v for v in values if v["amount"] == "99.00")
+        assert corrected["object_version"] > next(v for v in values if v["sale_id"] == "2")["object_version"]
+
+
+async def test_killed_in_the_middle_of_a_file(servers: Mapping[str, str], tmp_path: Path) -> None:
+    """Killed twice while reading a file: every row is published under one version, and at most a batch each repeats."""
+    prefix, rows, batch = unique("killed"), 30_000, 200
+    bucket(servers).put(f"{prefix}/a.csv", HEADER + b"".join(map(row, range(1, rows + 1))))
+    start = f"sales-data/{prefix}/".encode()
+    env = environment(servers, prefix, batch_rows=batch, chunk_bytes=65536)
+    async with topics(servers) as (sales, _):
+        for kill_at in (rows // 5, rows // 2):
+            async with service("file_poller", env, tmp_path / "log", wait=False) as process:
+
+                async def reached(wanted: int = kill_at) -> bool:
+                    return len(await sales.of(start)) >= wanted
+
+                await until(reached, f"{kill_at} rows are read")
+                await process.end(signal.SIGKILL)
+        assert len(await sales.of(start)) < rows, "killed too late to prove anything"
+        async with service("file_poller", env, tmp_path / "log"):
+
+            async def complete() -> bool:
+                return any(value["row_number"] == rows for _, value in await sales.of(start))
+
+            await until(complete, "the file is read to its end")
+        values = [value for _, value in await sales.of(start)]
+        assert {(v["row_number"], v["sale_id"]) for v in values} == {(n, str(n)) for n in range(1, rows + 1)}
+        assert len({v["object_version"] for v in values}) == 1
+        assert len(values) <= rows + 2 * batch
+
+
+async def test_many_objects_list_in_pages(servers: Mapping[str, str], tmp_path: Path) -> None:
+    """1,200 objects in pages of 500 are all read, each once."""
+    prefix, store = unique("pages"), bucket(servers)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda n: store.put(f"{prefix}/{n}.csv", HEADER + row(n)), range(1200)))
+    async with (
+        topics(servers) as (sales, _),
+        service("file_poller", environment(servers, prefix, page_keys=500), tmp_path / "log"),
+    ):
+        start = f"sales-data/{prefix}/".encode()
+
+        async def complete() -> bool:
+            return len(await sales.of(start)) >= 1200
+
+        await until(complete, "every object is read", deadline_s=100)
+        assert Counter(value["sale_id"] for _, value in await sales.of(start)) == Counter(map(str, range(1200)))
+
+
+class Hooked:
+    """A store that calls `before` ahead of each request for an object."""
+
+    def __init__(self, store: S3Store, before: Callable[[str], None]) -> None:
+        self._store, self._before = store, before
+
+    def list(self, *given: Any, **named: Any) -> Any:
+        """The store's."""
+        return self._store.list(*given, **named)
+
+    def get(self, key: str, **named: Any) -> Any:
+        """The store's, after `before`."""
+        self._before(key)
+        return self._store.get(key, **named)
+
+
+@asynccontextmanager
+async def poller(
+    servers: Mapping[str, str], prefix: str, before: Callable[[str], None], **more: Any
+) -> AsyncIterator[Poller]:
+    """A poller in this process whose rounds the test runs."""
+    unit = Unit("file_poller", logs.configure("file_poller", "error"), Metrics("file_poller"), Readiness())
+    store = bucket(servers)
+    settings = FilePollerSettings(
+        ops_port=free_port(),
+        prefix=prefix,
+        kafka=KafkaSettings(host=servers["KAFKA_HOST"], port=int(servers["KAFKA_PORT"])),
+        registry=RegistrySettings(host=servers["SCHEMA_REGISTRY_HOST"], port=int(servers["SCHEMA_REGISTRY_PORT"])),
+        s3=S3Settings(bucket=servers["S3_BUCKET"]),
+        **more,
+    )
+    registry = Registry(unit, settings.registry)
+    encoders = Encoders(*[await registry.encoder(topic) for topic in (TOPIC, dead_letters.TOPIC, progress.TOPIC)])
+    async with AsyncExitStack() as stack:
+        client = await stack.enter_async_context(kafka.producer(unit, settings.kafka))
+        hooked: Any = Hooked(store, before)
+        yield Poller(unit, settings, store=hooked, client=client, encoders=encoders, known={})
+
+
+async def test_an_unreadable_object_stops_nothing(servers: Mapping[str, str]) -> None:
+    """What cannot be read is tried each round, is one dead letter once it keeps failing, and the others are read."""
+    prefix, store = unique("unreadable"), bucket(servers)
+    for name in "abc":
+        store.put(f"{prefix}/{name}.csv", HEADER + row(name))
+
+    def before(key: str) -> None:
+        if key.endswith("/b.csv"):
+            raise GenericError("the disk under it is broken")
+
+    async with topics(servers) as (sales, letters), poller(servers, prefix, before) as polling:
+        for _ in range(UNREADABLE_ROUNDS + 2):
+            await polling.round()
+        assert [v["sale_id"] for _, v in sorted(await sales.of(f"sales-data/{prefix}/".encode()))] == ["a", "c"]
+        said = [v for _, v in await letters.read() if v["key"] == f"sales-data/{prefix}/b.csv".encode()]
+        assert [(v["reason"], v["value"]) for v in said] == [("file_unreadable", None)]
+
+
+@pytest.mark.parametrize("then", ["replaced", "deleted"])
+async def test_an_object_that_changes_while_it_is_read(servers: Mapping[str, str], then: str) -> None:
+    """A file replaced in the middle is read anew under a higher version; a deleted one ends where it was."""
+    prefix, store = unique(then), bucket(servers)
+    key, rows = f"{prefix}/a.csv", 2_000
+    store.put(key, HEADER + b"".join(row(n) for n in range(rows)))
+    requests = 0
+
+    def before(_: str) -> None:
+        nonlocal requests
+        requests += 1
+        if requests == 2 and then == "replaced":
+            store.put(key, HEADER + row("new"))
+        elif requests == 2:
+            store.delete(key)
+
+    async with (
+        topics(servers) as (sales, letters),
+        poller(servers, prefix, before, batch_rows=10, chunk_bytes=4096) as polling,
+    ):
+        await polling.round()
+        await polling.round()
+        values = [value for _, value in await sales.of(f"sales-data/{prefix}/".encode())]
+        old = [v for v in values if v["sale_id"] != "new"]
+        new = [v for v in values if v["sale_id"] == "new"]
+        assert 0 < len(old) < rows
+        assert len(new) == (1 if then == "replaced" else 0)
+        assert all(v["object_version"] > old[0]["object_version"] for v in new)
+        assert not [v for _, v in await letters.read() if (v["key"] or b"").startswith(f"sales-data/{prefix}".encode())]
+
+
+async def test_an_unreachable_store_is_named(servers: Mapping[str, str], tmp_path: Path) -> None:
+    """While the store does not answer the poller is not ready and says which address and setting."""
+    port = free_port()
+    env = environment({**servers, "S3_PORT": str(port), "S3_ENDPOINT": f"http://127.0.0.1:{port}"}, "none")
+    async with service("file_poller", env, tmp_path / "log", wait=False) as process:
+
+        async def named() -> bool:
+            said = (await process.missing() or {}).get("s3", "")
+            return f"127.0.0.1:{port}" in said and "S3_ENDPOINT" in said
+
+        await until(named, "the store's address and setting are named")
+
+
+async def test_what_was_read_is_known_after_a_restart(servers: Mapping[str, str]) -> None:
+    """The positions that the poller wrote are what a new process reads from the topic."""
+    prefix = unique("positions")
+    bucket(servers).put(f"{prefix}/a.csv", HEADER + row(1))
+    async with poller(servers, prefix, lambda _: None) as polling:
+        await polling.round()
+        unit = Unit("file_poller", logs.configure("file_poller", "error"), Metrics("file_poller"), Readiness())
+        registry = Registry(
+            unit,
+            RegistrySettings(host=servers["SCHEMA_REGISTRY_HOST"], port=int(servers["SCHEMA_REGISTRY_PORT"])),
+        )
+        settings = KafkaSettings(host=servers["KAFKA_HOST"], port=int(servers["KAFKA_PORT"]))
+        async with asyncio.timeout(30):
+            positions = await progress.read(unit, settings, registry)
+        found = reading(positions[f"sales-data/{prefix}/a.csv"])
+        assert found is not None
+        assert (found.rows, found.done) == (1, True)
