@@ -31,7 +31,7 @@ REASONS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "file_header": ("the header is not the agreed one", "use the header of the contract, comma separated"),
         "file_unreadable": ("the object cannot be read", "check the object and its permissions"),
         "row_ragged": ("the row has more or fewer columns than the header", "quote commas; complete the row"),
-        "row_too_long": ("the row is longer than 1 MiB", "check for an unclosed quote"),
+        "row_too_long": ("the row is longer than 1,000,000 bytes", "check for an unclosed quote"),
         # legacy
         "legacy_malformed": ("the SOAP answer cannot be read", "check the legacy service"),
     }

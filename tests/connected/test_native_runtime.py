@@ -137,6 +137,7 @@ def test_a_killed_clickhouse_comes_back_by_itself_with_its_rows(runtime: Runtime
 
 def test_status_shows_health_and_fails_while_something_is_down(runtime: Runtime) -> None:
     """Each running process is shown as ready with its memory; what is not started makes the exit status 1."""
+    runtime.up(*SERVERS)  # the test before may have left one just starting
     run = runtime.command("status")
 
     assert re.search(r"clickhouse\W+running\W+ready\W+\d+", run.stdout), run.stdout
