@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.errors import KafkaConnectionError, KafkaError
@@ -13,6 +14,8 @@ from chassis.unit import Unit
 
 WATCH_INTERVAL_S = 5.0
 SETTING = "KAFKA_HOST, KAFKA_PORT"
+
+Client = TypeVar("Client", AIOKafkaProducer, AIOKafkaConsumer)
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,16 @@ async def _watched(unit: Unit, settings: KafkaSettings, refresh: Callable[[], Aw
             await watching
 
 
+async def _started(client: Client) -> Client:
+    """The client, started; what it opened is closed where that fails."""
+    try:
+        await client.start()
+    except BaseException:
+        await client.stop()
+        raise
+    return client
+
+
 @asynccontextmanager
 async def producer(unit: Unit, settings: KafkaSettings) -> AsyncIterator[AIOKafkaProducer]:
     """A started producer (idempotent, acks=all) while the context lasts; waits for the broker."""
@@ -66,12 +79,7 @@ async def producer(unit: Unit, settings: KafkaSettings) -> AsyncIterator[AIOKafk
             linger_ms=5,
             max_request_size=4 * 1024 * 1024,
         )
-        try:
-            await client.start()
-        except BaseException:
-            await client.stop()
-            raise
-        return client
+        return await _started(client)
 
     client = await unit.connect("kafka", settings.bootstrap, SETTING, start, (KafkaConnectionError, OSError))
     try:
@@ -100,12 +108,7 @@ async def consumer(
             auto_offset_reset="earliest",
             isolation_level="read_committed",
         )
-        try:
-            await client.start()
-        except BaseException:
-            await client.stop()
-            raise
-        return client
+        return await _started(client)
 
     client = await unit.connect("kafka", settings.bootstrap, SETTING, start, (KafkaConnectionError, OSError))
     try:

@@ -1,14 +1,11 @@
 """Composition root of the API: the application, its server, and the watch over what it needs."""
 
 import asyncio
-import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
 
-import uvicorn
 from fastapi import FastAPI
 from starlette.types import ASGIApp
 
+from chassis.asgi import listen, serve
 from chassis.clickhouse import SETTING, ClickHouse, clickhouse
 from chassis.lineage import Dataset, Datasets
 from chassis.unit import Unit, cancellable
@@ -21,7 +18,6 @@ from services.api.settings import ApiSettings
 NAME = "api"
 WATCH_S = 2.0
 TABLES = ("top_sales_city", "top_salesman_country", "sales")
-DRAIN_S = 5  # requests that run at a stop may take so long
 
 
 def datasets(settings: ApiSettings) -> Datasets:
@@ -40,50 +36,6 @@ def application(unit: Unit, store: ClickHouse, clickhouse_state: Check, kafka_st
     app.include_router(routes.operations(clickhouse_state, kafka_state, unit.metrics))
     app.include_router(routes.page())
     return Observed(app, unit.metrics)
-
-
-class _Server(uvicorn.Server):
-    """uvicorn without its own signal handlers: the chassis decides when to stop."""
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """A listening socket.
-
-    Raises:
-        OSError: the address is not free, with the settings that decide it.
-    """
-    listener: socket.socket | None = None
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        # with the protocol named asyncio sets TCP_NODELAY; without it each answer waits 40 ms for Nagle's algorithm
-        listener = socket.socket(family, kind, protocol)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        listener.listen(512)
-    except OSError as error:
-        if listener is not None:
-            listener.close()
-        raise OSError(f"cannot listen on {host}:{port} (settings BIND_HOST, API_PORT): {error.strerror}") from error
-    return listener
-
-
-async def serve(app: ASGIApp, listener: socket.socket) -> None:
-    """Serve until cancelled; then running requests may finish."""
-    config = uvicorn.Config(
-        app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=DRAIN_S, server_header=False
-    )
-    server = _Server(config)
-    serving = asyncio.create_task(server.serve(sockets=[listener]))
-    try:
-        await asyncio.shield(serving)
-    except asyncio.CancelledError:
-        server.should_exit = True
-        await serving
-        raise
 
 
 async def watch(unit: Unit, settings: ApiSettings, checks: dict[str, Check]) -> None:
@@ -116,7 +68,7 @@ async def main(unit: Unit, settings: ApiSettings) -> None:
     """
     for server in ("clickhouse", "kafka"):
         unit.readiness.waiting(server, "not asked yet")
-    listener = listen(settings.bind_host, settings.port)
+    listener = listen(settings.bind_host, settings.port, "API_PORT")
     probe = KafkaProbe(settings.kafka)
     async with clickhouse(settings.clickhouse, settings.connections, settings.query_timeout_s) as store:
         checks = {"clickhouse": clickhouse_check(store), "kafka": probe.check()}

@@ -1,12 +1,11 @@
 """Composition root of the file poller: store, registry, broker, what was read before, then the rounds."""
 
-from chassis import dead_letters, kafka, progress
+from chassis import dead_letters, kafka, progress, s3
 from chassis.lineage import Dataset, Datasets, topic_dataset
 from chassis.registry import Registry
 from chassis.unit import Unit
 from services.file_poller.poll import TOPIC, Encoders, Poller
 from services.file_poller.settings import FilePollerSettings
-from services.file_poller.store import open_store
 from services.file_poller.transform import reading
 
 
@@ -26,11 +25,11 @@ async def main(unit: Unit, settings: FilePollerSettings) -> None:
         await registry.encoder(dead_letters.TOPIC),
         await registry.encoder(progress.TOPIC),
     )
-    bucket = f"{settings.s3.bucket}/"
+    prefix = f"{settings.s3.bucket}/"
     known = {}
     for cursor, position in (await progress.read(unit, settings.kafka, registry)).items():
         before = reading(position)
-        if cursor.startswith(bucket) and before is not None:
-            known[cursor.removeprefix(bucket)] = before
+        if cursor.startswith(prefix) and before is not None:
+            known[cursor.removeprefix(prefix)] = before
     async with kafka.producer(unit, settings.kafka) as client:
-        await Poller(unit, settings, store=open_store(settings.s3), client=client, encoders=encoders, known=known).run()
+        await Poller(unit, settings, store=s3.bucket(settings.s3), client=client, encoders=encoders, known=known).run()

@@ -9,7 +9,7 @@ from aiokafka import AIOKafkaProducer
 from obstore.exceptions import PreconditionError
 from obstore.store import S3Store
 
-from chassis import dead_letters, kafka, progress
+from chassis import dead_letters, kafka, progress, s3
 from chassis.dead_letters import Refusal
 from chassis.kafka import Record
 from chassis.unit import Unit
@@ -103,9 +103,9 @@ class Poller:
 
         try:
             return await attempt()
-        except objects.Unreachable as error:
+        except s3.Unreachable as error:
             self._unit.log.warning("listing_failed", error=str(error))
-        return await self._unit.connect("s3", self._settings.s3.endpoint, objects.SETTING, attempt, objects.Unreachable)
+        return await self._unit.connect("s3", self._settings.s3.endpoint, s3.SETTING, attempt, s3.Unreachable)
 
     async def _read(self, found: Found, reading: Reading) -> str:
         """Publish the rows of one object from where `reading` stands; returns `read` or `refused`."""

@@ -1,50 +1,24 @@
 """The bucket as the poller sees it: pages of objects, and the bytes of one version of one object.
 
-obstore's synchronous calls, in threads: its asynchronous ones call back into Python from threads of their own, and one
-in eight processes that used them aborted (signal 6) when the interpreter ended.
+obstore's synchronous calls, in threads: see chassis/s3.py.
 """
 
 import asyncio
 from collections.abc import AsyncIterator
-from datetime import timedelta
 
-from obstore.exceptions import BaseError, NotFoundError
+from obstore.exceptions import NotFoundError
 from obstore.store import S3Store
 
-from chassis.settings import S3Settings
+from chassis.s3 import Unreachable
 from services.file_poller.transform import Found, etag_value
-
-SETTING = "S3_ENDPOINT, S3_PORT, S3_BUCKET, S3_ACCESS_KEY, S3_SECRET_KEY"
-REQUEST_TIMEOUT = "30s"
-CONNECT_TIMEOUT = "5s"
 
 
 class TruncatedError(Exception):
     """The store gave fewer bytes than the listing promised."""
 
 
-# obstore raises Python's own FileNotFoundError and PermissionError (an OSError) for some answers
-Unreachable = (BaseError, OSError)
 Unreadable = (*Unreachable, TruncatedError)
 Gone = (NotFoundError, FileNotFoundError)
-
-
-def open_store(settings: S3Settings) -> S3Store:
-    """A client of the bucket; a request is tried again for some seconds, then its error is raised."""
-    return S3Store(
-        settings.bucket,
-        endpoint=settings.endpoint,
-        region=settings.region,
-        access_key_id=settings.access_key,
-        secret_access_key=settings.secret_key.get_secret_value(),
-        virtual_hosted_style_request=False,
-        client_options={
-            "allow_http": True,
-            "timeout": REQUEST_TIMEOUT,
-            "connect_timeout": CONNECT_TIMEOUT,
-        },
-        retry_config={"max_retries": 3, "retry_timeout": timedelta(seconds=15)},
-    )
 
 
 async def pages(store: S3Store, prefix: str, size: int) -> AsyncIterator[list[Found]]:

@@ -3,25 +3,21 @@
 import asyncio
 import contextlib
 import random
-import socket
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
 from math import floor
 
-import uvicorn
-
+from chassis.asgi import listen, serve
 from chassis.lineage import Dataset, Datasets
 from chassis.unit import Unit
 from services.legacy_soap.book import Book
-from services.legacy_soap.routes import Asgi, asgi, soap_application
+from services.legacy_soap.routes import asgi, soap_application
 from services.legacy_soap.settings import LegacySoapServerSettings
 from services.legacy_soap.transform import SPREAD_MS, made_up
 
 TICK_S = 1.0
 FIRST_MINUTES = 10  # an empty book begins with what these minutes would have brought
-DRAIN_S = 5
 
 
 def url(settings: LegacySoapServerSettings) -> str:
@@ -63,49 +59,13 @@ async def keep_selling(unit: Unit, settings: LegacySoapServerSettings, book: Boo
             sold += due
 
 
-class _Server(uvicorn.Server):
-    """Leaves the signals to the unit."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Change no signal handler."""
-        yield
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """A listening socket.
-
-    Raises:
-        OSError: the port is in use; the message names the setting.
-    """
-    try:
-        return socket.create_server((host, port), backlog=128)
-    except OSError as error:
-        raise OSError(f"cannot listen on {host}:{port} (BIND_HOST, LEGACY_SOAP_PORT): {error.strerror}") from error
-
-
-async def serve(app: Asgi, listener: socket.socket) -> None:
-    """Serve until cancelled; running requests may finish."""
-    config = uvicorn.Config(
-        app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=DRAIN_S, server_header=False
-    )
-    server = _Server(config)
-    serving = asyncio.create_task(server.serve(sockets=[listener]))
-    try:
-        await asyncio.shield(serving)
-    except asyncio.CancelledError:
-        server.should_exit = True
-        await serving
-        raise
-
-
 async def main(unit: Unit, settings: LegacySoapServerSettings) -> None:
     """Serve until cancelled.
 
     Raises:
         OSError: the port is in use, or the data folder cannot be written.
     """
-    listener = listen(settings.bind_host, settings.port)
+    listener = listen(settings.bind_host, settings.port, "LEGACY_SOAP_PORT")
     with contextlib.closing(Book(settings.data_dir / "sales.sqlite", settings.keep_sales, now_ms)) as book:
         app = asgi(soap_application(book, unit, url(settings)), settings.max_request_bytes)
         async with asyncio.TaskGroup() as tasks:

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Any, TypeVar
 
+from chassis import s3
 from chassis.retail import sell
 from chassis.unit import Unit
 from services.traffic import bucket, database, erp
@@ -62,7 +63,7 @@ async def seed(unit: Unit, settings: TrafficSettings, *, initial: bool) -> None:
     attempt = unit.connect("postgres", place, database.SETTING, into_postgres, database.Unreachable)
     inserted = await _within(settings.wait_s, "postgres", place, database.SETTING, attempt)
     say(f"postgres: {inserted} sales added" if inserted else "postgres: has sales already, nothing added")
-    store = bucket.open_bucket(settings.s3)
+    store = s3.bucket(settings.s3)
     run = "initial" if initial else f"{datetime.now(UTC):%Y%m%dT%H%M%S}"
     uploads: list[tuple[str, bytes]] = []
     for part in (1, 2):
@@ -75,8 +76,8 @@ async def seed(unit: Unit, settings: TrafficSettings, *, initial: bool) -> None:
             return 0
         return sum([await bucket.upload_new(store, key, content) for key, content in uploads])
 
-    attempt = unit.connect("s3", settings.s3.endpoint, bucket.SETTING, into_bucket, bucket.Unreachable)
-    files = await _within(settings.wait_s, "s3", settings.s3.endpoint, bucket.SETTING, attempt)
+    attempt = unit.connect("s3", settings.s3.endpoint, s3.SETTING, into_bucket, s3.Unreachable)
+    files = await _within(settings.wait_s, "s3", settings.s3.endpoint, s3.SETTING, attempt)
     said = f"{files} files of {rows} rows uploaded" if files else "has CSV files already, nothing uploaded"
     say(f"bucket {settings.s3.bucket}: {said}")
 
@@ -89,7 +90,7 @@ class Seller:
         self._connection: Any = None
         self._staff: dict[str, int] = {}
         self._sales: dict[int, int] = {}
-        self._store = bucket.open_bucket(settings.s3)
+        self._store = s3.bucket(settings.s3)
         self._erp: Any = None
         self._rows: list[Any] = []
         self._files = 0
@@ -149,7 +150,7 @@ class Seller:
         async def attempt() -> None:
             await bucket.upload(self._store, key, content)
 
-        await self._unit.connect("s3", self._settings.s3.endpoint, bucket.SETTING, attempt, bucket.Unreachable)
+        await self._unit.connect("s3", self._settings.s3.endpoint, s3.SETTING, attempt, s3.Unreachable)
         self._files += 1
         self._rows = []
         self._upload_at = time.monotonic() + self._settings.file_interval_s
