@@ -209,6 +209,9 @@ def _servers(settings: NativeSettings) -> list[Process]:
                 f"-s3.port.grpc={ports['S3_GRPC_PORT']}",
                 "-s3.port.iceberg=0",
                 "-s3.port.lance=0",
+                # by default in the shared temporary folder, where a killed server's would stop another user's
+                f"-s3.localSocket={settings.unix_socket('s3')}",
+                f"-filer.localSocket={settings.unix_socket('filer')}",
             ),
             probes.http(f"http://{host}:{ports['S3_PORT']}/readyz"),
             environment={

@@ -85,12 +85,16 @@ class NativeSettings(BaseSettings):
 
     @property
     def socket(self) -> Path:
-        """The supervisor's socket; a Unix socket's path has room for about 100 characters."""
-        near = self.state_dir / "run" / "supervisor.sock"
+        """The supervisor's socket."""
+        return self.unix_socket("supervisor")
+
+    def unix_socket(self, name: str) -> Path:
+        """A place for a socket file: a Unix socket's path has room for about 100 characters."""
+        near = self.state_dir / "run" / f"{name}.sock"
         if len(str(near)) < 90:
             return near
         digest = hashlib.sha256(str(self.state_dir).encode()).hexdigest()[:12]
-        return Path(tempfile.gettempdir()) / f"placar-{digest}.sock"
+        return Path(tempfile.gettempdir()) / f"placar-{digest}-{name}.sock"
 
 
 def ports(environment: Mapping[str, str]) -> dict[str, int]:
