@@ -35,7 +35,7 @@ def _nodes(settings: NativeSettings, only: Sequence[str], without: Sequence[str]
 def up(settings: NativeSettings, arguments: argparse.Namespace) -> int:
     """Start what is not running, wait until all is ready, show the first rankings."""
     nodes = _nodes(settings, arguments.only, arguments.without)
-    mine = {name: port for name, port in settings.ports.items() if render.owner(name) in nodes}
+    mine = {name: port for name, port in settings.ports.items() if ports.owner(name) in nodes}
     ours = supervise.pids(settings) | {process.pid for process in supervise.leftovers(settings)}
     problems = [*ports.doubled(settings.ports), *ports.taken(mine, settings.bind_host, ours)]
     if problems:

@@ -9,6 +9,11 @@ import psutil
 from deploy.native.settings import PORTS
 
 
+def owner(setting: str) -> str:
+    """The process that listens on the port of this setting."""
+    return PORTS[setting][1]
+
+
 def taken(ports: Mapping[str, int], host: str, ours: Collection[int]) -> list[str]:
     """One line per port that a process outside `ours` (process ids) holds: setting, port, who, and what to do."""
     listening = {
@@ -20,7 +25,7 @@ def taken(ports: Mapping[str, int], host: str, ours: Collection[int]) -> list[st
             continue
         if port not in listening and _free(host, port):
             continue
-        lines.append(f"{name} {port} ({PORTS[name][1]}) is in use by {_who(listening.get(port))}: set {name} in .env")
+        lines.append(f"{name} {port} ({owner(name)}) is in use by {_who(listening.get(port))}: set {name} in .env")
     return lines
 
 

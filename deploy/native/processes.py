@@ -22,7 +22,6 @@ class Process:
     """Something that the supervisor keeps running; ready when `probe` no longer raises."""
 
     name: str
-    kind: str
     command: Sequence[str]
     probe: Probe
     needs: Sequence[str] = ()
@@ -87,7 +86,6 @@ def _kafka(settings: NativeSettings) -> Process:
     run = " ".join(f'"{word}"' for word in _java(settings, "256m", "-cp", libs, "kafka.Kafka", properties))
     return Process(
         "kafka",
-        "server",
         ("sh", "-c", f'[ -f "{formatted}" ] || {format_} && exec {run}'),
         probes.kafka(settings.kafka.bootstrap),
         wave=2,
@@ -107,7 +105,6 @@ def _servers(settings: NativeSettings) -> list[Process]:
         prefix = name.upper()
         return Process(
             name,
-            "server",
             (
                 str(ROOT / "deploy" / "flink" / "taskmanager.sh"),
                 name,
@@ -124,7 +121,6 @@ def _servers(settings: NativeSettings) -> list[Process]:
         _kafka(settings),
         Process(
             "postgres",
-            "server",
             (
                 *account(),
                 str(data_dir(settings).parent / "start.sh"),
@@ -145,7 +141,6 @@ def _servers(settings: NativeSettings) -> list[Process]:
         ),
         Process(
             "registry",
-            "server",
             _java(
                 settings,
                 "128m",
@@ -171,7 +166,6 @@ def _servers(settings: NativeSettings) -> list[Process]:
         ),
         Process(
             "connect",
-            "server",
             _java(
                 settings,
                 "256m",
@@ -187,7 +181,6 @@ def _servers(settings: NativeSettings) -> list[Process]:
         ),
         Process(
             "s3",
-            "server",
             (
                 str(Path(sys.executable).parent / "weed"),
                 "mini",
@@ -222,14 +215,12 @@ def _servers(settings: NativeSettings) -> list[Process]:
         ),
         Process(
             "clickhouse",
-            "server",
             (*clickhouse_command(), f"--config-file={conf / 'clickhouse' / 'config.xml'}"),
             probes.http(f"http://{host}:{ports['CLICKHOUSE_HTTP_PORT']}/ping"),
             wave=2,
         ),
         Process(
             "jobmanager",
-            "server",
             (f"{flink['FLINK_HOME']}/bin/jobmanager.sh", "start-foreground"),
             probes.http(f"{flink_rest}/overview"),
             environment={**flink, **flink_path},
@@ -283,7 +274,6 @@ def processes(settings: NativeSettings) -> list[Process]:
     units = [
         Process(
             name,
-            "unit",
             (sys.executable, "-m", module),
             probes.http(f"http://{host}:{settings.ports[f'{name.upper()}_OPS_PORT']}/readyz"),
             needs,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from deploy.native import postgres
 from deploy.native.processes import Process, environment, flink_environment
-from deploy.native.settings import PORTS, ROOT, NativeSettings, secret
+from deploy.native.settings import ROOT, NativeSettings, secret
 
 # template in deploy/ -> place in the state's conf/
 TEMPLATES: Mapping[str, str] = {
@@ -100,11 +100,6 @@ def values(settings: NativeSettings) -> dict[str, str]:
         "DATA_DIR": str(settings.state_dir / "data"),
         "STATE_DIR": str(settings.state_dir),
     }
-
-
-def owner(setting: str) -> str:
-    """The process that listens on the port of this setting."""
-    return PORTS[setting][1]
 
 
 def _write(path: Path, text: str) -> None:

@@ -1,17 +1,13 @@
 """Helpers of the serving tests: a database of the test's own, ranking sets, and units as processes."""
 
-import asyncio
 import os
-import signal
-import sys
 from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import httpx
 from pydantic import SecretStr
 
 from chassis.clickhouse import ClickHouse, clickhouse
@@ -21,7 +17,8 @@ from services.clickhouse_sink.app import checked_plans
 from services.clickhouse_sink.mapping import Plan, load_mappings
 from services.clickhouse_sink.settings import MAPPINGS_FILE
 from services.clickhouse_sink.transform import rows
-from tests.connected.streams import free_port, unique
+from tests.connected.streams import unique
+from tests.connected.unit_process import UnitProcess, unit_process
 
 
 def ranking_set(
@@ -88,65 +85,8 @@ async def database(servers: Mapping[str, str]) -> AsyncIterator[Database]:
             await store.execute(f"DROP DATABASE `{settings.db}`")
 
 
-class UnitProcess:
-    """A service as its own process, `python -m services.<unit>`, on ports of its own."""
-
-    def __init__(self, unit: str, environment: Mapping[str, str], log: Path) -> None:
-        self.ops = f"http://127.0.0.1:{environment[f'{unit.upper()}_OPS_PORT']}"
-        self._unit = unit
-        self._environment = environment
-        self._log = log
-        self._process: asyncio.subprocess.Process | None = None
-
-    async def start(self) -> None:
-        """Start it."""
-        with self._log.open("ab") as log:
-            self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", f"services.{self._unit}", env=dict(self._environment), stderr=log
-            )
-
-    def said(self) -> str:
-        """What it has logged."""
-        return self._log.read_text("utf-8")
-
-    async def missing(self) -> dict[str, str] | None:
-        """What it says that it waits for; None while it does not answer."""
-        with suppress(httpx.TransportError):
-            async with httpx.AsyncClient() as client:
-                missing: dict[str, str] = (await client.get(f"{self.ops}/readyz")).json()["missing"]
-                return missing
-        return None
-
-    async def ready(self) -> bool:
-        """Whether it waits for nothing."""
-        return await self.missing() == {}
-
-    async def metrics(self) -> str:
-        """Its metrics."""
-        async with httpx.AsyncClient() as client:
-            return (await client.get(f"{self.ops}/metrics")).text
-
-    async def exit_status(self) -> int:
-        """Its exit status, once it has ended."""
-        assert self._process is not None
-        async with asyncio.timeout(30):
-            return await self._process.wait()
-
-    async def end(self, number: signal.Signals = signal.SIGTERM) -> int:
-        """Send the signal and return the exit status."""
-        assert self._process is not None
-        with suppress(ProcessLookupError):
-            self._process.send_signal(number)
-        return await self.exit_status()
-
-
-@asynccontextmanager
-async def service(unit: str, servers: Mapping[str, str], folder: Path, **more: str) -> AsyncIterator[UnitProcess]:
+def service(
+    unit: str, servers: Mapping[str, str], folder: Path, **more: str
+) -> AbstractAsyncContextManager[UnitProcess]:
     """A started service, stopped at the end if it still runs; `more` are further environment variables."""
-    environment = {**os.environ, **servers, "LINEAGE_TRANSPORT": "off", f"{unit.upper()}_OPS_PORT": str(free_port())}
-    process = UnitProcess(unit, environment | more, folder / f"{unit}.log")
-    await process.start()
-    try:
-        yield process
-    finally:
-        await process.end()
+    return unit_process(f"services.{unit}", {**servers, **more}, folder / f"{unit}.log")

@@ -1,15 +1,10 @@
 """Helpers of the sources' tests: a unit as a process, the bucket, and what was published."""
 
-import asyncio
-import os
-import signal
-import sys
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from obstore.store import S3Store
 from schema_registry.client import AsyncSchemaRegistryClient
@@ -17,7 +12,7 @@ from schema_registry.client import AsyncSchemaRegistryClient
 from chassis.settings import RegistrySettings, S3Settings
 from contracts.catalogue import catalogue
 from contracts.codec import Decoder
-from tests.connected.streams import free_port, until
+from tests.connected.unit_process import UnitProcess, unit_process
 
 Records = list[tuple[bytes | None, dict[str, Any]]]
 
@@ -88,67 +83,8 @@ async def reader(environment: Mapping[str, str], topic: str) -> AsyncIterator[Re
         await reading.stop()
 
 
-class Process:
-    """A service as its own process."""
-
-    def __init__(self, unit: str, environment: Mapping[str, str], log: Path) -> None:
-        self._unit, self._log = unit, log
-        self.ops_port = free_port()
-        self._environment = {
-            **os.environ,
-            **environment,
-            f"{unit.upper()}_OPS_PORT": str(self.ops_port),
-            "LINEAGE_TRANSPORT": "off",
-        }
-        self._process: asyncio.subprocess.Process | None = None
-
-    async def start(self) -> None:
-        """Start it; its log is appended to."""
-        with self._log.open("ab") as log:
-            self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", f"services.{self._unit}", env=self._environment, stderr=log
-            )
-
-    async def missing(self) -> dict[str, str] | None:
-        """What it says that it waits for; None while it does not answer."""
-        url = f"http://127.0.0.1:{self.ops_port}/readyz"
-        try:
-            async with aiohttp.ClientSession() as session, session.get(url) as answer:
-                missing: dict[str, str] = (await answer.json())["missing"]
-                return missing
-        except aiohttp.ClientError:
-            return None
-
-    async def ready(self) -> bool:
-        """Whether it waits for nothing."""
-        return await self.missing() == {}
-
-    async def metrics(self) -> dict[str, float]:
-        """Its counters and gauges by series."""
-        async with (
-            aiohttp.ClientSession() as session,
-            session.get(f"http://127.0.0.1:{self.ops_port}/metrics") as answer,
-        ):
-            lines = (await answer.text()).splitlines()
-        return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines if line[:1] not in "#")}
-
-    async def end(self, number: signal.Signals = signal.SIGTERM) -> int:
-        """Send the signal and return the exit status."""
-        assert self._process is not None
-        with suppress(ProcessLookupError):
-            self._process.send_signal(number)
-        async with asyncio.timeout(30):
-            return await self._process.wait()
-
-
-@asynccontextmanager
-async def service(unit: str, environment: Mapping[str, str], log: Path, *, wait: bool = True) -> AsyncIterator[Process]:
+def service(
+    unit: str, environment: Mapping[str, str], log: Path, *, wait: bool = True
+) -> AbstractAsyncContextManager[UnitProcess]:
     """A started service, ready unless told not to wait; stopped at the end if it still runs."""
-    process = Process(unit, environment, log)
-    await process.start()
-    try:
-        if wait:
-            await until(process.ready, f"{unit} is ready, its log: {log}")
-        yield process
-    finally:
-        await process.end()
+    return unit_process(f"services.{unit}", environment, log, wait=wait)

@@ -1,17 +1,13 @@
 """Helpers of the streams tests: feed a raw topic, run a unit in this process or as its own, read what it published."""
 
 import asyncio
-import os
-import signal
 import socket
-import sys
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-import aiohttp
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import GroupCoordinatorNotAvailableError
@@ -168,67 +164,6 @@ async def unit_in_process(
         work.cancel()
         with suppress(asyncio.CancelledError, Exception):
             await work
-
-
-class Process:
-    """A unit as its own process: `python -m streams.<unit>`."""
-
-    def __init__(self, unit: str, environment: Mapping[str, str]) -> None:
-        self._unit = unit
-        self.ops_port = free_port()
-        self._environment = {
-            **os.environ,
-            **environment,
-            f"{unit.upper()}_OPS_PORT": str(self.ops_port),
-            "LINEAGE_TRANSPORT": "off",
-        }
-        self._process: asyncio.subprocess.Process | None = None
-
-    async def start(self) -> None:
-        """Start it."""
-        self._process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", f"streams.{self._unit}", env=self._environment, stderr=asyncio.subprocess.DEVNULL
-        )
-
-    async def missing(self) -> dict[str, str] | None:
-        """What it says that it waits for; None while it does not answer."""
-        try:
-            async with (
-                aiohttp.ClientSession() as session,
-                session.get(f"http://127.0.0.1:{self.ops_port}/readyz") as answer,
-            ):
-                missing: dict[str, str] = (await answer.json())["missing"]
-                return missing
-        except aiohttp.ClientError:
-            return None
-
-    async def ready(self) -> bool:
-        """Whether it waits for nothing."""
-        return await self.missing() == {}
-
-    async def end(self, number: signal.Signals = signal.SIGTERM) -> int:
-        """Send the signal and return the exit status."""
-        assert self._process is not None
-        with suppress(ProcessLookupError):
-            self._process.send_signal(number)
-        return await self.exit_status()
-
-    async def exit_status(self) -> int:
-        """Its exit status, once it has ended."""
-        assert self._process is not None
-        async with asyncio.timeout(30):
-            return await self._process.wait()
-
-
-@asynccontextmanager
-async def unit_process(unit: str, environment: Mapping[str, str]) -> AsyncIterator[Process]:
-    """A started unit process, stopped at the end if it still runs."""
-    process = Process(unit, environment)
-    await process.start()
-    try:
-        yield process
-    finally:
-        await process.end()
 
 
 @asynccontextmanager

@@ -11,8 +11,9 @@ import httpx
 import pytest
 
 from services.api.models import instant
-from tests.connected.serving import Database, UnitProcess, database, ranking_set, service
+from tests.connected.serving import Database, database, ranking_set, service
 from tests.connected.streams import forwarder, free_port, until
+from tests.connected.unit_process import UnitProcess
 
 CITY, SALESMAN = "/api/v1/sales/top-by-city", "/api/v1/sales/top-salesman"
 START = datetime(2026, 2, 19, 10, tzinfo=UTC)

@@ -18,8 +18,9 @@ from contracts import codec
 from contracts.catalogue import catalogue
 from services.clickhouse_sink import ddl
 from services.clickhouse_sink.settings import MAPPINGS_FILE
-from tests.connected.serving import Database, UnitProcess, database, hour_of_its_own, ranking_set, service
+from tests.connected.serving import Database, database, hour_of_its_own, ranking_set, service
 from tests.connected.streams import Servers, forwarder, free_port, unique, until
+from tests.connected.unit_process import UnitProcess
 
 CITY = """
 SELECT rank, city, total_sales, transaction_count, revision FROM top_sales_city FINAL

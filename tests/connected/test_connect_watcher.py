@@ -14,8 +14,9 @@ from schema_registry.client import AsyncSchemaRegistryClient
 
 from contracts.catalogue import catalogue
 from contracts.codec import Decoder
-from tests.connected.serving import UnitProcess, service
+from tests.connected.serving import service
 from tests.connected.streams import Servers, free_port, unique, until
+from tests.connected.unit_process import UnitProcess
 from tests.runtime import Runtime
 
 pytestmark = pytest.mark.timeout(400)  # a cold start of Kafka Connect on a busy machine

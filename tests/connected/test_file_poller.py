@@ -117,7 +117,7 @@ async def test_malformed_files(servers: Mapping[str, str], tmp_path: Path) -> No
             return {name: (sorted(ids), sorted(dead)) for name, (ids, dead) in result.items()}
 
         async def complete() -> bool:
-            series = await process.metrics()
+            series = await process.samples()
             files = sum(value for name, value in series.items() if name.startswith("placar_files_total"))
             return files == len(MALFORMED)
 
@@ -126,7 +126,7 @@ async def test_malformed_files(servers: Mapping[str, str], tmp_path: Path) -> No
         details = {value["detail"] for _, value in letters.records if value["reason"] == "file_header"}
         assert any("separator is ';'" in detail and "sale_id;salesman_name" in detail for detail in details)
         series = {
-            name.split("outcome=")[1]: v for name, v in (await process.metrics()).items() if "records_total{" in name
+            name.split("outcome=")[1]: v for name, v in (await process.samples()).items() if "records_total{" in name
         }
         assert sum(v for name, v in series.items() if "received" not in name) == sum(
             v for name, v in series.items() if "received" in name

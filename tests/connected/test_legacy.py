@@ -16,8 +16,9 @@ import zeep
 from aiohttp import web
 from lxml import etree
 
-from tests.connected.sources import Process, Reader, reader, service
+from tests.connected.sources import Reader, reader, service
 from tests.connected.streams import free_port, unique, until
+from tests.connected.unit_process import UnitProcess
 
 ENVELOPE = "http://schemas.xmlsoap.org/soap/envelope/"
 NAMESPACE = "urn:placar:sales"
@@ -85,11 +86,11 @@ async def published(sales: Reader, prefix: str, number: int) -> None:
     await until(enough, f"{number} sales are published")
 
 
-async def polled(process: Process, calls: int = 2) -> None:
+async def polled(process: UnitProcess, calls: int = 2) -> None:
     """Wait until the poller has had so many more answers."""
 
     async def answered() -> float:
-        series = await process.metrics()
+        series = await process.samples()
         return sum(v for name, v in series.items() if 'outcome="answered"' in name and "legacy_calls" in name)
 
     before = await answered()
@@ -275,7 +276,7 @@ async def test_a_misbehaving_service_loses_nothing(servers: Mapping[str, str], t
     ):
         await published(sales, prefix, 3)
         await polled(poller)
-        failed = int(sum(v for name, v in (await poller.metrics()).items() if 'outcome="failed"' in name))
+        failed = int(sum(v for name, v in (await poller.samples()).items() if 'outcome="failed"' in name))
         assert failed == len(MISBEHAVIOURS)
         assert asked[: failed + 1] == [asked[0]] * (failed + 1)
         found = amounts(await sales.of(prefix.encode()))

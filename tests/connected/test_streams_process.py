@@ -3,22 +3,24 @@
 import asyncio
 import signal
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 
-from tests.connected.streams import Servers, forwarder, free_port, unique, unit_process, until
+from tests.connected.streams import Servers, forwarder, free_port, unique, until
 from tests.connected.test_streams_batches import ids, rows
+from tests.connected.unit_process import unit_process
 
 SERVERS = {"kafka": "KAFKA", "schema registry": "SCHEMA_REGISTRY"}
 
 
 @pytest.mark.parametrize("server", list(SERVERS))
-async def test_server_away_at_start(server: str, servers: Mapping[str, str]) -> None:
+async def test_server_away_at_start(server: str, servers: Mapping[str, str], tmp_path: Path) -> None:
     """A unit whose server is away is not ready and says address and setting; it is ready when the server is there."""
     prefix, port = SERVERS[server], free_port()
     host, target = servers[f"{prefix}_HOST"], int(servers[f"{prefix}_PORT"])
     environment = {**servers, f"{prefix}_HOST": "127.0.0.1", f"{prefix}_PORT": str(port)}
-    async with unit_process("legacy", environment) as process:
+    async with unit_process("streams.legacy", environment, tmp_path / "log") as process:
 
         async def says_why() -> bool:
             why = (await process.missing() or {}).get(server, "")
@@ -29,11 +31,11 @@ async def test_server_away_at_start(server: str, servers: Mapping[str, str]) -> 
             await until(process.ready, "the unit is ready")
 
 
-async def test_clean_stop(servers: Mapping[str, str]) -> None:
+async def test_clean_stop(servers: Mapping[str, str], tmp_path: Path) -> None:
     """SIGTERM ends a unit with status 0 and what it has published is committed: a restart repeats nothing."""
     reached, prefix = Servers(servers), unique("T")
     async with reached.published() as (found, read):
-        async with unit_process("files", servers) as process:
+        async with unit_process("streams.files", servers, tmp_path / "log") as process:
             await until(process.ready, "the unit is ready")
             places = await reached.feed("sales.files", await reached.encode("sales.files", rows(prefix, 50)))
 
@@ -49,18 +51,22 @@ async def test_clean_stop(servers: Mapping[str, str]) -> None:
             assert committed[("sales.files", partition)] == last + 1
 
 
-async def test_wrong_setting(servers: Mapping[str, str]) -> None:
+async def test_wrong_setting(servers: Mapping[str, str], tmp_path: Path) -> None:
     """A wrong setting ends the process with status 2."""
-    async with unit_process("files", {**servers, "FILES_TIMEZONE": "Mars/Olympus"}) as process:
+    async with unit_process(
+        "streams.files", {**servers, "FILES_TIMEZONE": "Mars/Olympus"}, tmp_path / "log"
+    ) as process:
         assert await process.exit_status() == 2
 
 
 @pytest.mark.parametrize(("number", "times"), [(signal.SIGTERM, 2), (signal.SIGKILL, 1)], ids=["stopped", "killed"])
-async def test_second_worker_comes_and_goes(number: signal.Signals, times: int, servers: Mapping[str, str]) -> None:
+async def test_second_worker_comes_and_goes(
+    number: signal.Signals, times: int, servers: Mapping[str, str], tmp_path: Path
+) -> None:
     """While a second worker joins and is stopped or killed again and again, every sale is published."""
     reached, prefix = Servers(servers), unique("B")
     over = asyncio.Event()
-    async with reached.published() as (found, read), unit_process("files", servers) as first:
+    async with reached.published() as (found, read), unit_process("streams.files", servers, tmp_path / "log") as first:
         await until(first.ready, "the first worker is ready")
 
         async def feed() -> int:
@@ -74,7 +80,7 @@ async def test_second_worker_comes_and_goes(number: signal.Signals, times: int, 
 
         feeding = asyncio.create_task(feed())
         for _ in range(times):
-            async with unit_process("files", servers) as second:
+            async with unit_process("streams.files", servers, tmp_path / "log") as second:
                 await until(second.ready, "the second worker is ready")
                 await second.end(number)
         over.set()

@@ -109,9 +109,9 @@ def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
 async def test_a_process_starts_only_when_all_its_needs_are_ready(settings: NativeSettings, recorder: Recorder) -> None:
     """Independent processes start at once; a dependent one after the slower of its two needs."""
     nodes = [
-        Process("c", "unit", (), recorder.probe("c"), needs=("a", "b")),
-        Process("a", "server", (), recorder.probe("a", failures=3)),
-        Process("b", "server", (), recorder.probe("b")),
+        Process("c", (), recorder.probe("c"), needs=("a", "b")),
+        Process("a", (), recorder.probe("a", failures=3)),
+        Process("b", (), recorder.probe("b")),
     ]
 
     await Starter(settings, nodes).run()
@@ -124,7 +124,7 @@ async def test_a_failed_step_ends_the_start_with_its_last_words(settings: Native
     """What needs a failed step is not started, and the error shows the end of the step's log."""
     nodes: list[Process | Step] = [
         Step("contracts", ("sh", "-c", "echo the registry refuses; exit 3")),
-        Process("cdc", "unit", (), recorder.probe("cdc"), needs=("contracts",)),
+        Process("cdc", (), recorder.probe("cdc"), needs=("contracts",)),
     ]
 
     with pytest.raises(StartError, match=r"contracts failed with status 3: the registry refuses"):
@@ -150,10 +150,10 @@ async def test_a_process_that_crashes_again_and_again_ends_the_start(
     (settings.state_dir / "logs" / "api.log").write_text("NameError: name 'x' is not defined\n")
 
     monkeypatch.setattr(supervise, "info", crashing(3))
-    await Starter(settings, [Process("api", "unit", (), recorder.probe("api", failures=3))]).run()
+    await Starter(settings, [Process("api", (), recorder.probe("api", failures=3))]).run()
     monkeypatch.setattr(supervise, "info", crashing(4))
     with pytest.raises(StartError, match="api ended with status 1: NameError"):
-        await Starter(settings, [Process("api", "unit", (), recorder.probe("api", failures=9))]).run()
+        await Starter(settings, [Process("api", (), recorder.probe("api", failures=9))]).run()
 
 
 async def test_a_port_that_somebody_else_answers_does_not_make_a_process_ready(
@@ -164,7 +164,7 @@ async def test_a_port_that_somebody_else_answers_does_not_make_a_process_ready(
     impatient = settings.model_copy(update={"ready_timeout_s": 0.2})
 
     with pytest.raises(StartError, match="its port answers, but it is starting"):
-        await Starter(impatient, [Process("api", "unit", (), recorder.probe("api"))]).run()
+        await Starter(impatient, [Process("api", (), recorder.probe("api"))]).run()
 
 
 async def test_a_step_that_is_given_up_leaves_no_child(settings: NativeSettings, recorder: Recorder) -> None:
@@ -192,7 +192,7 @@ async def test_a_process_that_gave_up_ends_the_start_at_once(
     (settings.state_dir / "logs" / "cdc.log").write_text("wrong setting: CDC_EPOCH 'x'\n")
 
     with pytest.raises(StartError, match=r"cdc ended with status 2: wrong setting: CDC_EPOCH 'x'"):
-        await Starter(settings, [Process("cdc", "unit", (), recorder.probe("cdc", failures=1000))]).run()
+        await Starter(settings, [Process("cdc", (), recorder.probe("cdc", failures=1000))]).run()
 
 
 def test_configuration_is_filled_in_and_readable_by_the_supervisor(settings: NativeSettings) -> None:
@@ -214,7 +214,7 @@ def test_configuration_is_filled_in_and_readable_by_the_supervisor(settings: Nat
 def test_any_value_of_a_setting_reaches_the_process(settings: NativeSettings, monkeypatch: pytest.MonkeyPatch) -> None:
     """A password with quotes, %, # and a backslash arrives as it is, and a change makes a changed program."""
     password = """p%(x)s"'\\s ;#$HOME"""
-    process = Process("shown", "unit", ("sh", "-c", 'printf %s "$POSTGRES_PASSWORD"'), Recorder().probe("shown"))
+    process = Process("shown", ("sh", "-c", 'printf %s "$POSTGRES_PASSWORD"'), Recorder().probe("shown"))
     before = render.configuration(settings, [process]).read_text("utf-8")
     monkeypatch.setenv("POSTGRES_PASSWORD", password)
     path = render.configuration(settings, [process])
