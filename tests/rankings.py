@@ -32,9 +32,9 @@ class Reader:
     decoder: codec.Decoder
     sets: dict[tuple[str, str], list[dict[str, Any]]] = field(default_factory=lambda: defaultdict(list))
 
-    async def poll(self) -> None:
-        """Take in what has arrived."""
-        for records in (await self.consumer.getmany(timeout_ms=200)).values():
+    async def poll(self, patience_ms: int = 200) -> None:
+        """Take in what has arrived, or arrives within the patience."""
+        for records in (await self.consumer.getmany(timeout_ms=patience_ms)).values():
             for record in records:
                 value = await self.decoder.decode(record.value)
                 self.sets[record.topic, record.key.decode()].append(value)

@@ -1,0 +1,325 @@
+"""`task bench:rankings`: what the ranking job costs, on a runtime of its own.
+
+1. Catching up: `--changes` seeded changes are in `sales.unified` before the job is submitted. CPU seconds are those of
+   both TaskManagers and their Python workers from the submission to the last set, rates are from the first task running.
+2. Live: `--rate` sales a second for `--live` seconds; every tenth is a probe with a name of its own, timed from its
+   acknowledgement by the broker until the set that holds it has been read from `rankings.city`.
+3. Checkpoints: duration and size, as Flink reports them, from the end of 1 to the end of 2.
+
+Ends with 1 when a set is not what the batch oracle makes of the same changes.
+"""
+
+import argparse
+import asyncio
+import random
+import re
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+from aiokafka import AIOKafkaProducer
+from aiokafka.partitioner import murmur2
+
+from contracts import codec
+from contracts.catalogue import catalogue
+from tests import oracle
+from tests.rankings import SALES, Reader, follower, jobs, registry_of
+from tests.runtime import Runtime, start_runtime
+
+HOURS = 37
+CITIES, PEOPLE = 400, 1000
+DELAYS = {"postgres": timedelta(seconds=1), "legacy": timedelta(hours=3), "files": timedelta(hours=36)}
+Record = Mapping[str, Any]
+
+
+def changes(count: int, seed: int, start: datetime) -> Iterator[dict[str, Any]]:
+    """`count` changes: 80 % inserts, 12 % updates, 5 % deletes, 3 % repeats of what three sources sold in HOURS hours."""
+    chance = random.Random(seed)
+    sales: list[dict[str, Any]] = []
+    for number in range(count):
+        draw = chance.random()
+        if draw >= 0.2 or not sales:
+            source = chance.choices(list(DELAYS), (55, 20, 25))[0]
+            at = start + timedelta(milliseconds=chance.randrange(HOURS * 3_600_000))
+            sale = {
+                "sale_id": str(number),
+                "source": source,
+                "salesman_name": f"Vendedor {chance.randrange(PEOPLE):04}",
+                "city": f"Cidade {chance.randrange(CITIES):03}",
+                "country": chance.choices(("BR", "PT"), (9, 1))[0],
+                "amount": Decimal(chance.randrange(100, 1_000_000)).scaleb(-2),
+                "product": "Laptop",
+                "event_time": at,
+                "ingestion_time": at + DELAYS[source],
+                "version": 1,
+                "deleted": False,
+            }
+            sales.append(sale)
+            yield sale
+            continue
+        place = chance.randrange(len(sales))
+        if draw >= 0.17:
+            yield sales[place]
+            continue
+        sale = {**sales[place], "version": sales[place]["version"] + 1, "deleted": draw < 0.05}
+        if draw >= 0.05:
+            sale["amount"] = Decimal(chance.randrange(100, 1_000_000)).scaleb(-2)
+            sale["city"] = f"Cidade {chance.randrange(CITIES):03}"
+        sales[place] = sale
+        yield sale
+
+
+async def preload(producer: AIOKafkaProducer, encode: codec.Encoder, records: list[dict[str, Any]]) -> None:
+    """Publish the records, each into the partition of its key, in whole batches."""
+    partitions = sorted(await producer.partitions_for(SALES))
+    batches = {partition: producer.create_batch() for partition in partitions}
+    sent = []
+    for number, record in enumerate(records, start=1):
+        key = f"{record['source']}:{record['sale_id']}".encode()
+        partition = partitions[(murmur2(key) & 0x7FFFFFFF) % len(partitions)]
+        value = encode(record)
+        if batches[partition].append(key=key, value=value, timestamp=None) is None:
+            sent.append(await producer.send_batch(batches[partition], SALES, partition=partition))
+            batches[partition] = producer.create_batch()
+            batches[partition].append(key=key, value=value, timestamp=None)
+        if number % 100_000 == 0:
+            say(f"preloaded {number:,} of {len(records):,} changes")
+    for partition, batch in batches.items():
+        if batch.record_count():
+            sent.append(await producer.send_batch(batch, SALES, partition=partition))
+    await asyncio.gather(*sent)
+
+
+def say(line: str) -> None:
+    """One line of the command's output."""
+    print(line, flush=True)  # noqa: T201 - a command's output
+
+
+@dataclass
+class Cpu:
+    """CPU seconds of the TaskManagers (java) and of their Python workers (python), also of those that ended."""
+
+    runtime: Runtime
+    seen: dict[tuple[int, float], tuple[str, float]] = field(default_factory=dict)
+
+    def look(self) -> dict[str, float]:
+        """Take in what every process has used so far; seconds by kind."""
+        for process in psutil.process_iter(["cmdline", "environ", "create_time"]):
+            environment = process.info["environ"] or {}
+            if (
+                environment.get("PLACAR_RUNTIME") != str(self.runtime.state_dir)
+                or "PLACAR_TASKMANAGER" not in environment
+            ):
+                continue
+            try:
+                times = process.cpu_times()
+            except psutil.NoSuchProcess:
+                continue
+            kind = "java" if "java" in Path((process.info["cmdline"] or [""])[0]).name else "python"
+            self.seen[process.pid, process.info["create_time"]] = (kind, times.user + times.system)
+        return {kind: sum(seconds for of, seconds in self.seen.values() if of == kind) for kind in ("java", "python")}
+
+    def memory(self) -> list[tuple[str, int]]:
+        """Resident MiB of each process that still runs."""
+        return sorted(
+            (kind, psutil.Process(pid).memory_info().rss >> 20)
+            for (pid, _), (kind, _) in self.seen.items()
+            if psutil.pid_exists(pid)
+        )
+
+
+@dataclass(frozen=True)
+class Flink:
+    """Flink's REST API, for one job."""
+
+    client: httpx.AsyncClient
+    job_id: str
+
+    async def get(self, path: str, **parameters: str) -> Any:
+        """The answer to a request below the job's own path."""
+        return (await self.client.get(f"/jobs/{self.job_id}{path}", params=parameters)).raise_for_status().json()
+
+    async def read(self) -> int:
+        """How many changes the job has read."""
+        source = next(one for one in (await self.get(""))["vertices"] if one["name"].startswith("Source"))
+        path = f"/vertices/{source['id']}/subtasks/metrics"
+        names = [one["id"] for one in await self.get(path)]
+        counter = next((name for name in names if re.fullmatch(r"Source__[^.]*\.numRecordsIn", name)), None)
+        return int((await self.get(path, get=counter))[0]["sum"]) if counter else 0
+
+    async def checkpoints(self) -> list[dict[str, Any]]:
+        """The completed checkpoints that Flink still lists, the oldest first."""
+        done = [one for one in (await self.get("/checkpoints"))["history"] if one["status"] == "COMPLETED"]
+        return sorted(done, key=lambda one: int(one["id"]))
+
+
+async def caught_up(reader: Reader, cpu: Cpu, flink: Flink, total: int) -> tuple[float, dict[str, float]]:
+    """Read until every change is in and no set has come for 5 s: when the last one came, and the CPU used by then."""
+    last, used, count, said = time.monotonic(), cpu.look(), 0, 0.0
+    while True:
+        await reader.poll()
+        now = time.monotonic()
+        have = sum(len(every) for every in reader.sets.values())
+        if have > count:
+            last, used, count = now, cpu.look(), have
+        read = await flink.read()
+        if now - said > 5:
+            said = now
+            say(f"the job has read {read:,} of {total:,} changes and published {have:,} sets")
+        if read >= total and now - last > 5:
+            return last, used
+
+
+async def submitted(runtime: Runtime, client: httpx.AsyncClient) -> tuple[Flink, float]:
+    """Submit the job; it, and when the first of its tasks ran."""
+    submission = asyncio.create_task(asyncio.to_thread(runtime.command, "run", "ranking-job"))
+    while True:
+        if submission.done() and submission.result().returncode:
+            raise SystemExit(submission.result().stdout)
+        for job in await jobs(runtime):
+            if job["tasks"]["running"]:
+                begun = time.monotonic()
+                await submission
+                return Flink(client, job["jid"]), begun
+        await asyncio.sleep(0.05)
+
+
+def right(reader: Reader, records: list[dict[str, Any]]) -> bool:
+    """Whether the sets read are what the oracle makes of the records; says what differs."""
+    found = oracle.differences(oracle.expected(records), reader.served())
+    for line in found[:5]:
+        say(line)
+    say(f"{len(found)} sets differ from the oracle's" if found else "every set equals the oracle's")
+    return not found
+
+
+def percentiles(values: list[float]) -> str:
+    """p50, p95 and maximum of some numbers."""
+    return (
+        f"p50 {statistics.median(values):.2f}, p95 {statistics.quantiles(values, n=20)[-1]:.2f}, max {max(values):.2f}"
+    )
+
+
+async def live(
+    producer: AIOKafkaProducer, encode: codec.Encoder, reader: Reader, rate: float, seconds: float
+) -> tuple[list[float], list[dict[str, Any]]]:
+    """Sell at `rate`; the latency in seconds of every probe, and what was sold."""
+    sold: list[dict[str, Any]] = []
+    waiting: dict[str, float] = {}
+    latencies: list[float] = []
+    hour = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
+    source = changes(int(rate * seconds), 8, hour)
+    # a window of its own for every probe of some minutes, so that all of them have a rank
+    probed = [hour - timedelta(days=20, hours=number) for number in range(500)]
+
+    async def sell() -> None:
+        due = time.monotonic()
+        for number, sale in enumerate(source):
+            now = datetime.now(UTC)
+            record = {**sale, "sale_id": f"live-{sale['sale_id']}", "event_time": now, "ingestion_time": now}
+            if number % 10 == 0:
+                place = probed[(number // 10) % len(probed)]
+                record |= {
+                    "sale_id": f"probe-{number}",
+                    "city": f"Sonda {number}",
+                    "event_time": place,
+                    "deleted": False,
+                }
+            sold.append(record)
+            key = f"{record['source']}:{record['sale_id']}".encode()
+            delivery = await producer.send(SALES, encode(record), key=key)
+            if number % 10 == 0:
+                await delivery
+                waiting[record["city"]] = time.monotonic()
+            due += 1 / rate
+            await asyncio.sleep(max(0.0, due - time.monotonic()))
+
+    seen = {place: len(every) for place, every in reader.sets.items()}
+    selling = asyncio.create_task(sell())
+    end = time.monotonic() + seconds + 30
+    while not (selling.done() and not waiting) and time.monotonic() < end:
+        await reader.poll(20)
+        now = time.monotonic()
+        for place, every in reader.sets.items():
+            for one in every[seen.get(place, 0) :]:
+                for entry in one["entries"]:
+                    if (since := waiting.pop(entry["name"], None)) is not None:
+                        latencies.append(now - since)
+            seen[place] = len(every)
+    await selling
+    if waiting:
+        say(f"{len(waiting)} probes never came")
+    return latencies, sold
+
+
+async def measure(runtime: Runtime, arguments: argparse.Namespace) -> bool:
+    """All three parts; whether every set was right."""
+    encode = await codec.encoder(registry_of(runtime), catalogue()[SALES])
+    start = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(hours=HOURS)
+    records = list(changes(arguments.changes, arguments.seed, start))
+    producer = AIOKafkaProducer(bootstrap_servers=f"127.0.0.1:{runtime.env['KAFKA_PORT']}", linger_ms=5)
+    await producer.start()
+    cpu = Cpu(runtime)
+    try:
+        await preload(producer, encode, records)
+        base = f"http://127.0.0.1:{runtime.env['FLINK_REST_PORT']}"
+        async with httpx.AsyncClient(base_url=base, timeout=30) as client, follower(runtime) as reader:
+            before = cpu.look()
+            flink, begun = await submitted(runtime, client)
+            ended, used = await caught_up(reader, cpu, flink, len(records))
+            java, python = used["java"] - before["java"], used["python"] - before["python"]
+            alive = len(oracle.current(records))
+            say(
+                f"caught up: {len(records):,} changes in {ended - begun:.1f} s, {len(records) / (ended - begun):,.0f}/s;"
+                f" CPU {java:.0f} s Java + {python:.0f} s Python = {(java + python) / len(records) * 1e6:.0f} µs a change"
+            )
+            say(f"resident MiB: {cpu.memory()}")
+            ok = right(reader, records)
+            count = {place: len(every) for place, every in reader.sets.items()}
+            latencies, sold = await live(producer, encode, reader, arguments.rate, arguments.live)
+            await caught_up(reader, cpu, flink, len(records) + len(sold))
+            say(
+                f"live at {arguments.rate:g}/s: {len(latencies)} probes, seconds until in rankings.city: {percentiles(latencies)}"
+            )
+            gaps = [
+                (later["as_of"] - earlier["as_of"]).total_seconds()
+                for place, every in reader.sets.items()
+                for earlier, later in pairwise(every[count.get(place, 0) :])
+            ]
+            say(f"seconds between two sets of one window: least {min(gaps):.2f}, median {statistics.median(gaps):.2f}")
+            done = await flink.checkpoints()
+            size = done[-1]["state_size"]
+            say(
+                f"{len(done)} checkpoints: seconds {percentiles([one['end_to_end_duration'] / 1000 for one in done])};"
+                f" whole state {size / 1e6:.1f} MB for {alive:,} live sales = {size / alive:.0f} bytes each;"
+                f" written by each: MB {percentiles([one['checkpointed_size'] / 1e6 for one in done])}"
+            )
+            return right(reader, records + sold) and ok
+    finally:
+        await producer.stop()
+
+
+def main() -> int:
+    """Parse arguments, measure, print; returns the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--changes", type=int, default=1_000_000)
+    parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--rate", type=float, default=200.0, help="sales a second, live")
+    parser.add_argument("--live", type=float, default=60.0, help="seconds of live sales")
+    arguments = parser.parse_args()
+    needed = ("contracts", "jobmanager", "taskmanager1", "taskmanager2")
+    with tempfile.TemporaryDirectory() as folder, start_runtime(Path(folder), needed) as runtime:
+        return 0 if asyncio.run(measure(runtime, arguments)) else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
