@@ -72,7 +72,7 @@ def read(environment: Mapping[str, str]) -> Configuration:
         registry_url=f"http://{registry_host}:{registry_port}/apis/ccompat/v7",
         windows=value("RANKING_WINDOWS", "1h", _windows),
         state_ttl_days=value("RANKING_STATE_TTL_DAYS", "35", _whole(1, 3650)),
-        mini_batch_ms=value("RANKING_MINI_BATCH_MS", "100", _whole(10, 10_000)),
+        mini_batch_ms=value("RANKING_MINI_BATCH_MS", "500", _whole(10, 10_000)),
         emit_interval_ms=value("RANKING_EMIT_INTERVAL_MS", "1000", _whole(50, 60_000)),
         idle_ms=value("RANKING_IDLE_S", "60", _whole(1, 86_400)) * 1000,
     )

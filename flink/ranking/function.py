@@ -3,28 +3,20 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from pyflink.common import Row, Time, Types
-from pyflink.common.types import RowKind
 from pyflink.datastream.functions import KeyedProcessFunction, RuntimeContext
-from pyflink.datastream.state import MapStateDescriptor, StateTtlConfig, ValueStateDescriptor
+from pyflink.datastream.state import ListStateDescriptor, MapStateDescriptor, StateTtlConfig, ValueStateDescriptor
 
 from flink.ranking.contract import Contract, encoder
 from flink.ranking.definitions import Board
 from flink.ranking.keeper import Keeper, Store
-from flink.ranking.sql import CLOCK_INDEX
-from flink.ranking.windows.top_n import Total
 
 OUTPUT_TYPE = Types.ROW_NAMED(
     ["topic", "record_key", "payload"], [Types.STRING(), Types.STRING(), Types.PRIMITIVE_ARRAY(Types.BYTE())]
 )
 
 
-def _cents(total: str) -> int:
-    """'125000.00' -> 12500000: the sum is a decimal with two places, and its text is exact."""
-    return int(total.replace(".", ""))
-
-
 class Rank(KeyedProcessFunction):  # type: ignore[misc]  # pyflink has no types
-    """Keyed by board: rows of `sql.totals_query` in, (topic, record key, payload) of ranking sets out."""
+    """Keyed by board: entries of `sql.TOTALS_QUERY` in, (topic, record key, payload) of ranking sets out."""
 
     def __init__(
         self,
@@ -43,32 +35,29 @@ class Rank(KeyedProcessFunction):  # type: ignore[misc]  # pyflink has no types
 
     def open(self, runtime_context: RuntimeContext) -> None:
         """Obtain the state, which Flink turns to the current key by itself, and the encoders."""
-        windows = MapStateDescriptor("windows", Types.STRING(), Types.STRING())
-        windows.enable_time_to_live(StateTtlConfig.new_builder(Time.days(self._ttl_days)).build())
+        ttl = StateTtlConfig.new_builder(Time.days(self._ttl_days)).build()
+        totals = MapStateDescriptor("totals", Types.STRING(), Types.STRING())
+        published = MapStateDescriptor("published", Types.STRING(), Types.STRING())
+        totals.enable_time_to_live(ttl)
+        published.enable_time_to_live(ttl)
         self._store = Store(
-            pending=runtime_context.get_map_state(MapStateDescriptor("pending", Types.STRING(), Types.STRING())),
-            windows=runtime_context.get_map_state(windows),
+            log=runtime_context.get_list_state(ListStateDescriptor("log", Types.STRING())),
+            totals=runtime_context.get_map_state(totals),
+            published=runtime_context.get_map_state(published),
             open=runtime_context.get_map_state(MapStateDescriptor("open", Types.STRING(), Types.LONG())),
             newest=runtime_context.get_state(ValueStateDescriptor("newest", Types.LONG())),
         )
         self._encode = {topic: encoder(contract) for topic, contract in self._contracts.items()}
         self._keepers: dict[str, Keeper] = {}
 
-    def process_element(self, row: Row, context: KeyedProcessFunction.Context) -> Iterator[Row]:
+    def process_element(self, entry: str, context: KeyedProcessFunction.Context) -> tuple[Row, ...]:
         """Note a total or a clock; publishing waits for the timer."""
         timers = context.timer_service()
         now_ms = timers.current_processing_time()
-        board, country, index, name, total, sales = row
-        keeper = self._keeper(board, now_ms)
-        if index == CLOCK_INDEX:
-            due_ms = keeper.note_clock(int(total), now_ms)
-        elif row.get_row_kind() is RowKind.DELETE:
-            due_ms = keeper.note_total((country, index), name, Total(0, 0), now_ms)
-        else:
-            due_ms = keeper.note_total((country, index), name, Total(_cents(total), sales), now_ms)
+        due_ms = self._keeper(context.get_current_key(), now_ms).note(entry, now_ms)
         if due_ms is not None:
             timers.register_processing_time_timer(due_ms)
-        return iter(())
+        return ()
 
     def on_timer(self, timestamp: int, context: KeyedProcessFunction.OnTimerContext) -> Iterator[Row]:
         """Publish every set that differs from the last one."""

@@ -3,16 +3,19 @@
 Plain Python over a store of named states, so that it runs the same in a test and in Flink. The states' names and texts
 are part of the job's state: changing one loses what is kept under it.
 
-A row costs one small write to `pending`; rewriting a window for each row would cost ten times as much.
+The windows in use are in memory. What arrives is added to a log in the store, and once the log is long the windows that
+it changed are written and it starts anew: writing a window for each row, or at each look, costs ten times as much.
 """
 
-from collections import defaultdict
+from collections import OrderedDict, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, Protocol, TypeVar
 
 from flink.ranking.contract import ranking_set
 from flink.ranking.definitions import Board
+from flink.ranking.sql import CLOCK, SEPARATOR
 from flink.ranking.windows import snapshot
 from flink.ranking.windows.clock import LAG_MS, watermark
 from flink.ranking.windows.top_n import Total, Window, apply
@@ -20,8 +23,11 @@ from flink.ranking.windows.top_n import Total, Window, apply
 GATHER_MS = 50
 """How long the first change after a pause waits for others of the same batch."""
 
-Place = tuple[str, int]
-"""Country ('' where the ranking spans all) and window index."""
+LOG_ENTRIES = 20_000
+"""The length of the log at which the windows are written."""
+
+NAMES_IN_MEMORY = 100_000
+"""How many names, over all windows of a board, stay in memory: about 30 MB."""
 
 V = TypeVar("V")
 
@@ -41,6 +47,16 @@ class MapState(Protocol[V]):
     def items(self) -> Iterable[tuple[str, V]]:
         """All of it."""
 
+
+class ListState(Protocol[V]):
+    """A durable list."""
+
+    def get(self) -> Iterable[V]:
+        """All of it, in the order of addition."""
+
+    def add(self, value: V) -> None:
+        """Add at the end."""
+
     def clear(self) -> None:
         """Forget everything."""
 
@@ -57,15 +73,16 @@ class ValueState(Protocol[V]):
 
 @dataclass(frozen=True)
 class Store:
-    """The state of the board that is being worked on.
+    """The state of the board that is being worked on. A place is the text `country|window index`.
 
-    pending: country, window index and name -> total and sales that arrived since the last look. windows: country and
-    window index -> the window as text. open: the same -> end of the window in epoch ms, of provisional windows. newest:
-    the newest instant in epoch ms that any source has shown.
+    log: entries that arrived since the totals were last written. totals, published: place -> the two parts of a window
+    as text. open: place -> end in epoch ms, of provisional windows. newest: the newest instant in epoch ms that any
+    source has shown.
     """
 
-    pending: MapState[str]
-    windows: MapState[str]
+    log: ListState[str]
+    totals: MapState[str]
+    published: MapState[str]
     open: MapState[int]
     newest: ValueState[int]
 
@@ -78,20 +95,48 @@ class Publication:
     record: dict[str, Any]
 
 
-def _place(text: str) -> Place:
-    country, _, index = text.partition("|")
-    return country, int(index)
+class _Windows:
+    """The windows that were used last, in memory; written to the store when asked, or when they leave the memory."""
 
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._held: OrderedDict[str, Window] = OrderedDict()
+        self._unwritten: set[str] = set()
 
-def _text(place: Place) -> str:
-    return f"{place[0]}|{place[1]}"
+    def get(self, place: str) -> Window:
+        """The window; changes to it stay."""
+        if place not in self._held:
+            self._held[place] = snapshot.load(self._store.totals.get(place), self._store.published.get(place))
+        self._held.move_to_end(place)
+        return self._held[place]
+
+    def changed(self, place: str) -> None:
+        """Its totals are no longer those of the store."""
+        self._unwritten.add(place)
+
+    def write(self) -> None:
+        """Write the totals of every changed window."""
+        for place in sorted(self._unwritten):
+            self._store.totals.put(place, snapshot.totals(self._held[place]))
+        self._unwritten.clear()
+
+    def trim(self) -> None:
+        """Let go of the windows that were used longest ago, beyond NAMES_IN_MEMORY."""
+        names = sum(len(window.totals) for window in self._held.values())
+        while names > NAMES_IN_MEMORY and len(self._held) > 1:
+            place, window = self._held.popitem(last=False)
+            names -= len(window.totals)
+            if place in self._unwritten:
+                self._unwritten.remove(place)
+                self._store.totals.put(place, snapshot.totals(window))
 
 
 class Keeper:
     """Keeps one board. Every instant is epoch milliseconds of the processing clock.
 
     Each note returns when to look next (a timer to set), or None where that is settled already. What is not in the
-    store is lost with the process, and that is harmless: Flink keeps the timers, and one look too many does nothing.
+    store is lost with the process, and that is harmless: the log brings the totals back, Flink keeps the timers, and
+    one look too many does nothing.
     """
 
     def __init__(self, board: Board, store: Store, *, now_ms: int, emit_interval_ms: int, idle_ms: int) -> None:
@@ -103,19 +148,26 @@ class Keeper:
         self._last_input_ms = now_ms
         self._last_look_ms = 0
         self._armed_ms: int | None = None
-        self._open: dict[Place, int] | None = None
+        self._windows = _Windows(store)
+        self._open = dict(store.open.items())
+        self._pending: dict[str, tuple[str, str]] = {}
+        self._logged = 0
+        for entry in store.log.get():
+            self._take(entry)
 
-    def note_total(self, place: Place, name: str, total: Total, now_ms: int) -> int | None:
-        """Note the absolute total of a name in a window (sales 0: it has none any more)."""
-        self._store.pending.put(f"{_text(place)}|{name}", f"{total.cents}|{total.sales}")
-        return self._input(now_ms)
-
-    def note_clock(self, newest_ms: int, now_ms: int) -> int | None:
-        """Note the newest instant that a source has shown."""
-        newest = self._store.newest.value()
-        if newest is None or newest_ms > newest:
-            self._store.newest.update(newest_ms)
-        return self._input(now_ms)
+    def note(self, entry: str, now_ms: int) -> int | None:
+        """Note an entry of `sql.TOTALS_QUERY`: an absolute total (sales 0: there is none any more), or a clock."""
+        total, _, place = entry.split(SEPARATOR, 2)
+        if place.startswith(CLOCK):
+            newest_ms = int(Decimal(total))
+            newest = self._store.newest.value()
+            if newest is None or newest_ms > newest:
+                self._store.newest.update(newest_ms)
+        else:
+            self._store.log.add(entry)
+            self._take(entry)
+        self._last_input_ms = now_ms
+        return self._arm(max(now_ms + GATHER_MS, self._last_look_ms + self._interval_ms))
 
     def look(self, due_ms: int, now_ms: int) -> tuple[list[Publication], int | None]:
         """Look at every window that changed or could have ended: the sets to publish, and when to look next.
@@ -132,28 +184,34 @@ class Keeper:
             silent_ms=now_ms - self._last_input_ms,
             idle_ms=self._idle_ms,
         )
-        still_open = self._open_windows()
-        changes = self._drain()
-        ended = [place for place, end in still_open.items() if end <= reached]
+        changes = self._changes()
+        ended = [place for place, end_ms in self._open.items() if end_ms <= reached]
         publications = []
         for place in sorted({*changes, *ended}):
-            bounds = self._board.window.bounds(place[1])
-            kept = self._store.windows.get(_text(place))
-            window = Window() if kept is None else snapshot.load(kept)
-            publish = apply(window, changes.get(place, {}), passed=bounds[1] <= reached, now_ms=now_ms)
-            if publish:
-                record = ranking_set(self._board, place[0], bounds, window, watermark_ms=reached, now_ms=now_ms)
-                publications.append(Publication(self._board.record_key(place[0], bounds[0]), record))
-            if publish or place in changes:
-                self._store.windows.put(_text(place), snapshot.dump(window))
-            self._note_open(still_open, place, bounds[1], window)
-        if not still_open:
+            country, _, index = place.partition(SEPARATOR)
+            bounds = self._board.window.bounds(int(index))
+            window = self._windows.get(place)
+            if apply(window, changes.get(place, {}), passed=bounds[1] <= reached, now_ms=now_ms):
+                record = ranking_set(self._board, country, bounds, window, watermark_ms=reached, now_ms=now_ms)
+                publications.append(Publication(self._board.record_key(country, bounds[0]), record))
+                self._store.published.put(place, snapshot.published(window))
+            if place in changes:
+                self._windows.changed(place)
+            self._note_open(place, bounds[1], window)
+        self._windows.trim()
+        if self._logged >= LOG_ENTRIES:
+            self._windows.write()
+            self._store.log.clear()
+            self._logged = 0
+        if not self._open:
             return publications, None
-        return publications, self._arm(max(now_ms + self._interval_ms, min(still_open.values()) + LAG_MS))
+        return publications, self._arm(max(now_ms + self._interval_ms, min(self._open.values()) + LAG_MS))
 
-    def _input(self, now_ms: int) -> int | None:
-        self._last_input_ms = now_ms
-        return self._arm(max(now_ms + GATHER_MS, self._last_look_ms + self._interval_ms))
+    def _take(self, entry: str) -> None:
+        """Remember the entry under its place, in the stead of an earlier one."""
+        total, sales, place = entry.split(SEPARATOR, 2)
+        self._pending[place] = (total, sales)
+        self._logged += 1
 
     def _arm(self, due_ms: int) -> int | None:
         if self._armed_ms is not None and self._armed_ms <= due_ms:
@@ -161,25 +219,20 @@ class Keeper:
         self._armed_ms = due_ms
         return due_ms
 
-    def _open_windows(self) -> dict[Place, int]:
-        if self._open is None:
-            self._open = {_place(text): end for text, end in self._store.open.items()}
-        return self._open
-
-    def _note_open(self, still_open: dict[Place, int], place: Place, end_ms: int, window: Window) -> None:
-        if window.status == "provisional":
-            if place not in still_open:
-                still_open[place] = end_ms
-                self._store.open.put(_text(place), end_ms)
-        elif still_open.pop(place, None) is not None:
-            self._store.open.remove(_text(place))
-
-    def _drain(self) -> dict[Place, dict[str, Total]]:
-        changes: dict[Place, dict[str, Total]] = defaultdict(dict)
-        for text, value in self._store.pending.items():
-            country, index, name = text.split("|", 2)
-            cents, sales = value.split("|")
-            changes[country, int(index)][name] = Total(int(cents), int(sales))
-        if changes:
-            self._store.pending.clear()
+    def _changes(self) -> dict[str, dict[str, Total]]:
+        """What is pending by place and name; nothing is pending after it."""
+        changes: dict[str, dict[str, Total]] = defaultdict(dict)
+        for text, (total, sales) in self._pending.items():
+            country, index, name = text.split(SEPARATOR, 2)
+            # The sum is a decimal with two places, and its text is exact.
+            changes[f"{country}{SEPARATOR}{index}"][name] = Total(int(total.replace(".", "")), int(sales))
+        self._pending = {}
         return changes
+
+    def _note_open(self, place: str, end_ms: int, window: Window) -> None:
+        if window.status == "provisional":
+            if place not in self._open:
+                self._open[place] = end_ms
+                self._store.open.put(place, end_ms)
+        elif self._open.pop(place, None) is not None:
+            self._store.open.remove(place)

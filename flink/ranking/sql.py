@@ -10,18 +10,13 @@ from flink.ranking.configuration import Configuration
 from flink.ranking.definitions import Board
 from flink.ranking.windows.length import WindowLength
 
-CLOCK_INDEX = -1
-"""The window index of rows that carry a source's clock: `name` is the source, `total` its newest epoch ms."""
+SEPARATOR = "|"
+CLOCK = "@"
+"""How the place of a source's clock begins; the source follows, and the total is its newest epoch ms."""
 
-TOTALS_COLUMNS = (
-    ("board", "STRING NOT NULL"),
-    ("country", "STRING NOT NULL"),
-    ("window_index", "BIGINT NOT NULL"),
-    ("name", "STRING NOT NULL"),
-    ("total", "STRING"),
-    ("sales", "BIGINT"),
-)
-TOTALS_KEY = ("board", "country", "window_index", "name")
+TOTALS_COLUMNS = (("board", "STRING NOT NULL"), ("entry", "STRING"), ("place", "STRING NOT NULL"))
+"""The function sees the first two: the board to which the row belongs, and what it says."""
+TOTALS_KEY = ("board", "place")
 
 
 def _text(value: str) -> str:
@@ -80,34 +75,41 @@ SELECT {", ".join(_ranked(boards))}, country, amount, event_time FROM (
 
 
 def parts_view(boards: Sequence[Board]) -> str:
-    """What each sale adds to each board.
+    """What adds to each place of each board; a place is `country|window index|name`, or a source's clock.
 
-    UNNEST and not UNION ALL, which would keep the state of `current_sales` once per branch.
+    Each version of a sale also adds nothing, for ever, to where it says the sale is. So a total that falls to zero is
+    a row with zero sales and not the end of a row, and a window that lost all its sales is still heard of.
+
+    The clocks travel this way because behind a mini-batch Flink's own watermark is the wall clock. They are added up as
+    if they were totals (of one number), so that everything is one aggregate: over a union of two, Flink no longer knows
+    the key of a row and sends each change twice, as the row before and the row after.
+
+    UNNEST and not UNION ALL over boards, which would keep the state of `current_sales` once per branch.
     """
     rows = ",\n  ".join(
-        f"ROW({_text(board.name)}, {'country' if board.ranking.per_country else _text('')}, "
-        f"{window_index(board.window)}, {board.ranking.column}, amount)"
+        f"ROW({_text(board.name)}, COALESCE(clock, CONCAT_WS('{SEPARATOR}', "
+        f"{'country' if board.ranking.per_country else _text('')}, CAST({window_index(board.window)} AS STRING), "
+        f"{board.ranking.column})), amount, sales)"
         for board in boards
     )
+    fields = ", ".join([*_ranked(boards), "country", "event_time"])
+    nothing = ", ".join([*(f"{_text('')} AS {column}" for column in (*_ranked(boards), "country")), "0 AS event_time"])
     return f"""CREATE TEMPORARY VIEW parts AS
-SELECT p.board, p.part_country, p.window_index, p.name, p.part_amount
-FROM current_sales CROSS JOIN UNNEST(ARRAY[
-  {rows}
-]) AS p(board, part_country, window_index, name, part_amount)"""  # noqa: S608 - from our own table
-
-
-def totals_query(boards: Sequence[Board]) -> str:
-    """Absolute totals of every name of every window, and the clock of every source for every board.
-
-    Behind a mini-batch Flink's own watermark is the wall clock, so the sources' clocks travel as rows.
-    """
-    # `newest` is part of each row only because an array of constants would become a second, finite source with a join.
-    clocks = ", ".join(f"ROW({_text(board.name)}, newest)" for board in boards)
-    return f"""SELECT board, part_country AS country, window_index, name,
-  CAST(SUM(part_amount) AS STRING) AS total, COUNT(*) AS sales
-FROM parts GROUP BY board, part_country, window_index, name
-UNION ALL
-SELECT b.board, CAST('' AS STRING), CAST({CLOCK_INDEX} AS BIGINT), source, CAST(b.instant AS STRING), CAST(1 AS BIGINT)
+SELECT p.board, p.place, p.part_amount, p.part_sales
 FROM (
-  SELECT source, MAX(LEAST(event_time, ingestion_time)) AS newest FROM sales WHERE NOT deleted GROUP BY source
-) CROSS JOIN UNNEST(ARRAY[{clocks}]) AS b(board, instant)"""  # noqa: S608 - from our own table
+  SELECT CAST(NULL AS STRING) AS clock, {fields}, amount, CAST(1 AS BIGINT) AS sales FROM current_sales
+  UNION ALL
+  SELECT CAST(NULL AS STRING), {fields}, CAST(0 AS DECIMAL(18, 2)), CAST(0 AS BIGINT) FROM sales WHERE NOT deleted
+  UNION ALL
+  SELECT CONCAT('{CLOCK}', source), {nothing}, CAST(newest AS DECIMAL(18, 2)), CAST(1 AS BIGINT) FROM (
+    SELECT source, MAX(LEAST(event_time, ingestion_time)) AS newest FROM sales WHERE NOT deleted GROUP BY source
+  )
+) CROSS JOIN UNNEST(ARRAY[
+  {rows}
+]) AS p(board, place, part_amount, part_sales)"""  # noqa: S608 - from our own table
+
+
+TOTALS_QUERY = f"""SELECT board,
+  CONCAT_WS('{SEPARATOR}', CAST(SUM(part_amount) AS STRING), CAST(SUM(part_sales) AS STRING), place) AS entry, place
+FROM parts GROUP BY board, place"""  # noqa: S608 - from our own table
+"""The absolute total of every place. An entry is one text, as each column of a row costs on its way into Python."""

@@ -1,7 +1,8 @@
 """`task bench:rankings`: what the ranking job costs, on a runtime of its own.
 
 1. Catching up: `--changes` seeded changes are in `sales.unified` before the job is submitted. CPU seconds are those of
-   both TaskManagers and their Python workers from the submission to the last set, rates are from the first task running.
+   both TaskManagers and their Python workers, from the submission to the last set, so with their start and warming up;
+   the rate counts from the first running task.
 2. Live: `--rate` sales a second for `--live` seconds; every tenth is a probe with a name of its own, timed from its
    acknowledgement by the broker until the set that holds it has been read from `rankings.city`.
 3. Checkpoints: duration and size, as Flink reports them, from the end of 1 to the end of 2.
@@ -42,14 +43,19 @@ Record = Mapping[str, Any]
 
 
 def changes(count: int, seed: int, start: datetime) -> Iterator[dict[str, Any]]:
-    """`count` changes: 80 % inserts, 12 % updates, 5 % deletes, 3 % repeats of what three sources sold in HOURS hours."""
+    """`count` changes in the order of their arrival, evenly over HOURS hours from `start`.
+
+    80 % inserts, 12 % updates, 5 % deletes, 3 % repeats. Three sources tell of their sales after DELAYS; two changes of
+    three come to one of the last thousand sales, the third to any sale.
+    """
     chance = random.Random(seed)
+    step = timedelta(hours=HOURS) / count
     sales: list[dict[str, Any]] = []
     for number in range(count):
         draw = chance.random()
+        arrived = start + number * step
         if draw >= 0.2 or not sales:
             source = chance.choices(list(DELAYS), (55, 20, 25))[0]
-            at = start + timedelta(milliseconds=chance.randrange(HOURS * 3_600_000))
             sale = {
                 "sale_id": str(number),
                 "source": source,
@@ -58,19 +64,25 @@ def changes(count: int, seed: int, start: datetime) -> Iterator[dict[str, Any]]:
                 "country": chance.choices(("BR", "PT"), (9, 1))[0],
                 "amount": Decimal(chance.randrange(100, 1_000_000)).scaleb(-2),
                 "product": "Laptop",
-                "event_time": at,
-                "ingestion_time": at + DELAYS[source],
+                "event_time": arrived - DELAYS[source],
+                "ingestion_time": arrived,
                 "version": 1,
                 "deleted": False,
             }
             sales.append(sale)
             yield sale
             continue
-        place = chance.randrange(len(sales))
+        first = max(0, len(sales) - 1000) if chance.random() < 2 / 3 else 0
+        place = chance.randrange(first, len(sales))
         if draw >= 0.17:
             yield sales[place]
             continue
-        sale = {**sales[place], "version": sales[place]["version"] + 1, "deleted": draw < 0.05}
+        sale = {
+            **sales[place],
+            "ingestion_time": arrived,
+            "version": sales[place]["version"] + 1,
+            "deleted": draw < 0.05,
+        }
         if draw >= 0.05:
             sale["amount"] = Decimal(chance.randrange(100, 1_000_000)).scaleb(-2)
             sale["city"] = f"Cidade {chance.randrange(CITIES):03}"
@@ -278,22 +290,20 @@ async def measure(runtime: Runtime, arguments: argparse.Namespace) -> bool:
             ended, used = await caught_up(reader, cpu, flink, len(records))
             java, python = used["java"] - before["java"], used["python"] - before["python"]
             alive = len(oracle.current(records))
-            say(
-                f"caught up: {len(records):,} changes in {ended - begun:.1f} s, {len(records) / (ended - begun):,.0f}/s;"
-                f" CPU {java:.0f} s Java + {python:.0f} s Python = {(java + python) / len(records) * 1e6:.0f} µs a change"
-            )
+            count, seconds = len(records), ended - begun
+            say(f"caught up: {count:,} changes in {seconds:.1f} s, {count / seconds:,.0f}/s")
+            each = (java + python) / count * 1e6
+            say(f"CPU: {java:.0f} s Java + {python:.0f} s Python = {each:.0f} µs a change")
             say(f"resident MiB: {cpu.memory()}")
             ok = right(reader, records)
-            count = {place: len(every) for place, every in reader.sets.items()}
+            before_live = {place: len(every) for place, every in reader.sets.items()}
             latencies, sold = await live(producer, encode, reader, arguments.rate, arguments.live)
             await caught_up(reader, cpu, flink, len(records) + len(sold))
-            say(
-                f"live at {arguments.rate:g}/s: {len(latencies)} probes, seconds until in rankings.city: {percentiles(latencies)}"
-            )
+            say(f"live at {arguments.rate:g}/s, {len(latencies)} probes, seconds to the set: {percentiles(latencies)}")
             gaps = [
                 (later["as_of"] - earlier["as_of"]).total_seconds()
                 for place, every in reader.sets.items()
-                for earlier, later in pairwise(every[count.get(place, 0) :])
+                for earlier, later in pairwise(every[before_live.get(place, 0) :])
             ]
             say(f"seconds between two sets of one window: least {min(gaps):.2f}, median {statistics.median(gaps):.2f}")
             done = await flink.checkpoints()

@@ -33,7 +33,7 @@ def _edit(path: Path, old: str, new: str) -> None:
 def test_a_comment_changes_no_version(copy: Path) -> None:
     """The running job is not replaced for a comment."""
     before = bundle.version(copy, {})
-    _edit(copy / "flink/ranking/sql.py", "\nCLOCK_INDEX", "\n# why\nCLOCK_INDEX")
+    _edit(copy / "flink/ranking/sql.py", "\nSEPARATOR", "\n# why\nSEPARATOR")
     assert bundle.version(copy, {}) == before
 
 

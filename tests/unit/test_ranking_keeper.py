@@ -6,11 +6,14 @@ from decimal import Decimal
 from itertools import pairwise
 from typing import Any, Generic, TypeVar
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flink.ranking import keeper
+from flink.ranking.contract import money
 from flink.ranking.definitions import boards
-from flink.ranking.keeper import Keeper, Place, Publication, Store
+from flink.ranking.keeper import Keeper, Publication, Store
 from flink.ranking.windows.clock import LAG_MS
 from flink.ranking.windows.length import window_length
 from flink.ranking.windows.top_n import Total
@@ -19,6 +22,7 @@ HOUR_MS = 3_600_000
 INTERVAL_MS = 1000
 IDLE_MS = 60_000
 BOARD = boards([window_length("1h")])[1]
+Place = tuple[str, int]
 V = TypeVar("V")
 
 
@@ -32,6 +36,18 @@ class Table(dict[str, V], Generic[V]):
     def remove(self, key: str) -> None:
         """Forget."""
         del self[key]
+
+
+class Log(list[V], Generic[V]):
+    """A list state in memory."""
+
+    def get(self) -> list[V]:
+        """All."""
+        return list(self)
+
+    def add(self, value: V) -> None:
+        """Add."""
+        self.append(value)
 
 
 @dataclass
@@ -54,7 +70,9 @@ class Job:
     """A keeper with a clock and its timers, as Flink would drive it."""
 
     now_ms: int
-    store: Store = field(default_factory=lambda: Store(Table[str](), Table[str](), Table[int](), Cell[int]()))
+    store: Store = field(
+        default_factory=lambda: Store(Log[str](), Table[str](), Table[str](), Table[int](), Cell[int]())
+    )
     timers: set[int] = field(default_factory=set)
     published: list[tuple[int, Publication]] = field(default_factory=list)
 
@@ -71,11 +89,12 @@ class Job:
 
     def total(self, place: Place, name: str, total: Total) -> None:
         """A row with a total."""
-        self._arm(self.keeper.note_total(place, name, total, self.now_ms))
+        entry = f"{money(total.cents)}|{total.sales}|{place[0]}|{place[1]}|{name}"
+        self._arm(self.keeper.note(entry, self.now_ms))
 
     def clock(self, newest_ms: int) -> None:
         """A row with a source's clock."""
-        self._arm(self.keeper.note_clock(newest_ms, self.now_ms))
+        self._arm(self.keeper.note(f"{newest_ms}.00|1|@postgres", self.now_ms))
 
     def pass_time(self, ms: int) -> None:
         """Let time pass, and fire what is due on the way."""
@@ -173,7 +192,7 @@ def test_a_restored_job_does_not_take_its_own_downtime_for_silence() -> None:
 
 
 def test_what_arrived_before_a_crash_and_was_not_published_is_published_after_it() -> None:
-    """Pending totals are state."""
+    """What is not in a window yet is in the log."""
     job = Job(START_MS)
     job.total(PLACE, "Ana", Total(100, 1))
     job.restart()
@@ -189,6 +208,23 @@ def test_countries_are_ranked_apart_and_names_may_hold_any_sign() -> None:
     job.pass_time(100)
     assert job.last(KEY) == ("provisional", ["A|B|1"])
     assert job.last(KEY.replace("/BR", "/PT")) == ("provisional", ["Ana"])
+
+
+def test_windows_leave_the_memory_and_the_log_starts_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond the limits totals go to the store, and a later change finds them there."""
+    monkeypatch.setattr(keeper, "LOG_ENTRIES", 4)
+    monkeypatch.setattr(keeper, "NAMES_IN_MEMORY", 2)
+    job = Job(START_MS)
+    for number in range(5):
+        job.total(("BR", PLACE[1] - number), "Ana", Total(100, 1))
+        job.total(("BR", PLACE[1] - number), "Bia", Total(50, 1))
+    job.pass_time(60)
+    assert list(job.store.log.get()) == []
+    assert len(list(job.store.totals.items())) == 5
+    job.total(("BR", PLACE[1]), "Bia", Total(200, 2))
+    job.pass_time(INTERVAL_MS)
+    assert job.last(KEY) == ("provisional", ["Bia", "Ana"])
+    assert len(list(job.store.log.get())) == 1
 
 
 ROWS = st.tuples(
@@ -207,9 +243,18 @@ def _names(totals: Iterable[tuple[str, Total]]) -> list[str]:
     return [name for name, _ in sorted(totals, key=lambda item: (-item[1].cents, item[0]))][:10]
 
 
-@given(EVENTS)
-def test_every_history_ends_in_the_ranking_of_its_last_totals(events: list[object]) -> None:
+@given(EVENTS, st.sampled_from([1, 5, 1000]), st.sampled_from([1, 12, 1000]))
+def test_every_history_ends_in_the_ranking_of_its_last_totals(
+    events: list[object], log_entries: int, names_in_memory: int
+) -> None:
     """Whatever the order of rows, pauses and restarts: last sets are right, revisions grow, statuses never go back."""
+    with pytest.MonkeyPatch.context() as limits:
+        limits.setattr(keeper, "LOG_ENTRIES", log_entries)
+        limits.setattr(keeper, "NAMES_IN_MEMORY", names_in_memory)
+        _run_history(events)
+
+
+def _run_history(events: list[object]) -> None:
     job = Job(START_MS)
     totals: dict[str, dict[str, Total]] = {}
     for event in events:
