@@ -1,4 +1,4 @@
-"""`python -m chassis.publish`: make broker and registry hold the catalogue of topics and subjects."""
+"""`python -m chassis.publish`: make broker and registry hold the catalogue, for the configured window lengths."""
 
 import asyncio
 import sys
@@ -8,7 +8,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaConnectionError
 from schema_registry.client import AsyncSchemaRegistryClient
 
-from chassis.settings import KafkaSettings, RegistrySettings, load
+from chassis.settings import KafkaSettings, RankingSettings, RegistrySettings, load
 from contracts.catalogue import CatalogueError, catalogue
 from contracts.codec import ContractError
 from contracts.publish import publish
@@ -16,11 +16,12 @@ from contracts.publish import publish
 
 async def main() -> int:
     """Publish, print what happened to each topic, and return the exit status."""
-    kafka, registry = load(KafkaSettings), load(RegistrySettings)
+    kafka, registry, lengths = load(KafkaSettings), load(RegistrySettings), load(RankingSettings).lengths
     admin = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap)
     try:
         await admin.start()
-        results = await publish(catalogue(), admin, AsyncSchemaRegistryClient(registry.url, timeout=httpx.Timeout(30)))
+        client = AsyncSchemaRegistryClient(registry.url, timeout=httpx.Timeout(30))
+        results = await publish(catalogue(lengths), admin, client)
     except (CatalogueError, ContractError) as error:
         sys.stderr.write(f"contracts not published: {error}\n")
         return 1

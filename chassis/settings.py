@@ -5,8 +5,10 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from contracts.windows import DEFAULT, WindowLength, window_lengths
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 Name = Annotated[str, Field(min_length=1)]
@@ -89,6 +91,23 @@ class ClickHouseSettings(BaseSettings):
     def address(self) -> str:
         """host:port of the native protocol, for messages."""
         return f"{self.host}:{self.native_port}"
+
+
+def _window_lengths(text: str) -> str:
+    window_lengths(text)
+    return text
+
+
+class RankingSettings(BaseSettings):
+    """Which window lengths there are; the ranking job reads the same variable."""
+
+    model_config = SettingsConfigDict(env_prefix="RANKING_")
+    windows: Annotated[str, AfterValidator(_window_lengths)] = DEFAULT
+
+    @property
+    def lengths(self) -> tuple[WindowLength, ...]:
+        """The window lengths; the first is the main one."""
+        return window_lengths(self.windows)
 
 
 class FlinkSettings(BaseSettings):

@@ -9,12 +9,14 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict
 
+from contracts.windows import RANKING_TOPICS, WindowLength, topics
+
 TOPICS_FOLDER = Path(__file__).parent / "topics"
 DAY_MS = 86_400_000
 
 
 class Topic(BaseModel):
-    """One topic, as its `topic.yaml` and `value.avsc` describe it.
+    """One topic, as the `topic.yaml` and `value.avsc` of the folder `contract` describe it.
 
     `schema_role` tells who owns the subject: `writer` schemas are registered from here; a `reader` schema is only what
     Placar reads of records whose writer schema somebody else (Debezium) registers.
@@ -23,6 +25,7 @@ class Topic(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
+    contract: str
     description: str
     key: str
     partitions: int
@@ -52,7 +55,7 @@ class Topic(BaseModel):
 
     def examples(self, kind: Literal["examples", "invalid"] = "examples") -> dict[str, Any]:
         """The example records by file name; `invalid` holds those that must be refused."""
-        folder = TOPICS_FOLDER / self.name / kind
+        folder = TOPICS_FOLDER / self.contract / kind
         return {path.stem: json.loads(path.read_text("utf-8")) for path in sorted(folder.glob("*.json"))}
 
 
@@ -64,16 +67,24 @@ def _load(folder: Path) -> Topic:
     try:
         described = yaml.safe_load((folder / "topic.yaml").read_text("utf-8"))
         avro = json.loads((folder / "value.avsc").read_text("utf-8"))
-        return Topic(name=folder.name, avro=avro, **described)
+        return Topic(name=folder.name, contract=folder.name, avro=avro, **described)
     except (OSError, ValueError, TypeError, yaml.YAMLError) as error:
         raise CatalogueError(f"topic {folder.name}: {error}") from error
 
 
 @cache
-def catalogue() -> Mapping[str, Topic]:
-    """Every topic by name.
+def catalogue(lengths: tuple[WindowLength, ...] = ()) -> Mapping[str, Topic]:
+    """Every topic by name: one per folder, and with `lengths` the topics of each ranking's further window lengths.
+
+    Such a topic is its ranking's in everything but the name.
 
     Raises:
         CatalogueError: a topic folder is incomplete or malformed.
     """
-    return {folder.name: _load(folder) for folder in sorted(TOPICS_FOLDER.iterdir()) if folder.is_dir()}
+    described = {folder.name: _load(folder) for folder in sorted(TOPICS_FOLDER.iterdir()) if folder.is_dir()}
+    return described | {
+        name: topic.model_copy(update={"name": name})
+        for base, topic in described.items()
+        if base.startswith(RANKING_TOPICS)
+        for name in topics(base, lengths).values()
+    }

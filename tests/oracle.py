@@ -39,6 +39,11 @@ def hour_of(instant: datetime) -> datetime:
     return instant.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
 
 
+def hours(records: Iterable[Mapping[str, Any]]) -> set[datetime]:
+    """Every hour that any version of a sale falls into: where these records can have made a ranking at all."""
+    return {hour_of(record["event_time"]) for record in records}
+
+
 def current(records: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """The sales that exist after all records: the highest version of each, unless it is a deletion."""
     newest: dict[tuple[str, str], Mapping[str, Any]] = {}

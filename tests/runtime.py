@@ -15,16 +15,20 @@ ROOT = Path(__file__).parents[1]
 
 @dataclass(frozen=True)
 class Runtime:
-    """A runtime in `state_dir`; `env` is what its processes and its clients are told."""
+    """A runtime in `state_dir`; `env` is what its processes and its clients are told.
+
+    `root` is the source tree that it runs: this one, or a copy that a test has changed.
+    """
 
     state_dir: Path
     env: Mapping[str, str]
+    root: Path = ROOT
 
     def command(self, *arguments: str, timeout_s: float = 600) -> subprocess.CompletedProcess[str]:
         """Run `python -m deploy.native ARGUMENTS` to its end, with what it prints on either stream in `stdout`."""
         return subprocess.run(
             [sys.executable, "-m", "deploy.native", *arguments],
-            cwd=ROOT,
+            cwd=self.root,
             env=dict(self.env),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -40,20 +44,20 @@ class Runtime:
         return run.stdout
 
 
-def new_runtime(state_dir: Path, extra_env: Mapping[str, str] | None = None) -> Runtime:
+def new_runtime(state_dir: Path, extra_env: Mapping[str, str] | None = None, root: Path = ROOT) -> Runtime:
     """A runtime that is not started, on ports that are free now."""
     # a shared machine may be many times slower than one's own
     patience = {"PLACAR_READY_TIMEOUT_S": "400"}
     env = {**os.environ, **free_ports(), **patience, "PLACAR_STATE": str(state_dir), **(extra_env or {})}
-    return Runtime(state_dir, env)
+    return Runtime(state_dir, env, root)
 
 
 @contextmanager
 def start_runtime(
-    state_dir: Path, only: Sequence[str] = (), extra_env: Mapping[str, str] | None = None
+    state_dir: Path, only: Sequence[str] = (), extra_env: Mapping[str, str] | None = None, root: Path = ROOT
 ) -> Iterator[Runtime]:
     """A started runtime; stopped at the end, whatever happens, with its data removed."""
-    runtime = new_runtime(state_dir, extra_env)
+    runtime = new_runtime(state_dir, extra_env, root)
     try:
         runtime.up(*only)
         yield runtime

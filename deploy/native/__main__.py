@@ -44,7 +44,7 @@ def up(settings: NativeSettings, arguments: argparse.Namespace) -> int:
     try:
         supervise.launch(settings, render.configuration(settings, processes(settings)))
         asyncio.run(Starter(settings, list(nodes.values())).run())
-        if {"api", "ranking-job", "clickhouse_sink"} <= set(nodes):
+        if {"seed", "ranking-job", "clickhouse_sink", "api"} <= set(nodes):  # without the seed nothing may be sold yet
             asyncio.run(rankings.show_first(settings))
     except KeyboardInterrupt:
         print("interrupted: stopping what was started ...", flush=True)

@@ -25,7 +25,8 @@ async def show_first(settings: NativeSettings) -> None:
         people = await _rankings(client, "/top-salesman", settings.ready_timeout_s)
     console = Console()
     for title, key, answer in (("top cities", "city", cities), ("top salespeople, BR", "salesmanName", people)):
-        table = Table("rank", key, "total sales", "sales", title=f"{title}, hour from {answer['window']['start']}")
+        window = f"{settings.ranking.lengths[0].label} from {answer['window']['start']}"
+        table = Table("rank", key, "total sales", "sales", title=f"{title}, {window}")
         for entry in answer["rankings"]:
             table.add_row(str(entry["rank"]), entry[key], f"{entry['totalSales']:,.2f}", str(entry["transactionCount"]))
         console.print(table)

@@ -17,6 +17,7 @@ from chassis.settings import (
     Name,
     Port,
     PostgresSettings,
+    RankingSettings,
     S3Settings,
 )
 
@@ -76,6 +77,7 @@ class NativeSettings(BaseSettings):
     postgres: PostgresSettings = Field(default_factory=PostgresSettings)
     s3: S3Settings = Field(default_factory=S3Settings)
     clickhouse: ClickHouseSettings = Field(default_factory=ClickHouseSettings)
+    ranking: RankingSettings = Field(default_factory=RankingSettings)
     ports: dict[str, Port] = Field(default_factory=lambda: ports(os.environ))
 
     @property

@@ -1,9 +1,9 @@
-"""The table of rankings. One more ranking is one more row here and its topic in contracts/topics."""
+"""The table of rankings. One more ranking is one more row here, and its contract in contracts/topics."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from flink.ranking.windows.length import WindowLength, iso
+from contracts.windows import WindowLength, iso, topics
 
 
 @dataclass(frozen=True)
@@ -42,12 +42,9 @@ class Board:
 
 
 def boards(lengths: Sequence[WindowLength], rankings: Sequence[Ranking] = RANKINGS) -> tuple[Board, ...]:
-    """Every ranking over every window length.
-
-    The first length is published to the ranking's own topic, each further one to `<topic>.<label>`.
-    """
+    """Every ranking over every window length, each with the topic that contracts/windows.py names."""
     return tuple(
-        Board(ranking, length, ranking.topic if place == 0 else f"{ranking.topic}.{length.label}")
+        Board(ranking, length, topics(ranking.topic, lengths)[length.label])
         for ranking in rankings
-        for place, length in enumerate(lengths)
+        for length in lengths
     )

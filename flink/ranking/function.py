@@ -8,7 +8,7 @@ from pyflink.datastream.state import ListStateDescriptor, MapStateDescriptor, St
 
 from flink.ranking.contract import Contract, encoder
 from flink.ranking.definitions import Board
-from flink.ranking.keeper import Keeper, Store
+from flink.ranking.keeper import Keeper, Rules, Store
 
 OUTPUT_TYPE = Types.ROW_NAMED(
     ["topic", "record_key", "payload"], [Types.STRING(), Types.STRING(), Types.PRIMITIVE_ARRAY(Types.BYTE())]
@@ -18,24 +18,14 @@ OUTPUT_TYPE = Types.ROW_NAMED(
 class Rank(KeyedProcessFunction):  # type: ignore[misc]  # pyflink has no types
     """Keyed by board: entries of `sql.TOTALS_QUERY` in, (topic, record key, payload) of ranking sets out."""
 
-    def __init__(
-        self,
-        boards: Sequence[Board],
-        contracts: Mapping[str, Contract],
-        *,
-        emit_interval_ms: int,
-        idle_ms: int,
-        ttl_days: int,
-    ) -> None:
+    def __init__(self, boards: Sequence[Board], contracts: Mapping[str, Contract], rules: Rules) -> None:
         self._boards = {board.name: board for board in boards}
         self._contracts = dict(contracts)
-        self._interval_ms = emit_interval_ms
-        self._idle_ms = idle_ms
-        self._ttl_days = ttl_days
+        self._rules = rules
 
     def open(self, runtime_context: RuntimeContext) -> None:
         """Obtain the state, which Flink turns to the current key by itself, and the encoders."""
-        ttl = StateTtlConfig.new_builder(Time.days(self._ttl_days)).build()
+        ttl = StateTtlConfig.new_builder(Time.milliseconds(self._rules.ttl_ms)).build()
         totals = MapStateDescriptor("totals", Types.STRING(), Types.STRING())
         published = MapStateDescriptor("published", Types.STRING(), Types.STRING())
         totals.enable_time_to_live(ttl)
@@ -47,6 +37,7 @@ class Rank(KeyedProcessFunction):  # type: ignore[misc]  # pyflink has no types
             open=runtime_context.get_map_state(MapStateDescriptor("open", Types.STRING(), Types.LONG())),
             newest=runtime_context.get_state(ValueStateDescriptor("newest", Types.LONG())),
         )
+        self._refused = runtime_context.get_metrics_group().counter("closedWindowChanges")
         self._encode = {topic: encoder(contract) for topic, contract in self._contracts.items()}
         self._keepers: dict[str, Keeper] = {}
 
@@ -75,10 +66,6 @@ class Rank(KeyedProcessFunction):  # type: ignore[misc]  # pyflink has no types
     def _keeper(self, board: str, now_ms: int) -> Keeper:
         if board not in self._keepers:
             self._keepers[board] = Keeper(
-                self._boards[board],
-                self._store,
-                now_ms=now_ms,
-                emit_interval_ms=self._interval_ms,
-                idle_ms=self._idle_ms,
+                self._boards[board], self._store, self._rules, now_ms=now_ms, refused=self._refused.inc
             )
         return self._keepers[board]

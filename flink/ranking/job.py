@@ -18,14 +18,13 @@ from flink.ranking.configuration import Configuration, ConfigurationError, read
 from flink.ranking.contract import ContractError, registered, released
 from flink.ranking.definitions import boards
 from flink.ranking.function import OUTPUT_TYPE, Rank
-
-JOB_NAME = "ranking"
+from flink.ranking.keeper import Rules
 
 
 def _flink_options(configuration: Configuration) -> dict[str, str]:
     """What this job needs of Flink, whatever the cluster's defaults are."""
     return {
-        "pipeline.name": JOB_NAME,
+        "pipeline.name": configuration.job_name,
         # No operator keeps or changes a row that it has passed on, so none needs a copy of it.
         "pipeline.object-reuse": "true",
         "table.local-time-zone": "UTC",
@@ -76,7 +75,10 @@ def build(configuration: Configuration) -> tuple[StreamExecutionEnvironment, Str
 
     everything = boards(configuration.windows)
     topics = tuple(dict.fromkeys(board.topic for board in everything))
-    contracts = {topic: registered(configuration.registry_url, topic, released(topic)) for topic in topics}
+    contracts = {
+        board.topic: registered(configuration.registry_url, board.topic, released(board.ranking.topic))
+        for board in everything
+    }
 
     tables.execute_sql(sql.sales_table(configuration, everything))
     tables.execute_sql(sql.sets_table(configuration, topics))
@@ -91,14 +93,14 @@ def build(configuration: Configuration) -> tuple[StreamExecutionEnvironment, Str
         rows.primary_key(*sql.TOTALS_KEY).build(),
         ChangelogMode.upsert(),
     )
-    rank = Rank(
-        everything,
-        contracts,
+    rules = Rules(
         emit_interval_ms=configuration.emit_interval_ms,
         idle_ms=configuration.idle_ms,
-        ttl_days=configuration.state_ttl_days,
+        shadow=bool(configuration.shadow),
+        ttl_ms=configuration.state_ttl_days * 86_400_000,
+        since_ms=configuration.state_since_ms,
     )
-    sets = _ranked(totals, rank)
+    sets = _ranked(totals, Rank(everything, contracts, rules))
     statements = tables.create_statement_set()
     published = tables.from_data_stream(
         sets,
@@ -117,14 +119,15 @@ def build(configuration: Configuration) -> tuple[StreamExecutionEnvironment, Str
 def main() -> None:
     """Submit the job, or end with one readable line and status: 2 a wrong setting, 3 a contract or its registry."""
     try:
-        environment, _ = build(read(os.environ))
+        configuration = read(os.environ)
+        environment, _ = build(configuration)
     except ConfigurationError as error:
         sys.stderr.write(f"ranking job: wrong setting: {error}\n")
         raise SystemExit(2) from None
     except ContractError as error:
         sys.stderr.write(f"ranking job: {error}\n")
         raise SystemExit(3) from None
-    environment.execute_async(JOB_NAME)
+    environment.execute_async(configuration.job_name)
 
 
 if __name__ == "__main__":

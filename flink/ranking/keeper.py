@@ -8,7 +8,7 @@ it changed are written and it starts anew: writing a window for each row, or at 
 """
 
 from collections import OrderedDict, defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Protocol, TypeVar
@@ -18,16 +18,34 @@ from flink.ranking.definitions import Board
 from flink.ranking.sql import CLOCK, SEPARATOR
 from flink.ranking.windows import snapshot
 from flink.ranking.windows.clock import LAG_MS, watermark
-from flink.ranking.windows.top_n import Total, Window, apply
+from flink.ranking.windows.top_n import Total, Window, put, renew
 
 GATHER_MS = 50
 """How long the first change after a pause waits for others of the same batch."""
+
+HEARTBEAT_MS = 10_000
+"""A look is planned at least this often, so that every saved state has one and a restored job looks by itself."""
+
+CONFIRM_AFTER_MS = 10_000
+"""So long after its start a restored process confirms what it found: by then it has read again what it missed."""
+
+CONFIRM_AT_ONCE = 100
+"""Windows that are confirmed in one look."""
+
+EMPTY_AFTER_MS = 10_000
+"""So long a window that was never published and has no sales is not published: what it was heard of for may follow."""
 
 LOG_ENTRIES = 20_000
 """The length of the log at which the windows are written."""
 
 NAMES_IN_MEMORY = 100_000
 """How many names, over all windows of a board, stay in memory: about 30 MB."""
+
+AHEAD_MS = 10 * 60_000
+"""More than a sale may be dated ahead of its arrival (5 minutes), so that its state lives that much shorter."""
+
+UNPUBLISHED = 0
+"""In place of a window's end: it ended long ago as far as the next look is concerned."""
 
 V = TypeVar("V")
 
@@ -43,6 +61,9 @@ class MapState(Protocol[V]):
 
     def remove(self, key: str) -> None:
         """Forget the key."""
+
+    def keys(self) -> Iterable[str]:
+        """All keys."""
 
     def items(self) -> Iterable[tuple[str, V]]:
         """All of it."""
@@ -76,8 +97,8 @@ class Store:
     """The state of the board that is being worked on. A place is the text `country|window index`.
 
     log: entries that arrived since the totals were last written. totals, published: place -> the two parts of a window
-    as text. open: place -> end in epoch ms, of provisional windows. newest: the newest instant in epoch ms that any
-    source has shown.
+    as text. open: place -> end in epoch ms, of provisional windows, and UNPUBLISHED for what a shadow
+    keeps ready. newest: the newest instant in epoch ms that any source has shown.
     """
 
     log: ListState[str]
@@ -88,11 +109,40 @@ class Store:
 
 
 @dataclass(frozen=True)
+class Rules:
+    """How a board is kept.
+
+    emit_interval_ms: a window is published at most this often. idle_ms: after so long without input the clock goes on
+    by itself. shadow: keep all ready and publish nothing; a job without it that is restored from this one's state
+    publishes every window at its first look. ttl_ms: how long Flink keeps a total that does not change. since_ms: from
+    when the state has known every sale; 0 where it has not.
+    """
+
+    emit_interval_ms: int
+    idle_ms: int
+    shadow: bool
+    ttl_ms: int
+    since_ms: int
+
+    def closed(self, window_start_ms: int, now_ms: int) -> bool:
+        """Whether totals of the window may have expired, so that what arrives for it cannot be trusted any more.
+
+        No total is older than the state or than its window.
+        """
+        return max(window_start_ms, self.since_ms) < now_ms - self.ttl_ms + AHEAD_MS
+
+
+@dataclass(frozen=True)
 class Publication:
     """A set to publish: its record key and the record."""
 
     key: str
     record: dict[str, Any]
+
+
+def _split(place: str) -> tuple[str, int]:
+    country, _, index = place.partition(SEPARATOR)
+    return country, int(index)
 
 
 class _Windows:
@@ -136,20 +186,29 @@ class Keeper:
 
     Each note returns when to look next (a timer to set), or None where that is settled already. What is not in the
     store is lost with the process, and that is harmless: the log brings the totals back, Flink keeps the timers, and
-    one look too many does nothing.
+    one look too many does nothing. `refused` is told how many changes a look has refused for closed windows.
+
+    A killed process may have published sets after its state was saved. Where what it had read by then comes to nothing
+    in the end (a sale that is deleted again), the restored state sees no change, and readers would keep the killed
+    process' set. So every window that a process finds in its state is confirmed: published once more, as it is.
     """
 
-    def __init__(self, board: Board, store: Store, *, now_ms: int, emit_interval_ms: int, idle_ms: int) -> None:
+    def __init__(
+        self, board: Board, store: Store, rules: Rules, *, now_ms: int, refused: Callable[[int], None]
+    ) -> None:
         self._board = board
         self._store = store
-        self._interval_ms = emit_interval_ms
-        self._idle_ms = idle_ms
+        self._rules = rules
+        self._refused = refused
         # Silence is counted from the start of this process: a restored job first reads what it missed.
         self._last_input_ms = now_ms
         self._last_look_ms = 0
         self._armed_ms: int | None = None
         self._windows = _Windows(store)
         self._open = dict(store.open.items())
+        self._heard_of: dict[str, int] = {}
+        self._confirm_at_ms = now_ms + CONFIRM_AFTER_MS
+        self._unconfirmed = sorted(store.published.keys(), key=lambda place: _split(place)[1])
         self._pending: dict[str, tuple[str, str]] = {}
         self._logged = 0
         for entry in store.log.get():
@@ -167,45 +226,77 @@ class Keeper:
             self._store.log.add(entry)
             self._take(entry)
         self._last_input_ms = now_ms
-        return self._arm(max(now_ms + GATHER_MS, self._last_look_ms + self._interval_ms))
+        return self._arm(max(now_ms + GATHER_MS, self._last_look_ms + self._rules.emit_interval_ms))
 
     def look(self, due_ms: int, now_ms: int) -> tuple[list[Publication], int | None]:
-        """Look at every window that changed or could have ended: the sets to publish, and when to look next.
+        """Look at what changed, could have ended or is to be confirmed: the sets to publish, and when to look next.
 
-        `due_ms` is when this look should have been: one that comes late must not push back the next.
+        `due_ms` is when this look should have been.
         """
         if self._armed_ms is not None and due_ms < self._armed_ms:
             return [], None  # left over from before something else was planned, and too soon after the last look
         self._armed_ms = None
-        self._last_look_ms = due_ms
+        self._last_look_ms = now_ms
         reached = watermark(
             self._store.newest.value() or 0,
             now_ms=now_ms,
             silent_ms=now_ms - self._last_input_ms,
-            idle_ms=self._idle_ms,
+            idle_ms=self._rules.idle_ms,
         )
-        changes = self._changes()
+        changes = self._accepted(now_ms)
         ended = [place for place, end_ms in self._open.items() if end_ms <= reached]
+        confirmed = self._next_unconfirmed(now_ms)
         publications = []
-        for place in sorted({*changes, *ended}):
-            country, _, index = place.partition(SEPARATOR)
-            bounds = self._board.window.bounds(int(index))
+        for place in sorted(changes if self._rules.shadow else {*changes, *ended, *confirmed}):
+            country, index = _split(place)
+            bounds = self._board.window.bounds(index)
             window = self._windows.get(place)
-            if apply(window, changes.get(place, {}), passed=bounds[1] <= reached, now_ms=now_ms):
+            if place in changes:
+                put(window, changes[place])
+                self._windows.changed(place)
+            if self._rules.shadow or self._may_fill(place, window, now_ms):
+                self._note_open(place, UNPUBLISHED)
+                continue
+            if renew(window, passed=bounds[1] <= reached, now_ms=now_ms, again=place in confirmed):
                 record = ranking_set(self._board, country, bounds, window, watermark_ms=reached, now_ms=now_ms)
                 publications.append(Publication(self._board.record_key(country, bounds[0]), record))
-                self._store.published.put(place, snapshot.published(window))
-            if place in changes:
-                self._windows.changed(place)
-            self._note_open(place, bounds[1], window)
+                if place in changes or place in ended:  # a mere confirmation must not renew how long it is kept
+                    self._store.published.put(place, snapshot.published(window))
+            self._note_open(place, bounds[1] if window.status == "provisional" else None)
         self._windows.trim()
         if self._logged >= LOG_ENTRIES:
             self._windows.write()
             self._store.log.clear()
             self._logged = 0
-        if not self._open:
-            return publications, None
-        return publications, self._arm(max(now_ms + self._interval_ms, min(self._open.values()) + LAG_MS))
+        return publications, self._arm(self._next_look_ms(now_ms))
+
+    def _may_fill(self, place: str, window: Window, now_ms: int) -> bool:
+        """Whether the window is empty only because its first sale is still on its way.
+
+        That a place exists is known at once, what was sold there only behind the deduplication.
+        """
+        if window.status is not None or window.totals:
+            self._heard_of.pop(place, None)
+            return False
+        return now_ms < self._heard_of.setdefault(place, now_ms) + EMPTY_AFTER_MS
+
+    def _next_unconfirmed(self, now_ms: int) -> list[str]:
+        """The places to confirm now, the newest first."""
+        if now_ms < self._confirm_at_ms:
+            return []
+        rest = max(0, len(self._unconfirmed) - CONFIRM_AT_ONCE)
+        taken, self._unconfirmed = self._unconfirmed[rest:], self._unconfirmed[:rest]
+        return taken
+
+    def _next_look_ms(self, now_ms: int) -> int:
+        soonest = now_ms + self._rules.emit_interval_ms
+        # a whole multiple, so that Flink keeps one timer for it and not one for each look
+        due = -(-soonest // HEARTBEAT_MS) * HEARTBEAT_MS
+        if self._open and not self._rules.shadow:
+            due = min(due, max(soonest, min(self._open.values()) + LAG_MS))
+        if self._unconfirmed:
+            due = min(due, max(soonest, self._confirm_at_ms))
+        return due
 
     def _take(self, entry: str) -> None:
         """Remember the entry under its place, in the stead of an earlier one."""
@@ -219,20 +310,26 @@ class Keeper:
         self._armed_ms = due_ms
         return due_ms
 
-    def _changes(self) -> dict[str, dict[str, Total]]:
-        """What is pending by place and name; nothing is pending after it."""
+    def _accepted(self, now_ms: int) -> dict[str, dict[str, Total]]:
+        """What is pending by place and name, without that for closed windows; nothing is pending after it."""
         changes: dict[str, dict[str, Total]] = defaultdict(dict)
         for text, (total, sales) in self._pending.items():
             country, index, name = text.split(SEPARATOR, 2)
             # The sum is a decimal with two places, and its text is exact.
             changes[f"{country}{SEPARATOR}{index}"][name] = Total(int(total.replace(".", "")), int(sales))
         self._pending = {}
+        closed = [place for place in changes if self._rules.closed(self._start_ms(place), now_ms)]
+        if closed:
+            self._refused(sum(len(changes.pop(place)) for place in closed))
         return changes
 
-    def _note_open(self, place: str, end_ms: int, window: Window) -> None:
-        if window.status == "provisional":
-            if place not in self._open:
-                self._open[place] = end_ms
-                self._store.open.put(place, end_ms)
-        elif self._open.pop(place, None) is not None:
-            self._store.open.remove(place)
+    def _start_ms(self, place: str) -> int:
+        return self._board.window.bounds(_split(place)[1])[0]
+
+    def _note_open(self, place: str, end_ms: int | None) -> None:
+        if end_ms is None:
+            if self._open.pop(place, None) is not None:
+                self._store.open.remove(place)
+        elif self._open.get(place) != end_ms:
+            self._open[place] = end_ms
+            self._store.open.put(place, end_ms)

@@ -6,9 +6,9 @@ totals: between a retraction and its replacement a ranking made of increments wo
 
 from collections.abc import Sequence
 
+from contracts.windows import WindowLength
 from flink.ranking.configuration import Configuration
 from flink.ranking.definitions import Board
-from flink.ranking.windows.length import WindowLength
 
 SEPARATOR = "|"
 CLOCK = "@"
@@ -38,7 +38,7 @@ def sales_table(configuration: Configuration, boards: Sequence[Board]) -> str:
   event_time BIGINT, ingestion_time BIGINT, version BIGINT, deleted BOOLEAN
 ) WITH (
   'connector' = 'kafka', 'topic' = 'sales.unified',
-  'properties.bootstrap.servers' = '{configuration.kafka}', 'properties.group.id' = 'ranking',
+  'properties.bootstrap.servers' = '{configuration.kafka}', 'properties.group.id' = '{configuration.group}',
   'scan.startup.mode' = 'earliest-offset',
   'format' = 'avro-confluent', 'avro-confluent.url' = '{configuration.registry_url}'
 )"""

@@ -1,6 +1,7 @@
 """Composition root of the API: the application, its server, and the watch over what it needs."""
 
 import asyncio
+from collections.abc import Sequence
 
 from fastapi import FastAPI
 from starlette.types import ASGIApp
@@ -9,30 +10,34 @@ from chassis.asgi import listen, serve
 from chassis.clickhouse import SETTING, ClickHouse, clickhouse
 from chassis.lineage import Dataset, Datasets
 from chassis.unit import Unit, cancellable
+from contracts.windows import WindowLength, tables
 from services.api import routes
 from services.api.health import Check, KafkaProbe, clickhouse_check
 from services.api.middleware import Observed
 from services.api.problems import install
 from services.api.settings import ApiSettings
+from services.api.store import TABLES
 
 NAME = "api"
 WATCH_S = 2.0
-TABLES = ("top_sales_city", "top_salesman_country", "sales")
 
 
 def datasets(settings: ApiSettings) -> Datasets:
     """The tables that are read."""
     store, db = f"clickhouse://{settings.clickhouse.address}", settings.clickhouse.db
-    return Datasets(inputs=[Dataset(store, f"{db}.{table}") for table in TABLES])
+    read = [table for base in TABLES.values() for table in tables(base, settings.ranking.lengths).values()]
+    return Datasets(inputs=[Dataset(store, f"{db}.{table}") for table in (*read, "sales")])
 
 
-def application(unit: Unit, store: ClickHouse, clickhouse_state: Check, kafka_state: Check) -> ASGIApp:
+def application(
+    unit: Unit, store: ClickHouse, lengths: Sequence[WindowLength], clickhouse_state: Check, kafka_state: Check
+) -> ASGIApp:
     """The whole HTTP application."""
     app = FastAPI(
         title="Placar", version="1", summary="Live, correct top-ten rankings of sales", redoc_url=None, docs_url=None
     )
     install(app, unit.log)
-    app.include_router(routes.rankings(store))
+    app.include_router(routes.rankings(store, lengths))
     app.include_router(routes.operations(clickhouse_state, kafka_state, unit.metrics))
     app.include_router(routes.page())
     return Observed(app, unit.metrics)
@@ -75,6 +80,7 @@ async def main(unit: Unit, settings: ApiSettings) -> None:
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(cancellable(watch(unit, settings, checks)))
-                tasks.create_task(serve(application(unit, store, *checks.values()), listener))
+                app = application(unit, store, settings.ranking.lengths, *checks.values())
+                tasks.create_task(serve(app, listener))
         finally:
             await probe.close()

@@ -66,7 +66,15 @@ class Sale(Answer):
 
     source: str
     sale_id: str
-    version: Annotated[int, Field(description="grows with every change of the sale; needs 64 bits")]
+    version: Annotated[
+        str,
+        Field(
+            pattern="^[0-9]+$",
+            examples=["4611686018427387905"],
+            description="a number of 64 bits that grows with every change of the sale; as text, because numbers in "
+            "JavaScript hold 53 bits",
+        ),
+    ]
     amount: Money
     event_time: datetime
     salesman_name: str

@@ -1,10 +1,11 @@
 """The endpoints: thin, typed, documented; each answers a whole ranking set or a problem."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -13,18 +14,21 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, WithJsonSchema
 
 from chassis.clickhouse import ClickHouse
 from chassis.metrics import Metrics
+from contracts.windows import WindowLength, tables
 from services.api.health import Check
 from services.api.models import CityRank, Explanation, Health, Problem, Ranking, SalesmanRank, encode, instant
 from services.api.problems import MEDIA_TYPE, NotFoundError
-from services.api.store import city_set, rank_sales, rank_sum, salesman_set
+from services.api.store import TABLES, Rows, city_set, rank_sales, rank_sum, salesman_set
 from services.api.transform import (
     BEFORE_ALL,
     Place,
     Rank,
+    RankingName,
     city_rank,
     explanation,
     parse_country,
     parse_cursor,
+    parse_length,
     parse_window,
     ranking,
     salesman_rank,
@@ -56,12 +60,14 @@ ExplainedCountryParameter = Annotated[
     WithJsonSchema({"type": "string", "pattern": "^[A-Z]{2}$"}),
     Query(description="for `salesman`: ISO 3166 alpha-2 code (BR)"),
 ]
-RankingParameter = Annotated[Literal["city", "salesman"], Query(description="which ranking")]
+RankingParameter = Annotated[RankingName, Query(description="which ranking")]
 PageParameter = Annotated[int, Query(ge=1, le=500, description="at most so many sales")]
 NameParameter = Annotated[str, Query(min_length=1, max_length=255, description="the city or salesperson, as ranked")]
 CursorParameter = Annotated[
     str | None,
-    Query(description="`nextCursor` of the answer before; names the window too, so that `latest` stays the same one"),
+    Query(
+        description="`nextCursor` of the answer before; names length and window too, so that `latest` stays one window"
+    ),
 ]
 PROBLEMS: dict[int | str, dict[str, Any]] = {
     status: {"model": Problem, "description": meaning, "content": {MEDIA_TYPE: {}}}
@@ -77,10 +83,10 @@ def _json(body: BaseModel, status: int = 200) -> Response:
     return Response(encode(body), status, {"Cache-Control": "no-cache"}, "application/json")
 
 
-def _missing(window: datetime | None, of: str) -> NotFoundError:
+def _missing(window: datetime | None, length: str, of: str) -> NotFoundError:
     if window is None:
-        return NotFoundError(f"there is no ranking of {of} yet")
-    return NotFoundError(f"there is no ranking of {of} for a window that starts at {instant(window)}")
+        return NotFoundError(f"there is no {length} ranking of {of} yet")
+    return NotFoundError(f"there is no {length} ranking of {of} for a window that starts at {instant(window)}")
 
 
 def _wrong(field: str, value: str, detail: str) -> RequestValidationError:
@@ -88,53 +94,54 @@ def _wrong(field: str, value: str, detail: str) -> RequestValidationError:
     return RequestValidationError([{"loc": ("query", field), "input": value, "msg": detail}])
 
 
-def _resume(cursor: str, window: datetime | None) -> tuple[datetime, Place]:
-    """The cursor's own window and place; a window that was asked for must be the same."""
+def _resume(cursor: str, length: str | None, window: datetime | None) -> tuple[str, datetime, Place]:
+    """The cursor's own length, window and place; a length or window that was asked for must be the same."""
     try:
-        start, after = parse_cursor(cursor)
+        own_length, start, after = parse_cursor(cursor)
     except ValueError as error:
         raise _wrong("cursor", cursor, str(error)) from None
     own = datetime.fromtimestamp(start, UTC)
-    if window not in (None, own):
-        raise _wrong("cursor", cursor, f"belongs to the window that starts at {instant(own)}")
-    return own, after
+    if length not in (None, own_length) or window not in (None, own):
+        raise _wrong("cursor", cursor, f"belongs to the window of {own_length[:20]} that starts at {instant(own)}")
+    return own_length, own, after
 
 
-async def _rank(
-    store: ClickHouse, ranking_name: Literal["city", "salesman"], window: datetime | None, name: str, country: str
-) -> Rank:
-    """The rank's window as it is served.
-
-    Raises:
-        NotFoundError: there is no such ranking.
-    """
-    of = f"salespeople of {country}" if country else "cities"
-    rows = await (salesman_set(store, window, country) if country else city_set(store, window))
-    if not rows:
-        raise _missing(window, of)
-    start, end = rows[0][:2]
-    return Rank(ranking_name, start, end, name, country)
-
-
-def rankings(store: ClickHouse) -> APIRouter:
-    """The two rankings, and the sales behind a rank."""
+def rankings(store: ClickHouse, lengths: Sequence[WindowLength]) -> APIRouter:
+    """The two rankings over each of the window lengths, and the sales behind a rank."""
     router = APIRouter(prefix="/api/v1/sales", tags=["rankings"], responses=PROBLEMS)
+    labels = [length.label for length in lengths]
+    main = labels[0]
+    table_of = {name: tables(base, lengths) for name, base in TABLES.items()}
+    known = AfterValidator(partial(parse_length, labels))
+    shape = WithJsonSchema({"type": "string", "enum": labels})
+    told = Query(description=f"length of the windows, one of RANKING_WINDOWS ({main})")
+
+    async def served(length: str, window: datetime | None, country: str) -> Rows:
+        """The rows of the set of salespeople of a country, of cities where it is ''; raises NotFoundError."""
+        if country:
+            rows = await salesman_set(store, table_of["salesman"][length], window, country)
+        else:
+            rows = await city_set(store, table_of["city"][length], window)
+        if not rows:
+            raise _missing(window, length, f"salespeople of {country}" if country else "cities")
+        return rows
 
     @router.get("/top-by-city", response_model=Ranking[CityRank], summary="Top cities of a window")
-    async def top_by_city(window: WindowParameter = None, limit: LimitParameter = 10) -> Response:
-        rows = await city_set(store, window)
-        if not rows:
-            raise _missing(window, "cities")
-        return _json(ranking(rows, limit, city_rank))
+    async def top_by_city(
+        window: WindowParameter = None,
+        length: Annotated[str, known, shape, told] = main,
+        limit: LimitParameter = 10,
+    ) -> Response:
+        return _json(ranking(await served(length, window, ""), limit, city_rank))
 
     @router.get("/top-salesman", response_model=Ranking[SalesmanRank], summary="Top salespeople of a window")
     async def top_salesman(
-        window: WindowParameter = None, country: CountryParameter = "BR", limit: LimitParameter = 10
+        window: WindowParameter = None,
+        length: Annotated[str, known, shape, told] = main,
+        country: CountryParameter = "BR",
+        limit: LimitParameter = 10,
     ) -> Response:
-        rows = await salesman_set(store, window, country)
-        if not rows:
-            raise _missing(window, f"salespeople of {country}")
-        return _json(ranking(rows, limit, salesman_rank))
+        return _json(ranking(await served(length, window, country), limit, salesman_rank))
 
     @router.get("/explain", response_model=Explanation, summary="The sales that make up a rank")
     async def explain(
@@ -142,14 +149,20 @@ def rankings(store: ClickHouse) -> APIRouter:
         ranking: RankingParameter,
         name: NameParameter,
         window: WindowParameter = None,
+        length: Annotated[str | None, known, shape, told] = None,
         country: ExplainedCountryParameter = None,
         limit: PageParameter = 50,
         cursor: CursorParameter = None,
     ) -> Response:
         if ranking == "city" and country is not None:
             raise _wrong("country", country, "only for ranking=salesman: cities are ranked over all countries")
-        window, after = (window, BEFORE_ALL) if cursor is None else _resume(cursor, window)
-        rank = await _rank(store, ranking, window, name, (country or "BR") if ranking == "salesman" else "")
+        after, of_country = BEFORE_ALL, (country or "BR") if ranking == "salesman" else ""
+        if cursor is not None:
+            length, window, after = _resume(cursor, length, window)
+            if length not in labels:
+                raise _wrong("cursor", cursor, f"belongs to windows of {length[:20]}, which are not configured")
+        start, end = (await served(length or main, window, of_country))[0][:2]
+        rank = Rank(ranking, length or main, start, end, name, of_country)
         rows = await rank_sales(store, rank, after, limit + 1)
         whole = cursor is None and len(rows) <= limit  # then total and list are of one read, also while sales arrive
         total, count = summed(rows) if whole else await rank_sum(store, rank)

@@ -1,32 +1,36 @@
 """The queries: whole ranking sets, and the sales behind a rank, from ClickHouse."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
 from chassis.clickhouse import ClickHouse
-from services.api.transform import Place, Rank, epoch_second
+from services.api.transform import Place, Rank, RankingName, epoch_second
+
+TABLES: Mapping[RankingName, str] = {"city": "top_sales_city", "salesman": "top_salesman_country"}
+"""The table of each ranking over the first window length; see contracts/windows.py for the others."""
 
 # FINAL keeps the highest revision per rank. A set is always written as ten rows in one block, so these are ten rows of
 # one revision; the filters are on the leading columns of the table's order, so that only one window is read.
-# `{window}` is one of the three expressions below, never input.
+# `{window}` is one of the three expressions below and `{table}` a table of a configured length, never input.
 _CITY = """
 SELECT window_start, window_end, revision, status, watermark_ms, as_of_ms,
        rank, city, '' AS country, total_sales, transaction_count
-FROM top_sales_city FINAL
+FROM {table} FINAL
 WHERE window_start = {window}
 ORDER BY rank
 """
 _SALESMAN = """
 SELECT window_start, window_end, revision, status, watermark_ms, as_of_ms,
        rank, salesman_name, country, total_sales, transaction_count
-FROM top_salesman_country FINAL
+FROM {table} FINAL
 WHERE country = %(country)s AND window_start = {window}
 ORDER BY rank
 """
 _INSTANT = "toDateTime(%(start)s, 'UTC')"
-_LATEST_CITY = "(SELECT max(window_start) FROM top_sales_city)"
-_LATEST_SALESMAN = "(SELECT max(window_start) FROM top_salesman_country WHERE country = %(country)s)"
+_LATEST_CITY = "(SELECT max(window_start) FROM {table})"
+_LATEST_SALESMAN = "(SELECT max(window_start) FROM {table} WHERE country = %(country)s)"
 
 # The inner query is a plain scan of three columns. It leaves the outer one a few keys, of which the table's order finds
 # the rows, so that FINAL merges these and not all sales. `{scope}` is of _SCOPES, never input.
@@ -51,33 +55,37 @@ _SCOPES = {"city": "city = %(name)s", "salesman": "salesman_name = %(name)s AND 
 Rows = list[tuple[Any, ...]]
 
 
-async def _set(store: ClickHouse, query: str, latest: str, window: datetime | None, values: dict[str, Any]) -> Rows:
+async def _set(
+    store: ClickHouse, query: str, latest: str, *, table: str, window: datetime | None, values: dict[str, Any]
+) -> Rows:
     if window is None:
-        return await store.select(query.format(window=latest), values)
+        return await store.select(query.format(table=table, window=latest.format(table=table)), values)
     start = epoch_second(window)
     if start is None:
         return []
-    return await store.select(query.format(window=_INSTANT), values | {"start": start})
+    return await store.select(query.format(table=table, window=_INSTANT), values | {"start": start})
 
 
-async def city_set(store: ClickHouse, window: datetime | None) -> Rows:
-    """The rows of the city ranking of the window that starts then, of the newest window for None; none where unknown.
+async def city_set(store: ClickHouse, table: str, window: datetime | None) -> Rows:
+    """The rows in `table` of the city ranking of the window that starts then, of the newest for None.
+
+    No rows where there is no such window.
 
     Raises:
         StoreAway: ClickHouse is unreachable.
         ServerException: it refuses the query (a table is missing).
     """
-    return await _set(store, _CITY, _LATEST_CITY, window, {})
+    return await _set(store, _CITY, _LATEST_CITY, table=table, window=window, values={})
 
 
-async def salesman_set(store: ClickHouse, window: datetime | None, country: str) -> Rows:
+async def salesman_set(store: ClickHouse, table: str, window: datetime | None, country: str) -> Rows:
     """The same for the salespeople of a country; the newest window is the country's own.
 
     Raises:
         StoreAway: ClickHouse is unreachable.
         ServerException: it refuses the query (a table is missing).
     """
-    return await _set(store, _SALESMAN, _LATEST_SALESMAN, window, {"country": country})
+    return await _set(store, _SALESMAN, _LATEST_SALESMAN, table=table, window=window, values={"country": country})
 
 
 def _values(rank: Rank) -> dict[str, Any]:

@@ -17,11 +17,18 @@ LAST_SECOND = 2**32 - 1  # ClickHouse's DateTime ends there; a later window cann
 Row = Sequence[Any]
 
 
+RankingName = Literal["city", "salesman"]
+
+
 @dataclass(frozen=True)
 class Rank:
-    """Whose sales: of `name` in the window from `start` to `end`; `country` is '' for a city."""
+    """Whose sales: of `name` in the window from `start` to `end`; `country` is '' for a city.
 
-    ranking: Literal["city", "salesman"]
+    `length` is the label of the window's length.
+    """
+
+    ranking: RankingName
+    length: str
     start: datetime
     end: datetime
     name: str
@@ -40,8 +47,9 @@ BEFORE_ALL = Place(-1, "", "")
 
 
 class Cursor(NamedTuple):
-    """Where a page begins: the window it belongs to (epoch seconds), and the last sale before it."""
+    """Where a page begins: the window it belongs to (length and epoch seconds), and the last sale before it."""
 
+    length: str
     window: int
     after: Place
 
@@ -65,6 +73,17 @@ def parse_window(value: object) -> datetime | None:
     return in_utc
 
 
+def parse_length(labels: Sequence[str], value: str | None) -> str | None:
+    """The label itself; None for none.
+
+    Raises:
+        ValueError: not one of the configured `labels`.
+    """
+    if value is not None and value not in labels:
+        raise ValueError(f"must be a window length that is configured (RANKING_WINDOWS): {', '.join(labels)}")
+    return value
+
+
 def parse_country(value: str) -> str:
     """The code itself.
 
@@ -84,7 +103,7 @@ def epoch_second(moment: datetime) -> int | None:
 
 def write_cursor(cursor: Cursor) -> str:
     """The cursor as text that is safe in an address; what is in it is nobody's business but ours."""
-    return base64.urlsafe_b64encode(orjson.dumps([cursor.window, *cursor.after])).decode().rstrip("=")
+    return base64.urlsafe_b64encode(orjson.dumps([cursor.length, cursor.window, *cursor.after])).decode().rstrip("=")
 
 
 def parse_cursor(text: str) -> Cursor:
@@ -97,12 +116,12 @@ def parse_cursor(text: str) -> Cursor:
         parts = orjson.loads(base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True))
     except ValueError:
         parts = None
-    if not isinstance(parts, list) or [type(part) for part in parts] != [int, int, str, str]:
+    if not isinstance(parts, list) or [type(part) for part in parts] != [str, int, int, str, str]:
         raise ValueError("must be the nextCursor of an earlier answer, unchanged")
-    window, *after = parts
+    length, window, *after = parts
     if not 0 <= window <= LAST_SECOND or not 0 <= after[0] <= LAST_SECOND * 1000 + 999:
         raise ValueError("must be the nextCursor of an earlier answer, unchanged")
-    return Cursor(window, Place(*after))
+    return Cursor(length, window, Place(*after))
 
 
 def _milliseconds(value: int) -> datetime:
@@ -147,7 +166,7 @@ def sale(row: Row) -> Sale:
     return Sale(
         source=source,
         sale_id=sale_id,
-        version=version,
+        version=str(version),
         amount=amount,
         event_time=_milliseconds(event_ms),
         salesman_name=salesman,
@@ -167,7 +186,7 @@ def explanation(rank: Rank, total: Decimal, count: int, rows: Sequence[Row], lim
     cursor = None
     if len(rows) > limit:
         source, sale_id, _, _, event_ms = rows[limit - 1][:5]
-        cursor = write_cursor(Cursor(int(rank.start.timestamp()), Place(event_ms, source, sale_id)))
+        cursor = write_cursor(Cursor(rank.length, int(rank.start.timestamp()), Place(event_ms, source, sale_id)))
     return Explanation(
         ranking=rank.ranking,
         window=Window(start=rank.start, end=rank.end),

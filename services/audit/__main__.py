@@ -1,4 +1,4 @@
-"""`python -m services.audit [--from ISO] [--to ISO] [--settle S] [--json]`: status 0 equal, 1 different, 2 not done."""
+"""`python -m services.audit`: ends with status 0 where all is equal, 1 where something differs, 2 when not done."""
 
 import argparse
 import asyncio
@@ -9,26 +9,18 @@ from collections.abc import Sequence
 from asynch.errors import ServerException
 
 from chassis.clickhouse import SETTING, StoreAway, clickhouse, refusal
-from chassis.settings import ClickHouseSettings, load
+from chassis.settings import ClickHouseSettings, RankingSettings, load
 from services.audit.app import NAME, Result, audit
 from services.audit.report import Lines, Table
-from services.audit.store import LAST_HOUR
-from services.audit.transform import hour
+from services.audit.store import LAST_SECOND, Grid, grids
+from services.audit.transform import second
 
 TIMEOUT_S = 300.0  # one query reads all sales of some days
 
 
-def _from(text: str) -> int:
-    return _hour(text, up=False)
-
-
-def _to(text: str) -> int:
-    return _hour(text, up=True)
-
-
-def _hour(text: str, *, up: bool) -> int:
+def _instant(text: str) -> int:
     try:
-        return hour(text, up=up)
+        return second(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 
@@ -40,13 +32,19 @@ def _seconds(text: str) -> float:
     return value
 
 
-def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
-    """The command line; ends the process with a message and status 2 where it is wrong."""
+def arguments(labels: Sequence[str], given: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line, where `labels` are the lengths to choose from.
+
+    Ends the process with a message and status 2 where it is wrong.
+    """
     parser = argparse.ArgumentParser(
         prog=NAME, description="Recomputes the rankings from the sales in ClickHouse and compares what is served."
     )
-    parser.add_argument("--from", dest="start", type=_from, default=0, metavar="ISO", help="first window (all)")
-    parser.add_argument("--to", dest="end", type=_to, default=LAST_HOUR + 1, metavar="ISO", help="end, excluded (all)")
+    parser.add_argument("--length", choices=labels, help="windows of one configured length only (of RANKING_WINDOWS)")
+    parser.add_argument("--from", dest="start", type=_instant, default=0, metavar="ISO", help="first window (all)")
+    parser.add_argument(
+        "--to", dest="end", type=_instant, default=LAST_SECOND, metavar="ISO", help="end, excluded (all)"
+    )
     parser.add_argument(
         "--settle", type=_seconds, default=10.0, metavar="S", help="read what differs again for so many seconds (10)"
     )
@@ -56,18 +54,24 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(given)
 
 
-async def _main(asked: argparse.Namespace, settings: ClickHouseSettings, out: Lines | Table) -> Result:
+async def _main(
+    asked: argparse.Namespace, of: Sequence[Grid], settings: ClickHouseSettings, out: Lines | Table
+) -> Result:
     async with clickhouse(settings, 1, TIMEOUT_S) as store:
-        return await audit(store, asked.start, asked.end, settle_s=asked.settle, report=out.difference, say=out.note)
+        return await audit(
+            store, of, asked.start, asked.end, settle_s=asked.settle, report=out.difference, say=out.note
+        )
 
 
 def main(given: Sequence[str] | None = None) -> int:
     """Compare, print, and return the exit status."""
-    asked, settings = arguments(given), load(ClickHouseSettings)
+    settings, known = load(ClickHouseSettings), grids(load(RankingSettings).lengths)
+    asked = arguments(list(known), given)
+    of = [known[asked.length]] if asked.length else list(known.values())
     logging.getLogger("asynch").setLevel(logging.ERROR)  # a server that is away is told once, below
     out = Lines() if asked.json else Table()
     try:
-        result = asyncio.run(_main(asked, settings, out))
+        result = asyncio.run(_main(asked, of, settings, out))
     except StoreAway as error:
         why = f"clickhouse at {settings.address} (setting {SETTING}) is unreachable: {error}"
     except ServerException as error:

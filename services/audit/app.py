@@ -6,20 +6,21 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from chassis.clickhouse import ClickHouse
-from services.audit.store import HOUR_S, both_sides, hours
+from services.audit.store import Grid, both_sides, windows
 from services.audit.transform import Difference, Key, Sets, differences, differing
 
 NAME = "audit"
-PAGE_HOURS = 168  # the sets of so many hours are held at a time, however long the period is
+PAGE_WINDOWS = 168  # the sets of so many windows are held at a time, however long the period is
+PAGE_S = 7 * 86_400  # and of no more than so many seconds of sales
 READ_AGAIN_S = 0.5
 
 
 @dataclass(frozen=True)
 class Result:
-    """What was found, in hours (windows), sets (a ranking of an hour and country) and entries (ranks)."""
+    """What was found, in windows, sets (a ranking of a window and country) and entries (ranks)."""
 
     windows: int
-    """hours of which every set is equal"""
+    """windows of which every set is equal"""
     entries: int
     """ranks of all equal sets"""
     differing: int
@@ -30,13 +31,14 @@ class Result:
     """sets that differed when first read and agreed later"""
 
 
-async def _read(store: ClickHouse, of: Sequence[int]) -> AsyncIterator[tuple[Sets, Sets]]:
-    for start in range(0, len(of), PAGE_HOURS):
-        yield await both_sides(store, of[start : start + PAGE_HOURS])
+async def _read(store: ClickHouse, grid: Grid, of: Sequence[int]) -> AsyncIterator[tuple[Sets, Sets]]:
+    size = min(PAGE_WINDOWS, PAGE_S // grid.length.seconds)
+    for start in range(0, len(of), size):
+        yield await both_sides(store, grid, of[start : start + size])
 
 
-def _hours(keys: Iterable[Key]) -> list[int]:
-    return sorted({key.window // HOUR_S for key in keys})
+def _indexes(grid: Grid, keys: Iterable[Key]) -> list[int]:
+    return sorted({grid.length.index(key.window) for key in keys if key.length == grid.length.label})
 
 
 class _Suspects:
@@ -56,6 +58,7 @@ class _Suspects:
 
 async def audit(
     store: ClickHouse,
+    grids: Sequence[Grid],
     start: int,
     end: int,
     *,
@@ -63,7 +66,9 @@ async def audit(
     report: Callable[[Difference], None],
     say: Callable[[str], None],
 ) -> Result:
-    """Compare the hours since 1970 from `start` up to but not `end`; `report` gets every difference that stays.
+    """Compare the windows of `grids` that overlap `start` up to but not `end` (epoch seconds).
+
+    `report` gets every difference that stays.
 
     What is served trails the sales by seconds. So sets that differ are read again, for up to `settle_s` seconds and at
     least once, until they agree; `say` gets a line about that.
@@ -72,14 +77,15 @@ async def audit(
         StoreAway: ClickHouse is unreachable or takes too long.
         ServerException: it refuses a query (a table is missing).
     """
-    windows = entries = 0
+    compared = entries = 0
     suspects = _Suspects()
-    async for served, recomputed in _read(store, await hours(store, start, end)):
-        unequal = differing(served, recomputed)
-        windows += len({key.window for key in {*served, *recomputed}})
-        entries += sum(len(ranks) for key, ranks in recomputed.items() if key not in unequal)
-        for key in unequal:
-            suspects.look(key, served, recomputed)
+    for grid in grids:
+        async for served, recomputed in _read(store, grid, await windows(store, grid, start, end)):
+            unequal = differing(served, recomputed)
+            compared += len({key.window for key in {*served, *recomputed}})
+            entries += sum(len(ranks) for key, ranks in recomputed.items() if key not in unequal)
+            for key in unequal:
+                suspects.look(key, served, recomputed)
     left = set(suspects.looks)
     if left:
         say(f"{len(left)} sets differ; reading them again for up to {settle_s:g} s, as rankings trail the sales")
@@ -89,18 +95,19 @@ async def audit(
         last = time.monotonic() + READ_AGAIN_S > deadline
         await asyncio.sleep(0 if last else READ_AGAIN_S)
         still: set[Key] = set()
-        async for served, recomputed in _read(store, _hours(left)):
-            unequal = differing(served, recomputed) & left
-            for key in unequal:
-                suspects.look(key, served, recomputed)
-            entries += sum(len(recomputed.get(key, ())) for key in left - unequal)
-            still |= unequal
-            if last:
-                for difference in differences(served, recomputed, unequal):
-                    report(difference)
+        for grid in grids:
+            async for served, recomputed in _read(store, grid, _indexes(grid, left)):
+                unequal = differing(served, recomputed) & left
+                for key in unequal:
+                    suspects.look(key, served, recomputed)
+                entries += sum(len(recomputed.get(key, ())) for key in left - unequal)
+                still |= unequal
+                if last:
+                    for difference in differences(served, recomputed, unequal):
+                        report(difference)
         left = still
     return Result(
-        windows=windows - len({key.window for key in left}),
+        windows=compared - len({(key.length, key.window) for key in left}),
         entries=entries,
         differing=len(left),
         changing=len(left & suspects.moved),

@@ -32,9 +32,10 @@ class Lines:
 
     def difference(self, found: Difference) -> None:
         """Write a difference."""
-        ranking, window, country = found.key
+        length, ranking, window, country = found.key
         self._write(
             {
+                "length": length,
                 "ranking": ranking,
                 "window": instant(window),
                 "country": country,
@@ -65,7 +66,9 @@ class Table:
 
     def __init__(self) -> None:
         right = (Column(name, justify="right", no_wrap=True) for name in ("served", "recomputed", "delta"))
-        self._grid = Grid("ranking", Column("window", no_wrap=True), "country", "name", "figure", *right, box=None)
+        self._grid = Grid(
+            "length", "ranking", Column("window", no_wrap=True), "country", "name", "figure", *right, box=None
+        )
         self._more = 0
 
     def difference(self, found: Difference) -> None:
@@ -73,9 +76,9 @@ class Table:
         if self._grid.row_count == SHOWN:
             self._more += 1
             return
-        ranking, window, country = found.key
+        length, ranking, window, country = found.key
         figures = (_shown(found.served), _shown(found.recomputed), _shown(found.delta, "+"))
-        self._grid.add_row(ranking, instant(window), country, escape(found.name), found.figure, *figures)
+        self._grid.add_row(length, ranking, instant(window), country, escape(found.name), found.figure, *figures)
 
     def note(self, text: str) -> None:
         """Tell a person why it takes longer."""
@@ -94,6 +97,6 @@ class Table:
         sys.stdout.write(f"{result.differing} sets differ{more}; {equal}\n")
         if result.changing:
             sys.stdout.write(
-                f"{result.changing} of them were still changing: sales arrive; leave the current hour out with --to, "
+                f"{result.changing} of them were still changing: sales arrive; leave the current window out with --to, "
                 "or wait longer with --settle\n"
             )

@@ -1,14 +1,16 @@
-"""The queries: which hours there are, what the sales of some hours add up to, and what is served for them."""
+"""The queries: which windows there are, what the sales of some windows add up to, and what is served for them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from chassis.clickhouse import ClickHouse
+from contracts.windows import WindowLength, tables
 from services.audit.transform import Sets, published, ranked
 
-HOUR_S = 3600
 TOP = 10
-LAST_HOUR = 2**32 // HOUR_S  # ClickHouse's DateTime ends there
+LAST_SECOND = 2**32 - 1  # ClickHouse's DateTime ends there
+QUARTER_S = 900  # since 1972 no time zone begins its days elsewhere than at a quarter of an hour
 
 
 @dataclass(frozen=True)
@@ -26,26 +28,47 @@ RANKINGS = (
     Ranking("salesman", "top_salesman_country", "salesman_name", per_country=True),
 )
 
-# Without FINAL: the hours of replaced versions are only more hours to look at, and this reads one column.
-_HOURS = """
-SELECT DISTINCT hour FROM (
-    SELECT intDiv(event_time_ms, 3600000) AS hour FROM sales WHERE deleted = 0
-    UNION ALL SELECT toInt64(intDiv(toUInt32(window_start), 3600)) AS hour FROM top_sales_city
-    UNION ALL SELECT toInt64(intDiv(toUInt32(window_start), 3600)) AS hour FROM top_salesman_country
-) WHERE hour >= %(start)s AND hour < %(end)s
-ORDER BY hour
+
+@dataclass(frozen=True)
+class Grid:
+    """The windows of one length, and the table in which each ranking over it is served."""
+
+    length: WindowLength
+    tables: Mapping[str, str]
+
+    def bounds(self, index: int) -> tuple[int, int]:
+        """Start and end of a window in epoch seconds."""
+        start_ms, end_ms = self.length.bounds(index)
+        return start_ms // 1000, end_ms // 1000
+
+
+def grids(lengths: Sequence[WindowLength]) -> dict[str, Grid]:
+    """The windows and tables of each configured length by its label."""
+    served = {ranking.name: tables(ranking.table, lengths) for ranking in RANKINGS}
+    return {
+        length.label: Grid(length, {name: by_label[length.label] for name, by_label in served.items()})
+        for length in lengths
+    }
+
+
+# Without FINAL: the times of replaced versions are only more windows to look at, and this reads one column.
+_SECONDS = """
+SELECT DISTINCT intDiv(second, {step}) * {step} AS found FROM (
+    SELECT intDiv(event_time_ms, 1000) AS second FROM sales WHERE deleted = 0
+    UNION ALL SELECT toInt64(toUInt32(window_start)) AS second FROM {city}
+    UNION ALL SELECT toInt64(toUInt32(window_start)) AS second FROM {salesman}
+) WHERE second >= %(start)s AND second < %(end)s
 """
-# The server sorts and cuts, so that as many rows come as there are ranks, however many names sold in an hour. Text is
+# The server sorts and cuts, so that as many rows come as there are ranks, however many names sold in a window. Text is
 # compared byte by byte, which for UTF-8 is the order of code points that the ranking uses for equal totals.
 # ClickHouse 18.16 compares decimals very slowly; the whole numbers before them leave it only ties to compare.
 _RECOMPUTED = """
-SELECT hour * 3600 AS window, of_country, name, total, sales FROM (
-    SELECT intDiv(event_time_ms, 3600000) AS hour, {country} AS of_country, {column} AS name,
-           sum(amount) AS total, count() AS sales
+SELECT window, of_country, name, total, sales FROM (
+    SELECT {sold} AS window, {country} AS of_country, {column} AS name, sum(amount) AS total, count() AS sales
     FROM sales FINAL
-    WHERE deleted = 0 AND event_time_ms >= %(first)s * 3600000 AND event_time_ms < (%(last)s + 1) * 3600000
-      AND intDiv(event_time_ms, 3600000) IN %(hours)s
-    GROUP BY hour, of_country, name
+    WHERE deleted = 0 AND event_time_ms >= %(first)s * 1000 AND event_time_ms < %(end)s * 1000
+      AND {sold} IN %(windows)s
+    GROUP BY window, of_country, name
 )
 ORDER BY window, of_country, toInt64(total) DESC, total DESC, name
 LIMIT {top} BY window, of_country
@@ -53,23 +76,36 @@ LIMIT {top} BY window, of_country
 _SERVED = """
 SELECT toUInt32(window_start), {country}, rank, {column}, total_sales, transaction_count
 FROM {table} FINAL
-WHERE window_start >= toDateTime(%(first)s * 3600, 'UTC') AND window_start <= toDateTime(%(last)s * 3600 + 3599, 'UTC')
-  AND intDiv(toUInt32(window_start), 3600) IN %(hours)s
+WHERE window_start >= toDateTime(%(first)s, 'UTC') AND window_start < toDateTime(%(end)s, 'UTC')
+  AND {begun} IN %(windows)s
 """
+# The start of the window that a second falls into.
+_EQUAL = "intDiv({second}, {length}) * {length}"
+# The borders of local days come from Python, whose time zones are newer than an old server's.
+_BETWEEN = "arrayFirst(border -> border <= {second}, %(borders)s)"
+_SOLD, _BEGUN = "intDiv(event_time_ms, 1000)", "toUInt32(window_start)"
 
 
-async def hours(store: ClickHouse, start: int, end: int) -> list[int]:
-    """The hours since 1970, from `start` up to but not `end`, in which something was sold or is served; ascending.
+async def windows(store: ClickHouse, grid: Grid, start: int, end: int) -> list[int]:
+    """The windows (indexes, ascending) that overlap `start` up to but not `end` (epoch seconds) and are not empty.
+
+    That is: something was sold in them, or is served for them.
 
     Raises:
         StoreAway: ClickHouse is unreachable or takes too long.
         ServerException: it refuses the query (a table is missing).
     """
-    return [row[0] for row in await store.select(_HOURS, {"start": start, "end": end})]
+    first, last = grid.length.index(start), grid.length.index(min(end, LAST_SECOND) - 1)
+    if grid.bounds(last)[1] > LAST_SECOND:
+        last -= 1
+    period = {"start": grid.bounds(first)[0], "end": grid.bounds(last)[1]}
+    step = grid.length.seconds if grid.length.zone == "UTC" else QUARTER_S
+    found = await store.select(_SECONDS.format(step=step, **grid.tables), period)
+    return sorted({grid.length.index(row[0]) for row in found})
 
 
-async def both_sides(store: ClickHouse, page: Sequence[int]) -> tuple[Sets, Sets]:
-    """All sets of these ascending hours: as served, and as the sales make them.
+async def both_sides(store: ClickHouse, grid: Grid, page: Sequence[int]) -> tuple[Sets, Sets]:
+    """All sets of these windows (ascending indexes): as served, and as the sales make them.
 
     The sales are read first: what is served trails them, and so has had the time of a query to catch up.
 
@@ -77,16 +113,28 @@ async def both_sides(store: ClickHouse, page: Sequence[int]) -> tuple[Sets, Sets
         StoreAway: ClickHouse is unreachable or takes too long.
         ServerException: it refuses the query (a table is missing).
     """
-    values = {"first": page[0], "last": page[-1], "hours": tuple(page)}
+    bounds = [grid.bounds(index) for index in page]
+    values: dict[str, Any] = {
+        "first": bounds[0][0],
+        "end": bounds[-1][1],
+        "windows": tuple(start for start, _ in bounds),
+    }
+    window = _EQUAL
+    if grid.length.zone != "UTC":
+        window = _BETWEEN
+        values["borders"] = sorted({border for both in bounds for border in both}, reverse=True)
     served: Sets = {}
     recomputed: Sets = {}
     for ranking in RANKINGS:
         own = {
-            "table": ranking.table,
+            "table": grid.tables[ranking.name],
             "column": ranking.column,
             "country": "country" if ranking.per_country else "''",
+            "sold": window.format(second=_SOLD, length=grid.length.seconds),
+            "begun": window.format(second=_BEGUN, length=grid.length.seconds),
             "top": TOP,
         }
-        recomputed = {**recomputed, **ranked(ranking.name, await store.select(_RECOMPUTED.format(**own), values))}
-        served = {**served, **published(ranking.name, await store.select(_SERVED.format(**own), values))}
+        of = (grid.length.label, ranking.name)
+        recomputed = {**recomputed, **ranked(*of, await store.select(_RECOMPUTED.format(**own), values))}
+        served = {**served, **published(*of, await store.select(_SERVED.format(**own), values))}
     return served, recomputed

@@ -13,8 +13,12 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Key(NamedTuple):
-    """Which set: the ranking, the window's start in epoch seconds, the country ('' where a ranking spans all)."""
+    """Which set: the label of the window's length, the ranking, the window's start in epoch seconds, the country.
 
+    The country is '' where a ranking spans all.
+    """
+
+    length: str
     ranking: str
     window: int
     country: str
@@ -57,20 +61,20 @@ class Difference:
         return self.served - self.recomputed
 
 
-def ranked(ranking: str, rows: Iterable[Row]) -> Sets:
+def ranked(length: str, ranking: str, rows: Iterable[Row]) -> Sets:
     """Sets from (window, country, name, total, count), the best of each set first: the order gives the ranks."""
     sets: dict[Key, list[Entry]] = defaultdict(list)
     for window, country, name, total, count in rows:
-        entries = sets[Key(ranking, window, country)]
+        entries = sets[Key(length, ranking, window, country)]
         entries.append(Entry(len(entries) + 1, name, total, count))
     return {key: tuple(entries) for key, entries in sets.items()}
 
 
-def published(ranking: str, rows: Iterable[Row]) -> Sets:
+def published(length: str, ranking: str, rows: Iterable[Row]) -> Sets:
     """Sets from (window, country, rank, name, total, count); the blank rows (count 0) of a set are no entries."""
     sets: dict[Key, list[Entry]] = defaultdict(list)
     for window, country, rank, name, total, count in rows:
-        entries = sets[Key(ranking, window, country)]
+        entries = sets[Key(length, ranking, window, country)]
         if count > 0:
             entries.append(Entry(rank, name, total, count))
     return {key: tuple(sorted(entries)) for key, entries in sets.items()}
@@ -93,7 +97,7 @@ def _by_name(entries: Iterable[Entry]) -> dict[tuple[str, int], Entry]:
 
 
 def differences(served: Sets, recomputed: Sets, keys: Collection[Key]) -> list[Difference]:
-    """Every figure that differs in the sets of `keys`, in the order of ranking, window, country and rank."""
+    """Every figure that differs in the sets of `keys`, in the order of length, ranking, window, country and rank."""
     found = []
     for key in sorted(keys):
         left, right = _by_name(served.get(key, ())), _by_name(recomputed.get(key, ()))
@@ -111,8 +115,8 @@ def instant(second: int) -> str:
     return datetime.fromtimestamp(second, UTC).isoformat().replace("+00:00", "Z")
 
 
-def hour(text: str, *, up: bool) -> int:
-    """The hour since 1970 that an ISO 8601 instant falls into; `up`: the next one, unless the instant starts an hour.
+def second(text: str) -> int:
+    """The epoch second that an ISO 8601 instant falls into.
 
     Raises:
         ValueError: not an instant with a zone, or before 1970.
@@ -125,5 +129,4 @@ def hour(text: str, *, up: bool) -> int:
         raise ValueError(wrong) from None
     if moment.tzinfo is None or since < timedelta(0):
         raise ValueError(wrong)
-    whole, rest = divmod(since, timedelta(hours=1))
-    return whole + 1 if up and rest else whole
+    return since // timedelta(seconds=1)

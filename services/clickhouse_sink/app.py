@@ -9,7 +9,7 @@ from chassis.kafka import consumer, producer
 from chassis.lineage import Dataset, Datasets, topic_dataset
 from chassis.registry import Registry
 from chassis.unit import Unit, cancellable
-from contracts.catalogue import catalogue
+from contracts.catalogue import Topic, catalogue
 from services.clickhouse_sink.agents import Batch, Sink, carry
 from services.clickhouse_sink.mapping import (
     Column,
@@ -17,6 +17,7 @@ from services.clickhouse_sink.mapping import (
     Plan,
     TableMapping,
     check,
+    for_lengths,
     load_mappings,
     unknown_topics,
 )
@@ -29,7 +30,7 @@ DELAY_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 60.0, float("inf"))
 
 def datasets(settings: SinkSettings) -> Datasets:
     """The topics that are read and the tables that are written."""
-    mappings = load_mappings(settings.mappings)
+    mappings = for_lengths(load_mappings(settings.mappings), settings.ranking.lengths)
     store = f"clickhouse://{settings.clickhouse.address}"
     return Datasets(
         inputs=[topic_dataset(settings.kafka, topic) for topic in mappings],
@@ -51,18 +52,19 @@ async def table_columns(store: ClickHouse, table: str) -> tuple[dict[str, Column
     return columns, str(engines[0][0]) if engines else ""
 
 
-async def checked_plans(store: ClickHouse, mappings: Mapping[str, TableMapping]) -> list[Plan]:
-    """Every mapping checked against its topic and its real table.
+async def checked_plans(
+    store: ClickHouse, mappings: Mapping[str, TableMapping], known: Mapping[str, Topic]
+) -> list[Plan]:
+    """Every mapping checked against its topic, one of the `known`, and its real table.
 
     Raises:
         MappingError: one does not fit.
         StoreAway: ClickHouse is unreachable.
     """
-    if unknown := unknown_topics(mappings, catalogue()):
+    if unknown := unknown_topics(mappings, known):
         raise MappingError(f"mapped topics that contracts/topics does not have: {', '.join(unknown)}")
     return [
-        check(catalogue()[topic], mapping, *await table_columns(store, mapping.table))
-        for topic, mapping in mappings.items()
+        check(known[topic], mapping, *await table_columns(store, mapping.table)) for topic, mapping in mappings.items()
     ]
 
 
@@ -73,11 +75,12 @@ async def main(unit: Unit, settings: SinkSettings) -> None:
         MappingError: the mapping does not fit the schemas or the tables.
         ContractError: the registry does not hold the dead letters' schema.
     """
-    mappings = load_mappings(settings.mappings)
+    mappings = for_lengths(load_mappings(settings.mappings), settings.ranking.lengths)
+    known = catalogue(settings.ranking.lengths)
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(clickhouse(settings.clickhouse, 1, INSERT_TIMEOUT_S))
         plans = await unit.connect(
-            "clickhouse", settings.clickhouse.address, SETTING, lambda: checked_plans(store, mappings), StoreAway
+            "clickhouse", settings.clickhouse.address, SETTING, lambda: checked_plans(store, mappings, known), StoreAway
         )
         registry = Registry(unit, settings.registry)
         encode_dead_letter = await registry.encoder(DEAD_LETTERS)
@@ -97,4 +100,4 @@ async def main(unit: Unit, settings: SinkSettings) -> None:
         topics = [plan.topic for plan in plans]
         reader = await stack.enter_async_context(consumer(unit, settings.kafka, topics, settings.group))
         unit.log.info("carrying", tables={plan.topic: plan.mapping.table for plan in plans})
-        await cancellable(carry(sink, reader, [Batch(plan, registry.decoder(plan.topic)) for plan in plans]))
+        await cancellable(carry(sink, reader, [Batch(plan, registry.decoder(plan.contract)) for plan in plans]))

@@ -1,14 +1,21 @@
-"""`python -m services.clickhouse_sink.ddl`: create the database and apply deploy/clickhouse/ddl/*.sql; idempotent."""
+"""`python -m services.clickhouse_sink.ddl`: create the database and its tables; idempotent.
+
+The tables are those of deploy/clickhouse/ddl/*.sql, and for each further window length of RANKING_WINDOWS one like that
+of the ranking itself.
+"""
 
 import asyncio
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from asynch.errors import ServerException
 
 from chassis.clickhouse import SETTING, ClickHouse, StoreAway, clickhouse, refusal
 from chassis.settings import ClickHouseSettings, load
+from contracts.windows import RANKING_TOPICS, WindowLength, tables
+from services.clickhouse_sink.mapping import MappingError, TableMapping, load_mappings
+from services.clickhouse_sink.settings import SinkSettings
 
 DDL_FOLDER = Path(__file__).parents[2] / "deploy" / "clickhouse" / "ddl"
 TIMEOUT_S = 30.0
@@ -25,6 +32,17 @@ def statements(text: str) -> Iterator[str]:
 def scripts(folder: Path = DDL_FOLDER) -> dict[str, str]:
     """The text of each file by its name, in the order in which they are applied."""
     return {path.name: path.read_text("utf-8") for path in sorted(folder.glob("*.sql"))}
+
+
+def further_tables(mappings: Mapping[str, TableMapping], lengths: Sequence[WindowLength]) -> dict[str, str]:
+    """For each further window length of each ranking the statement that makes its table, by the table's name."""
+    return {
+        table: f"CREATE TABLE IF NOT EXISTS {table} AS {mapping.table}"
+        for base, mapping in mappings.items()
+        if base.startswith(RANKING_TOPICS)
+        for table in tables(mapping.table, lengths).values()
+        if table != mapping.table
+    }
 
 
 async def apply(settings: ClickHouseSettings, texts: Mapping[str, str]) -> None:
@@ -47,9 +65,14 @@ async def apply(settings: ClickHouseSettings, texts: Mapping[str, str]) -> None:
 
 def main() -> int:
     """Apply, print what was applied, and return the exit status."""
-    settings, texts = load(ClickHouseSettings), scripts()
+    given = load(SinkSettings)
+    settings = given.clickhouse
     try:
+        texts = {**scripts(), **further_tables(load_mappings(given.mappings), given.ranking.lengths)}
         asyncio.run(apply(settings, texts))
+    except MappingError as error:
+        sys.stderr.write(f"tables not created: {error}\n")
+        return 1
     except StoreAway as error:
         sys.stderr.write(f"tables not created: clickhouse at {settings.address} (setting {SETTING}): {error}\n")
         return 1

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from chassis.unit import CannotRunError
 from contracts.catalogue import Topic
+from contracts.windows import RANKING_TOPICS, WindowLength, tables, topics
 from services.clickhouse_sink.columns import Avro, Convert, MismatchError, avro_type, blank, conversion
 
 OF_RECORD = {"$partition": Avro("int"), "$offset": Avro("long")}  # what a mapping may take from the record itself
@@ -69,9 +70,13 @@ class Source:
 
 @dataclass(frozen=True)
 class Plan:
-    """A checked mapping: everything that turning records into rows needs, in the order of `columns`."""
+    """A checked mapping: everything that turning records into rows needs, in the order of `columns`.
+
+    `contract` names the folder in contracts/topics whose schema the topic has.
+    """
 
     topic: str
+    contract: str
     mapping: TableMapping
     columns: tuple[str, ...]
     sources: tuple[Source, ...]
@@ -91,6 +96,17 @@ def load_mappings(path: Path) -> Mapping[str, TableMapping]:
         raise MappingError(f"{path}: {said}") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise MappingError(f"{path}: {error}") from error
+
+
+def for_lengths(mappings: Mapping[str, TableMapping], lengths: Sequence[WindowLength]) -> Mapping[str, TableMapping]:
+    """The mappings, and for each further length of each ranking the same one with a topic and a table of its own."""
+    further = {
+        topics(base, lengths)[label]: mapping.model_copy(update={"table": table})
+        for base, mapping in mappings.items()
+        if base.startswith(RANKING_TOPICS)
+        for label, table in tables(mapping.table, lengths).items()
+    }
+    return {**mappings, **further}
 
 
 def _fields(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -154,7 +170,7 @@ def check(topic: Topic, mapping: TableMapping, table: Mapping[str, Column], engi
                 sources.append(Source(field.rpartition(".")[2], of_element, convert, blank(table[column].type)))
     if wrong:
         raise MappingError(f"{name}: {'; '.join(wrong)}")
-    return Plan(topic.name, mapping, tuple(mapping.columns), tuple(sources))
+    return Plan(topic.name, topic.contract, mapping, tuple(mapping.columns), tuple(sources))
 
 
 def unknown_topics(mappings: Mapping[str, TableMapping], topics: Mapping[str, Topic]) -> Sequence[str]:

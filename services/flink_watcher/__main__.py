@@ -1,4 +1,4 @@
-"""`python -m services.flink_watcher`: watch; with `--once`: submit or replace, wait until it runs, and end."""
+"""`python -m services.flink_watcher`: watch, or with `--once` or `--rebuild` do one thing and end."""
 
 import argparse
 
@@ -9,6 +9,13 @@ from services.flink_watcher.settings import WatcherSettings
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog=f"python -m services.{NAME}", description="Keeps the ranking job running.")
     parser.add_argument("--once", action="store_true", help="submit the job where needed, wait until it runs, and end")
-    if parser.parse_args().once:
-        raise SystemExit(once())
+    parser.add_argument(
+        "--rebuild", action="store_true", help="recompute all rankings beside the running job, switch over, and end"
+    )
+    given = parser.parse_args()
+    if given.once or given.rebuild:
+        try:
+            raise SystemExit(once(rebuilt=given.rebuild))
+        except KeyboardInterrupt:
+            raise SystemExit(130) from None
     run_unit(NAME, WatcherSettings, main, datasets)

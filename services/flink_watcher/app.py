@@ -3,6 +3,7 @@
 import asyncio
 import os
 import sys
+import time
 
 import httpx
 import structlog
@@ -11,16 +12,19 @@ from chassis import logs
 from chassis.lineage import Datasets, topic_dataset
 from chassis.settings import load
 from chassis.unit import Unit
-from services.flink_watcher.poll import JOB_NAME, SETTING, Look, NotRunningError, Watcher, until_running
+from services.flink_watcher.log import LogError, SalesLog
+from services.flink_watcher.poll import SETTING, Look, NotRunningError, Watcher, until_running
+from services.flink_watcher.rebuild import RebuildError
 from services.flink_watcher.record import Record, RecordError
 from services.flink_watcher.rest import Flink, RefusedError
 from services.flink_watcher.settings import WatcherSettings
 from services.flink_watcher.submit import SubmissionError, WrongSettingError
+from services.flink_watcher.transform import JOB_NAME
 
 NAME = "flink_watcher"
 ANSWER_S = 10.0
 BACKOFF_MAX_S = 30.0
-NOT_DONE = (RefusedError, SubmissionError, RecordError)
+NOT_DONE = (RefusedError, SubmissionError, RecordError, LogError, RebuildError)
 
 
 def datasets(settings: WatcherSettings) -> Datasets:
@@ -37,9 +41,12 @@ def client(settings: WatcherSettings) -> httpx.AsyncClient:
     return httpx.AsyncClient(base_url=settings.flink.url, timeout=ANSWER_S)
 
 
-def watcher(settings: WatcherSettings, http: httpx.AsyncClient, log: structlog.stdlib.BoundLogger) -> Watcher:
-    """The watcher of the environment's job."""
-    return Watcher(settings, Flink(http), Record(settings.folder), os.environ, log)
+def watcher(
+    settings: WatcherSettings, http: httpx.AsyncClient, log: structlog.stdlib.BoundLogger, *, follows: bool
+) -> Watcher:
+    """The watcher of the environment's job, or (`follows`) of the job as it was last submitted."""
+    sales, record = SalesLog(settings.kafka), Record(settings.folder)
+    return Watcher(settings, Flink(http), sales, record, os.environ, log, follows)
 
 
 async def main(unit: Unit, settings: WatcherSettings) -> None:
@@ -57,10 +64,12 @@ async def main(unit: Unit, settings: WatcherSettings) -> None:
     unit.readiness.waiting(need, "not asked yet")
     pause_s = settings.interval_s
     async with client(settings) as http:
-        watching = watcher(settings, http, unit.log)
+        watching = watcher(settings, http, unit.log, follows=True)
 
         async def look() -> tuple[Look, int]:
             found = await watching.look()
+            if found.action.kind == "rebuild":
+                await watching.rebuild(lambda step: unit.log.info("rebuild", step=step))
             return found, await watching.flink.restarts(found.job.job_id) if found.job else 0
 
         while True:
@@ -98,20 +107,43 @@ async def main(unit: Unit, settings: WatcherSettings) -> None:
 async def _once(settings: WatcherSettings) -> str:
     log = logs.configure(NAME, settings.log_level)
     async with client(settings) as http:
-        job = await until_running(watcher(settings, http, log), settings.deadline_s, NOT_DONE)
+        job = await until_running(watcher(settings, http, log, follows=False), settings.deadline_s, NOT_DONE, _print)
     return job.job_id
 
 
-def once() -> int:
-    """Submit or replace the job where needed and wait until it runs; returns the exit status."""
+def _print(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+async def _rebuild(settings: WatcherSettings) -> str:
+    log = logs.configure(NAME, settings.log_level)
+    async with client(settings) as http:
+        watching = watcher(settings, http, log, follows=False)
+        await watching.rebuild(_print)
+        begun = time.monotonic()
+        job = await until_running(watching, settings.deadline_s, NOT_DONE, _print)
+    _print(f"switched: the rankings stood still for {time.monotonic() - begun:.0f} s at most")
+    return job.job_id
+
+
+def once(*, rebuilt: bool = False) -> int:
+    """Submit or replace the job where needed, or have it `rebuilt`, wait until it runs; returns the exit status."""
     settings = load(WatcherSettings)
     try:
-        job_id = asyncio.run(_once(settings))
+        job_id = asyncio.run(_rebuild(settings) if rebuilt else _once(settings))
+    except NOT_DONE as error:
+        sys.stderr.write(f"not rebuilt, the job goes on as it was: {error}\n")
+        return 1
+    except httpx.TransportError as error:
+        at = f"flink at {settings.flink.url} (setting {SETTING})"
+        sys.stderr.write(f"not rebuilt, the job goes on as it was: {at} is unreachable: {error!r}\n")
+        return 1
     except NotRunningError as error:
         sys.stderr.write(f"ranking job not running: {error}\n")
         return 1
     except WrongSettingError as error:
         sys.stderr.write(f"{error}\n")
         return 2
-    sys.stdout.write(f"job {JOB_NAME} {job_id}: RUNNING\n")
+    _print(f"job {JOB_NAME} {job_id}: RUNNING")
     return 0

@@ -8,13 +8,27 @@ from pathlib import Path
 
 from services.flink_watcher.transform import Version
 
-SOURCES = ("flink/__init__.py", "flink/ranking/**/*.py", "contracts/__init__.py", "contracts/topics/*/value.avsc")
-STATE_SOURCES = ("flink/ranking/definitions.py", "flink/ranking/sql.py", "flink/ranking/windows/snapshot.py")
+SOURCES = (
+    "flink/__init__.py",
+    "flink/ranking/**/*.py",
+    "contracts/__init__.py",
+    "contracts/windows.py",
+    "contracts/topics/*/value.avsc",
+)
+STATE_SOURCES = (
+    "contracts/windows.py",
+    "flink/ranking/definitions.py",
+    "flink/ranking/sql.py",
+    "flink/ranking/windows/snapshot.py",
+)
 """What decides the meaning of the job's state: with another of these, old state would give wrong totals."""
 
 CONFIGURATION = ("KAFKA_HOST", "KAFKA_PORT", "SCHEMA_REGISTRY_HOST", "SCHEMA_REGISTRY_PORT")
 CONFIGURATION_PREFIX = "RANKING_"
-STATE_CONFIGURATION = ("RANKING_WINDOWS",)
+STATE_CONFIGURATION = ("RANKING_WINDOWS", "RANKING_STATE_TTL_DAYS")
+SHADOW, STATE_SINCE = "RANKING_SHADOW", "RANKING_STATE_SINCE_MS"
+"""What the watcher itself tells each submission; no part of the version."""
+
 SAME_DATE = (1980, 1, 1, 0, 0, 0)
 
 
@@ -38,16 +52,26 @@ def _digest(root: Path, files: Iterable[Path], environment: Mapping[str, str]) -
     return digest.hexdigest()[:16]
 
 
+def _configures(name: str) -> bool:
+    return name in CONFIGURATION or (name.startswith(CONFIGURATION_PREFIX) and name not in (SHADOW, STATE_SINCE))
+
+
+def configuration(environment: Mapping[str, str]) -> dict[str, str]:
+    """The variables of the job."""
+    return {name: value for name, value in environment.items() if _configures(name)}
+
+
+def configured(environment: Mapping[str, str], instead: Mapping[str, str]) -> dict[str, str]:
+    """The environment with other variables of the job."""
+    return {**{name: value for name, value in environment.items() if not _configures(name)}, **instead}
+
+
 def version(root: Path, environment: Mapping[str, str]) -> Version:
     """The version of the job that `root` and `environment` describe."""
-    configured = {
-        name: value
-        for name, value in environment.items()
-        if name in CONFIGURATION or name.startswith(CONFIGURATION_PREFIX)
-    }
-    meaning = {name: value for name, value in configured.items() if name in STATE_CONFIGURATION}
+    settings = configuration(environment)
+    meaning = {name: value for name, value in settings.items() if name in STATE_CONFIGURATION}
     return Version(
-        code=_digest(root, sources(root), configured),
+        code=_digest(root, sources(root), settings),
         state=_digest(root, (root / name for name in STATE_SOURCES), meaning),
     )
 

@@ -5,6 +5,7 @@ The JobManager forgets its jobs when it dies, so this file and the checkpoint fo
 
 import fcntl
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,10 +29,34 @@ class Record:
         self._checkpoints = folder / "checkpoints"
 
     @contextmanager
+    def rebuilding(self) -> Iterator[bool]:
+        """Own the rebuild of this record's job for as long as the context and the process last.
+
+        Yields False where another process owns it. To be entered while `locked`, so that a question about it
+        (`rebuild_owned`) is never mistaken for an owner.
+        """
+        with (self._folder / "rebuild.lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+            else:
+                yield True
+
+    def rebuild_owned(self) -> bool:
+        """Whether a living process owns a rebuild; to be asked while `locked`."""
+        with self.rebuilding() as free:
+            return not free
+
+    @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the record alone among all processes; a command and the running watcher must not submit at once."""
+        """Hold the record alone among all processes; a command and the running watcher must not submit at once.
+
+        A child that is given open files (`close_fds=False`) holds it too, until it ends.
+        """
         self._folder.mkdir(parents=True, exist_ok=True)
         with (self._folder / "ranking.lock").open("w") as lock:
+            os.set_inheritable(lock.fileno(), True)
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
@@ -51,6 +76,9 @@ class Record:
                 savepoint=kept["savepoint"],
                 refused=tuple(kept["refused"]),
                 superseded=tuple(kept["superseded"]),
+                # an earlier version of the watcher wrote neither
+                configuration=kept.get("configuration"),
+                state_since_ms=kept.get("state_since_ms", 0),
             )
         except FileNotFoundError:
             return None

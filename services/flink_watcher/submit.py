@@ -70,6 +70,7 @@ async def submit(
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
             start_new_session=True,
+            close_fds=False,  # it holds the record: when we are killed it goes on, and nobody may submit beside it
         )
     except OSError as error:
         raise SubmissionError(f"{line[0]} (settings FLINK_HOME, PLACAR_HOME): {error}") from error

@@ -12,9 +12,11 @@ from pydantic import SecretStr
 
 from chassis.clickhouse import ClickHouse, clickhouse
 from chassis.settings import ClickHouseSettings
+from contracts.catalogue import catalogue
+from contracts.windows import DEFAULT, window_lengths
 from services.clickhouse_sink import ddl
 from services.clickhouse_sink.app import checked_plans
-from services.clickhouse_sink.mapping import Plan, load_mappings
+from services.clickhouse_sink.mapping import Plan, for_lengths, load_mappings
 from services.clickhouse_sink.settings import MAPPINGS_FILE
 from services.clickhouse_sink.transform import rows
 from tests.connected.streams import unique
@@ -66,8 +68,9 @@ class Database:
 
 
 @asynccontextmanager
-async def database(servers: Mapping[str, str]) -> AsyncIterator[Database]:
-    """A new database with the shipped tables, dropped at the end."""
+async def database(servers: Mapping[str, str], windows: str = DEFAULT) -> AsyncIterator[Database]:
+    """A new database with the shipped tables for these window lengths, dropped at the end."""
+    lengths = window_lengths(windows)
     settings = ClickHouseSettings(
         host=servers["CLICKHOUSE_HOST"],
         native_port=int(servers["CLICKHOUSE_NATIVE_PORT"]),
@@ -76,10 +79,11 @@ async def database(servers: Mapping[str, str]) -> AsyncIterator[Database]:
         user=servers["CLICKHOUSE_USER"],
         password=SecretStr(servers["CLICKHOUSE_PASSWORD"]),
     )
-    await ddl.apply(settings, ddl.scripts())
+    shipped = load_mappings(MAPPINGS_FILE)
+    await ddl.apply(settings, {**ddl.scripts(), **ddl.further_tables(shipped, lengths)})
     async with clickhouse(settings, 4, 10) as store:
         try:
-            plans = await checked_plans(store, load_mappings(MAPPINGS_FILE))
+            plans = await checked_plans(store, for_lengths(shipped, lengths), catalogue(lengths))
             yield Database(store, settings, {plan.topic: plan for plan in plans})
         finally:
             await store.execute(f"DROP DATABASE `{settings.db}`")

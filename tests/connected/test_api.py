@@ -121,6 +121,32 @@ async def test_emptied_window_is_served_as_empty(servers: Mapping[str, str], db:
             assert [entry["city"] for entry in body["rankings"]] == names
 
 
+async def test_each_length_has_its_rankings(servers: Mapping[str, str], tmp_path: Path) -> None:
+    """Hours and days that begin together are served apart; the newest window is the length's own."""
+    windows = "1h,1d@America/Sao_Paulo"
+    midnight = START.replace(hour=3)
+    async with database(servers, windows) as db:
+        await db.write("rankings.city", ranking_set("rankings.city", midnight, 1, ["of the hour"]))
+        await db.write("rankings.city", ranking_set("rankings.city", START, 2, ["of a later hour"]))
+        await db.write("rankings.city.1d", ranking_set("rankings.city", midnight, 3, ["of the day"]))
+        await db.write("rankings.salesman.1d", ranking_set("rankings.salesman", midnight, 4, ["Ana"], country="BR"))
+        async with api(servers, db, tmp_path, RANKING_WINDOWS=windows) as (client, _):
+
+            async def first(**asked: str) -> str:
+                answer = await client.get(CITY, params=asked)
+                return str(answer.json()["rankings"][0]["city"])
+
+            assert await first() == await first(length="1h") == "of a later hour"
+            assert await first(window=instant(midnight)) == "of the hour"
+            assert await first(length="1d") == await first(length="1d", window=instant(midnight)) == "of the day"
+            assert (await client.get(CITY, params={"length": "1d", "window": instant(START)})).status_code == 404
+            assert (await client.get(SALESMAN, params={"length": "1d"})).json()["rankings"][0]["salesmanName"] == "Ana"
+            assert (await client.get(SALESMAN)).status_code == 404
+            refused = await client.get(CITY, params={"length": "7d"})
+            assert refused.status_code == 422
+            assert refused.json()["detail"].endswith("1h, 1d")
+
+
 async def test_limit(servers: Mapping[str, str], db: Database, tmp_path: Path) -> None:
     """A limit keeps the first ranks; one out of range is a 422 problem that names it."""
     await db.write("rankings.city", ranking_set("rankings.city", START, 1, list("abcdefghij")))

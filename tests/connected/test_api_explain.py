@@ -105,12 +105,12 @@ async def test_explanations(servers: Mapping[str, str], db: Database, tmp_path: 
             keys = [(sale["source"], sale["saleId"]) for sale in sales]
             assert len(set(keys)) == len(keys)
 
-        # one sale, field by field, with a version beyond what a float holds
+        # one sale, field by field, with a version beyond what a float holds, as text
         sales = (await pages(client, ranking="city", name="São Paulo", window=WINDOW))[0]["sales"]
         assert next(sale for sale in sales if sale["saleId"] == "s6") == {
             "source": "files",
             "saleId": "s6",
-            "version": 2**62 + 1,
+            "version": str(2**62 + 1),
             "amount": Decimal("6.37"),
             "eventTime": "2026-02-19T10:00:02Z",
             "salesmanName": "Ana",
@@ -138,3 +138,33 @@ async def test_explanations(servers: Mapping[str, str], db: Database, tmp_path: 
             refused = await client.get(EXPLAIN, params=asked)
             assert refused.status_code == status, asked
             assert refused.headers["content-type"] == "application/problem+json"
+
+
+async def test_a_rank_of_a_day(servers: Mapping[str, str], tmp_path: Path) -> None:
+    """With a length the sales are those of its window: a day has those of all its hours, in pages too."""
+    windows = "1h,1d@America/Sao_Paulo"
+    day = START.replace(hour=3)
+    async with database(servers, windows) as db:
+        plan = db.plans["sales.unified"]
+        rows_of = [row for record in HISTORY for row in rows(plan, record)]
+        await db.store.insert(plan.mapping.table, plan.columns, rows_of)
+        await db.write("rankings.city", ranking_set("rankings.city", START, 1, ["São Paulo"]))
+        of_day = ranking_set("rankings.city", day, 1, ["São Paulo"]) | {"window_end": day + timedelta(days=1)}
+        await db.write("rankings.city.1d", of_day)
+        want = {
+            (sale["source"], sale["sale_id"])
+            for sale in oracle.current(HISTORY)
+            if sale["city"] == "São Paulo" and day <= sale["event_time"] < day + timedelta(days=1)
+        }
+        async with api(servers, db, tmp_path, RANKING_WINDOWS=windows) as (client, _):
+            found = await pages(client, ranking="city", name="São Paulo", length="1d", limit=7)
+            asked = {"ranking": "city", "name": "São Paulo", "cursor": found[0]["nextCursor"]}
+            without = await client.get(EXPLAIN, params=asked)  # the cursor knows of which length it is
+            hour = await pages(client, ranking="city", name="São Paulo", limit=500)
+        keys = [(sale["source"], sale["saleId"]) for page in found for sale in page["sales"]]
+        assert (set(keys), len(keys)) == (want, len(want))
+        assert {page["transactionCount"] for page in found} == {len(want)}
+        assert [sale["saleId"] for sale in without.json()["sales"]][:7] == [
+            sale["saleId"] for sale in found[1]["sales"]
+        ]
+        assert 0 < hour[0]["transactionCount"] < len(want)

@@ -5,16 +5,19 @@ import json
 import os
 import random
 import sys
+from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
-from services.audit.app import PAGE_HOURS, Result, audit
-from services.audit.store import LAST_HOUR
+from contracts.windows import DEFAULT, window_lengths
+from services.audit.app import PAGE_WINDOWS, Result, audit
+from services.audit.store import LAST_SECOND, grids
 from services.audit.transform import Difference
 from services.clickhouse_sink.transform import rows
 from tests import oracle
@@ -96,10 +99,11 @@ async def command(servers: Mapping[str, str], db: Database, *arguments: str, **m
     return Run(process.returncode, out.decode(), err.decode())
 
 
-async def look(db: Database, settle_s: float = 0) -> tuple[Result, list[Difference]]:
+async def look(db: Database, windows: str = DEFAULT) -> tuple[Result, list[Difference]]:
     """Audit everything in this process."""
     found: list[Difference] = []
-    result = await audit(db.store, 0, LAST_HOUR + 1, settle_s=settle_s, report=found.append, say=lambda text: None)
+    of = list(grids(window_lengths(windows)).values())
+    result = await audit(db.store, of, 0, LAST_SECOND, settle_s=0, report=found.append, say=lambda text: None)
     return result, found
 
 
@@ -165,7 +169,7 @@ async def test_windows_that_only_one_side_has(db: Database) -> None:
 async def test_many_windows_are_compared_in_pages(db: Database) -> None:
     """A period of more hours than a page holds is compared whole, years apart too, and every difference is found."""
     draw = random.Random(4)
-    hours = draw.sample(range(100_000), PAGE_HOURS + 40)
+    hours = draw.sample(range(100_000), PAGE_WINDOWS + 40)
     sales = [
         sale(n, sale_id=f"{n}/{hour}", event_time=datetime(2010, 1, 1, tzinfo=UTC) + timedelta(hours=hour))
         for hour in hours
@@ -195,7 +199,12 @@ async def test_a_ranking_in_flight(db: Database) -> None:
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(arrive())
         result = await audit(
-            db.store, 0, LAST_HOUR + 1, settle_s=20, report=lambda _: None, say=lambda _: differs.set()
+            db.store,
+            list(grids(window_lengths(DEFAULT)).values()),
+            *(0, LAST_SECOND),
+            settle_s=20,
+            report=lambda _: None,
+            say=lambda _: differs.set(),
         )
     assert (result.windows, result.differing, result.settled) == (1, 0, 3)
 
@@ -214,3 +223,91 @@ async def test_what_cannot_be_compared(servers: Mapping[str, str], db: Database)
     assert wrong.status == 2
     assert "--from" in wrong.err
     assert "2026-02-19T10:00:00Z" in wrong.err
+
+
+SAO_PAULO = ZoneInfo("America/Sao_Paulo")
+WINDOWS = "1h,1d@America/Sao_Paulo"
+CHANGED_CLOCKS = ("2018-11-03", "2018-11-04", "2018-11-05", "2019-02-16", "2019-02-17", "2026-02-18", "2026-02-19")
+
+
+def midnight(moment: datetime) -> datetime:
+    """The start of the moment's day in Sao Paulo: on a day that has no midnight, the first instant that it has."""
+    local = moment.astimezone(SAO_PAULO)
+    return datetime(local.year, local.month, local.day, tzinfo=SAO_PAULO).astimezone(UTC)
+
+
+async def serve_days(db: Database, sales: Sequence[Mapping[str, Any]], revision: int = 1) -> None:
+    """Serve the top ten cities and salespeople of every local day, recomputed in plain Python."""
+    sets: dict[tuple[str, str, datetime], dict[str, list[Decimal]]] = defaultdict(lambda: defaultdict(list))
+    for one in oracle.current(sales):
+        start = midnight(one["event_time"])
+        sets["rankings.city.1d", "", start][one["city"]].append(one["amount"])
+        sets["rankings.salesman.1d", one["country"], start][one["salesman_name"]].append(one["amount"])
+    records: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for (topic, country, start), sold in sets.items():
+        best = sorted(sold.items(), key=lambda item: (-sum(item[1]), item[0]))[:10]
+        end = midnight(start + timedelta(hours=30))
+        records[topic].append(
+            ranking_set(topic, start, revision, [], country=country)
+            | {
+                "window_end": end,
+                "entries": [
+                    {"rank": rank, "name": name, "total_sales": sum(amounts), "transaction_count": len(amounts)}
+                    for rank, (name, amounts) in enumerate(best, 1)
+                ],
+            }
+        )
+    for topic, found in records.items():
+        await write(db, topic, found)
+
+
+async def test_local_days(servers: Mapping[str, str]) -> None:
+    """Days in Sao Paulo are compared by the local clock, of 23 and 25 hours too; a sale on the wrong side is found."""
+    first_moments = [datetime.fromisoformat(f"{day}T12:00").replace(tzinfo=SAO_PAULO) for day in CHANGED_CLOCKS]
+    sales = [
+        sale(n, sale_id=f"{n}/{number}", event_time=midnight(moment) + timedelta(minutes=97 * n))
+        for number, moment in enumerate(first_moments)
+        for n in range(14)
+    ]
+    borders = [midnight(moment) + by for moment in first_moments for by in (timedelta(milliseconds=-1), timedelta(0))]
+    border = {"city": "Border", "amount": Decimal("500.00")}
+    sales += [sale(0, sale_id=f"border {n}", event_time=at, **border) for n, at in enumerate(borders)]
+    async with database(servers, WINDOWS) as db:
+        await write(db, "sales.unified", sales)
+        await serve(db, sales)
+        await serve_days(db, sales)
+        days = len({midnight(one["event_time"]) for one in sales})
+        hours = len({oracle.hour_of(one["event_time"]) for one in sales})
+        assert days == 10  # the seven, and the three before the first of a run
+        result, found = await look(db, WINDOWS)
+        assert (result.windows, found) == (days + hours, [])
+
+        # the same sale a millisecond earlier is one of the day before
+        moved = sale(0, sale_id="border 1", version=2, event_time=borders[0], **border)
+        await write(db, "sales.unified", [moved])
+        await serve(db, [*sales, moved], 2)
+        with_days = await command(servers, db, "--settle", "0", "--json", "--length", "1d", RANKING_WINDOWS=WINDOWS)
+        *differences, outcome = (json.loads(line, parse_float=Decimal) for line in with_days.out.splitlines())
+        assert with_days.status == 1
+        starts = {"2018-11-02T03:00:00Z", "2018-11-03T03:00:00Z"}
+        assert {(d["length"], d["ranking"], d["window"]) for d in differences} == {
+            ("1d", ranking, start) for ranking in ("city", "salesman") for start in starts
+        }
+        assert (outcome["windows"], outcome["differing"]) == (days - 2, 4)
+        with_hours = await command(servers, db, "--length", "1h", RANKING_WINDOWS=WINDOWS)
+        assert (with_hours.status, with_hours.err) == (0, "")
+        of_one_day = ("--from", "2026-02-19T10:00:00Z", "--to", "2026-02-19T10:00:01Z", "--length", "1d")
+        one_day = await command(servers, db, *of_one_day, RANKING_WINDOWS=WINDOWS)
+        assert (one_day.status, one_day.out.split(",")[0]) == (0, "1 windows")
+        unknown = await command(servers, db, "--length", "1d")
+        assert (unknown.status, unknown.out) == (2, "")
+        assert "choose from '1h'" in unknown.err
+
+
+async def test_windows_of_another_grid_differ(servers: Mapping[str, str]) -> None:
+    """A set that is served for a day that begins where no local day does is a difference, not overlooked."""
+    async with database(servers, WINDOWS) as db:
+        at_midnight_utc = ranking_set("rankings.city.1d", START.replace(hour=0), 1, ["of another time zone"])
+        await write(db, "rankings.city.1d", [at_midnight_utc])
+        _, found = await look(db, WINDOWS)
+        assert {(d.key.length, d.name, d.recomputed) for d in found} == {("1d", "of another time zone", None)}

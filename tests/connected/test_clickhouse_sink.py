@@ -1,7 +1,9 @@
 """The sink against real Kafka, registry and ClickHouse."""
 
 import asyncio
+import os
 import signal
+import sys
 from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -16,7 +18,9 @@ from chassis.clickhouse import ClickHouse, StoreAway
 from chassis.settings import ClickHouseSettings
 from contracts import codec
 from contracts.catalogue import catalogue
+from contracts.windows import window_lengths
 from services.clickhouse_sink import ddl
+from services.clickhouse_sink.app import table_columns
 from services.clickhouse_sink.settings import MAPPINGS_FILE
 from tests.connected.serving import Database, database, hour_of_its_own, ranking_set, service
 from tests.connected.streams import Servers, forwarder, free_port, unique, until
@@ -52,10 +56,23 @@ def sale(sale_id: str, version: int, **changes: Any) -> dict[str, Any]:
     } | changes
 
 
+WINDOWS = "1h,1d@America/Sao_Paulo"
+LENGTHS = window_lengths(WINDOWS)
+
+
+async def ended_well(module: str, environment: Mapping[str, str]) -> None:
+    """Run a command to its end, which must be a good one."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", module, env={**os.environ, **environment}, stdout=asyncio.subprocess.DEVNULL
+    )
+    async with asyncio.timeout(60):
+        assert await process.wait() == 0, module
+
+
 async def feed(servers: Mapping[str, str], topic: str, *records: Mapping[str, Any]) -> None:
     """Publish records as the topic's producer does, all to be read in their order."""
     reached = Servers(servers)
-    encode = await codec.encoder(AsyncSchemaRegistryClient(reached.registry.url), catalogue()[topic])
+    encode = await codec.encoder(AsyncSchemaRegistryClient(reached.registry.url), catalogue(LENGTHS)[topic])
     for record in records:
         await reached.feed(topic, [encode(record)])
 
@@ -89,6 +106,36 @@ async def test_sets_replace_shrink_and_empty(servers: Mapping[str, str], db: Dat
             assert [row[2] for row in stored[: len(names)]] == [
                 Decimal(number + 10 - rank) + Decimal("0.01") for rank in range(1, len(names) + 1)
             ]
+
+
+async def test_further_window_lengths(servers: Mapping[str, str], tmp_path: Path) -> None:
+    """A day's sets go into the day's tables, which are made like those of the hour and are not made twice."""
+    settings = {**servers, "RANKING_WINDOWS": WINDOWS}
+    for module in ("chassis.publish", "services.clickhouse_sink.ddl", "services.clickhouse_sink.ddl"):
+        await ended_well(module, settings)
+    start = hour_of_its_own()
+    async with database(servers, WINDOWS) as db, sink(settings, db, tmp_path, unique("sink")):
+        await ended_well("services.clickhouse_sink.ddl", {**settings, "CLICKHOUSE_DB": db.settings.db})
+        shapes = {
+            table: (await table_columns(db.store, table))
+            for table in ("top_sales_city", "top_sales_city_1d", "top_salesman_country", "top_salesman_country_1d")
+        }
+        assert shapes["top_sales_city"] == shapes["top_sales_city_1d"] != ({}, "")
+        assert shapes["top_salesman_country"] == shapes["top_salesman_country_1d"] != ({}, "")
+
+        await feed(settings, "rankings.city", ranking_set("rankings.city", start, 1, ["of the hour"]))
+        await feed(settings, "rankings.city.1d", ranking_set("rankings.city", start, 2, ["of the day"]))
+        await feed(settings, "rankings.salesman.1d", ranking_set("rankings.salesman", start, 3, ["Ana"], country="BR"))
+
+        async def stored() -> bool:
+            names = []
+            for column, base in (("city", "top_sales_city"), ("salesman_name", "top_salesman_country")):
+                for table in (base, f"{base}_1d"):
+                    query = f"SELECT {column} FROM {table} FINAL WHERE rank = 1 AND toUInt32(window_start) = %(start)s"  # noqa: S608 - names of ours
+                    names.append(await db.store.select(query, {"start": int(start.timestamp())}))
+            return names == [[("of the hour",)], [("of the day",)], [], [("Ana",)]]
+
+        await until(stored, "each length's set is in its own table")
 
 
 async def test_older_revision_changes_nothing(servers: Mapping[str, str], db: Database, tmp_path: Path) -> None:

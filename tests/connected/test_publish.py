@@ -79,6 +79,28 @@ async def test_command_is_idempotent(reached: Servers) -> None:
     }
 
 
+async def test_further_window_lengths_are_published(reached: Servers) -> None:
+    """With further lengths each ranking also has their topics and subjects, like its own in settings and schema."""
+    windows = {"RANKING_WINDOWS": "1h,1d@America/Sao_Paulo,2h"}
+    await run_publish({**reached.environment, **windows})
+    code, out, err = await run_publish({**reached.environment, **windows})
+    assert (code, err) == (0, "")
+    lines = dict(line.split(": ", 1) for line in out.splitlines())
+    rankings = [name for name in catalogue() if name.startswith("rankings.")]
+    further = {f"{name}.{label}" for name in rankings for label in ("1d", "2h")}
+    assert lines.keys() == {*catalogue(), *further}
+    async with administrator(reached) as admin:
+        for name in further:
+            base = catalogue()[name.rpartition(".")[0]]
+            held = await broker_settings(admin, name)
+            assert {key: held[key] for key in base.broker_settings} == base.broker_settings
+            assert await reached.client.check_version(f"{name}-value", dict(base.avro)) is not None
+            assert await reached.client.get_versions(f"{name}-value") == [1]
+            assert await reached.client.get_compatibility(f"{name}-value") == base.compatibility
+        described = {answer["topic"]: len(answer["partitions"]) for answer in await admin.describe_topics()}
+    assert {described[name] for name in further} == {catalogue()["rankings.city"].partitions}
+
+
 async def test_changed_setting_reaches_the_broker(reached: Servers) -> None:
     """A retention that changes in the catalogue changes on the broker at the next run."""
     topic = of_its_own()

@@ -10,6 +10,7 @@ from contracts import catalogue as catalogue_module
 from contracts.catalogue import CatalogueError, Topic, catalogue
 from contracts.examples import typed
 from contracts.reasons import REASONS, remedy
+from contracts.windows import window_lengths
 
 UNITS = {
     *("cdc", "files", "legacy", "file_poller", "legacy_soap", "legacy_poller", "clickhouse_sink", "api", "traffic"),
@@ -45,6 +46,21 @@ def test_rankings_agree() -> None:
     """Both ranking topics carry the same schema, so that one consumer reads both."""
     topics = catalogue()
     assert topics["rankings.city"].avro == topics["rankings.salesman"].avro
+
+
+def test_further_window_lengths_derive_their_topics() -> None:
+    """Each ranking has a topic for each further length, its own in everything but the name, examples included."""
+    lengths = window_lengths("1h,1d@America/Sao_Paulo,15m")
+    further = {name: topic for name, topic in catalogue(lengths).items() if name not in catalogue()}
+    rankings = [name for name in catalogue() if name.startswith("rankings.")]
+    assert {"rankings.city", "rankings.salesman"} <= set(rankings)
+    assert set(further) == {f"{name}.{label}" for name in rankings for label in ("1d", "15m")}
+    for name, topic in further.items():
+        base = catalogue()[name.rpartition(".")[0]]
+        assert (topic.name, topic.subject) == (name, f"{name}-value")
+        assert topic == base.model_copy(update={"name": name})
+        assert topic.examples() == base.examples() != {}
+    assert catalogue(lengths[:1]) == catalogue()
 
 
 def test_invalid_examples_have_known_reasons() -> None:

@@ -10,12 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from contracts.windows import DEFAULT
 from services.api.models import encode
 from services.api.transform import LAST_SECOND, Cursor, Place, Rank, explanation, parse_cursor, summed, write_cursor
 from tests.unit.test_api_http import END, START, api, assert_problem, ten_rows
 
 EXPLAIN = "/api/v1/sales/explain"
-RANK = Rank("city", START, END, "Recife", "")
+RANK = Rank("city", "1h", START, END, "Recife", "")
 START_MS = int(START.timestamp()) * 1000
 
 
@@ -43,10 +44,10 @@ class SalesStore:
         return [row for row in self.sales if (row[4], row[0], row[1]) > after][: values["limit"]]
 
 
-async def ask(sales: list[tuple[Any, ...]], query: str) -> tuple[httpx.Response, SalesStore]:
+async def ask(sales: list[tuple[Any, ...]], query: str, windows: str = DEFAULT) -> tuple[httpx.Response, SalesStore]:
     """The answer to one request."""
     store = SalesStore(sales)
-    async with api(ten_rows(1)) as (client, memory):
+    async with api(ten_rows(1), windows=windows) as (client, memory):
         memory.select = select_of(store)  # type: ignore[method-assign]
         return await client.get(f"{EXPLAIN}?{query}"), store
 
@@ -69,6 +70,7 @@ def select_of(store: SalesStore) -> Any:
         ("ranking=city&name=", "name"),
         (f"ranking=city&name={'x' * 256}", "name"),
         ("ranking=city&name=Recife&window=now", "window"),
+        ("ranking=city&name=Recife&length=1d", "length"),
         ("ranking=city&name=Recife&country=BR", "country"),
         ("ranking=salesman&name=Ana&country=br", "country"),
         ("ranking=city&name=Recife&limit=0", "limit"),
@@ -76,6 +78,7 @@ def select_of(store: SalesStore) -> Any:
         ("ranking=city&name=Recife&cursor=x", "cursor"),
         ("ranking=city&name=Recife&cursor=é", "cursor"),
         ("ranking=city&name=Recife&cursor=WzEsMl0", "cursor"),
+        ("ranking=city&name=Recife&cursor=WzEsMiwzLCI0IiwiNSJd", "cursor"),
     ],
 )
 async def test_wrong_parameter(query: str, field: str) -> None:
@@ -89,12 +92,25 @@ async def test_wrong_parameter(query: str, field: str) -> None:
 
 async def test_cursor_of_another_window() -> None:
     """A cursor of one window is refused for another, and without a window it names its own."""
-    cursor = write_cursor(Cursor(int(START.timestamp()), Place(START_MS, "files", "s000")))
+    cursor = write_cursor(Cursor("1h", int(START.timestamp()), Place(START_MS, "files", "s000")))
     other, _ = await ask([sale_row(1)], f"ranking=city&name=Recife&window=2026-02-19T11:00:00Z&cursor={cursor}")
     assert assert_problem(other, 422)["errors"][0]["field"] == "cursor"
     own, store = await ask([sale_row(1)], f"ranking=city&name=Recife&cursor={cursor}")
     assert own.status_code == 200
     assert store.asked[0][1] == {"start": int(START.timestamp())}
+
+
+async def test_cursor_of_another_length() -> None:
+    """A cursor keeps the length that it was given for; another one is refused, and so is one no longer configured."""
+    place = Place(START_MS, "files", "s000")
+    days = f"ranking=city&name=Recife&cursor={write_cursor(Cursor('1d', int(START.timestamp()), place))}"
+    own, store = await ask([sale_row(1)], days, windows="1h,1d")
+    assert own.status_code == 200
+    assert "FROM top_sales_city_1d " in store.asked[0][0]
+    for query, windows in ((f"{days}&length=1h", "1h,1d"), (days, "1h")):
+        other, store = await ask([sale_row(1)], query, windows=windows)
+        assert assert_problem(other, 422)["errors"][0]["field"] == "cursor"
+        assert not store.asked
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 7, 8])
@@ -151,7 +167,7 @@ def test_json() -> None:
     assert body == (
         '{"ranking":"city","window":{"start":"2026-02-19T10:00:00Z","end":"2026-02-19T11:00:00Z"},"name":"Recife",'
         '"totalSales":10.00,"transactionCount":1,"sales":[{"source":"files","saleId":"s005",'
-        '"version":9223372036854775813,"amount":10.00,"eventTime":"2026-02-19T10:00:00.005Z","salesmanName":"Ana",'
+        '"version":"9223372036854775813","amount":10.00,"eventTime":"2026-02-19T10:00:00.005Z","salesmanName":"Ana",'
         '"city":"Recife","country":"BR","product":"GPU"}]}'
     )
 
@@ -168,7 +184,7 @@ def test_sum_is_exact(amounts: list[Decimal]) -> None:
 @given(st.integers(0, LAST_SECOND), st.integers(0, LAST_SECOND * 1000), st.text(max_size=20), st.text(max_size=40))
 def test_cursor_is_read_as_written(window: int, event_ms: int, source: str, sale_id: str) -> None:
     """A cursor is safe in an address and gives back what was written, whatever the ids hold."""
-    cursor = Cursor(window, Place(event_ms, source, sale_id))
+    cursor = Cursor("1d", window, Place(event_ms, source, sale_id))
     text = write_cursor(cursor)
     assert all(char.isalnum() or char in "-_" for char in text)
     assert parse_cursor(text) == cursor
@@ -184,9 +200,9 @@ def test_other_text_is_no_cursor(text: str) -> None:
 def test_cursor_beyond_the_store() -> None:
     """A cursor that was tampered with to an impossible instant is refused."""
     for cursor in (
-        Cursor(LAST_SECOND + 1, Place(0, "", "")),
-        Cursor(0, Place(-1, "", "")),
-        Cursor(0, Place(2**60, "", "")),
+        Cursor("1h", LAST_SECOND + 1, Place(0, "", "")),
+        Cursor("1h", 0, Place(-1, "", "")),
+        Cursor("1h", 0, Place(2**60, "", "")),
     ):
         with pytest.raises(ValueError, match="nextCursor"):
             parse_cursor(write_cursor(cursor))
@@ -198,6 +214,9 @@ async def test_openapi_describes_it() -> None:
         document = (await client.get("/openapi.json")).json()
     operation = document["paths"][EXPLAIN]["get"]
     assert {parameter["name"] for parameter in operation["parameters"]} == {
-        "ranking", "window", "name", "country", "limit", "cursor",
+        "ranking", "window", "length", "name", "country", "limit", "cursor",
     }  # fmt: skip
     assert {"404", "422", "503"} <= set(operation["responses"])
+    version = document["components"]["schemas"]["Sale"]["properties"]["version"]
+    assert version["type"] == "string"
+    assert "64 bits" in version["description"]

@@ -16,6 +16,7 @@ from chassis.clickhouse import ClickHouse, StoreAway
 from chassis.metrics import Metrics
 from chassis.ops import Readiness
 from chassis.unit import Unit
+from contracts.windows import DEFAULT, window_lengths
 from services.api.app import application
 from services.api.health import Check
 
@@ -57,12 +58,13 @@ async def down() -> None:
 
 @asynccontextmanager
 async def api(
-    answer: list[tuple[Any, ...]] | Exception, kafka: Any = up
+    answer: list[tuple[Any, ...]] | Exception, kafka: Any = up, windows: str = DEFAULT
 ) -> AsyncIterator[tuple[httpx.AsyncClient, MemoryStore]]:
     """A client of the application over a store in memory."""
     store = MemoryStore(answer)
     unit = Unit("api", logs.configure("api", "error"), Metrics("api"), Readiness())
-    app = application(unit, cast(ClickHouse, store), Check(up, (StoreAway,)), Check(kafka, (StoreAway,)))
+    checks = Check(up, (StoreAway,)), Check(kafka, (StoreAway,))
+    app = application(unit, cast(ClickHouse, store), window_lengths(windows), *checks)
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://api") as client:
         yield client, store
@@ -87,6 +89,8 @@ def assert_problem(response: httpx.Response, status: int) -> dict[str, Any]:
         (f"{CITY}?limit=1.5", "limit"),
         (f"{CITY}?window=now", "window"),
         (f"{CITY}?window=2026-02-19T10:00:00", "window"),
+        (f"{CITY}?length=1d", "length"),
+        (f"{SALESMAN}?length=", "length"),
         (f"{SALESMAN}?country=Brazil", "country"),
         (f"{SALESMAN}?country=br", "country"),
         (f"{SALESMAN}?country=%27%20OR%201=1", "country"),
@@ -117,6 +121,32 @@ async def test_defaults() -> None:
     assert store.asked[0][1] == {"country": "BR"}
 
 
+@pytest.mark.parametrize(("path", "table"), [(CITY, "top_sales_city"), (SALESMAN, "top_salesman_country")])
+async def test_lengths(path: str, table: str) -> None:
+    """Each configured length has its table, the first one without being asked for; another one is told which exist."""
+    for query, name in (("", table), ("length=1h", table), ("length=1d", f"{table}_1d")):
+        for window in ("window=latest", "window=2026-02-19T10:00:00Z"):
+            async with api(ten_rows(1), windows="1h,1d@America/Sao_Paulo") as (client, store):
+                assert (await client.get(f"{path}?{window}&{query}")).status_code == 200
+            tables = {word for word in store.asked[0][0].replace(")", " ").split() if word.startswith("top_sales")}
+            assert tables == {name}
+    async with api(ten_rows(1), windows="1h,1d@America/Sao_Paulo") as (client, _):
+        refused = assert_problem(await client.get(f"{path}?length=1d@America/Sao_Paulo"), 422)
+    assert "RANKING_WINDOWS" in refused["detail"]
+    assert refused["detail"].endswith("1h, 1d")
+
+
+async def test_openapi_names_the_lengths() -> None:
+    """The OpenAPI document lists the configured lengths and which of them is the default."""
+    async with api([], windows="15m,1d") as (client, _):
+        document = (await client.get("/openapi.json")).json()
+    for path in (CITY, SALESMAN, "/api/v1/sales/explain"):
+        (length,) = [one for one in document["paths"][path]["get"]["parameters"] if one["name"] == "length"]
+        assert not length["required"]
+        assert length["schema"]["enum"] == ["15m", "1d"]
+        assert "(15m)" in length["description"]
+
+
 async def test_values_are_never_in_the_query() -> None:
     """The instant reaches the store as a whole number, not as the text that was sent."""
     async with api(ten_rows(1)) as (client, store):
@@ -128,7 +158,7 @@ async def test_values_are_never_in_the_query() -> None:
 async def test_no_ranking_yet() -> None:
     """Before the first set, `latest` is a 404 problem that says so."""
     async with api([]) as (client, _):
-        assert "no ranking of cities yet" in assert_problem(await client.get(CITY), 404)["detail"]
+        assert "no 1h ranking of cities yet" in assert_problem(await client.get(CITY), 404)["detail"]
 
 
 async def test_unknown_window() -> None:

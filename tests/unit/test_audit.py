@@ -11,9 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chassis.clickhouse import ClickHouse
+from contracts.windows import window_lengths
 from services.audit import app
 from services.audit.app import Result, audit
 from services.audit.report import SHOWN, Lines, Table
+from services.audit.store import Grid, grids, windows
 from services.audit.transform import (
     Difference,
     Entry,
@@ -21,15 +23,15 @@ from services.audit.transform import (
     Sets,
     differences,
     differing,
-    hour,
     instant,
     published,
     ranked,
+    second,
 )
 from tests import oracle
 
 WINDOW = 1771495200
-CITY = Key("city", WINDOW, "")
+CITY = Key("1h", "city", WINDOW, "")
 
 
 def entries(*totals: str) -> tuple[Entry, ...]:
@@ -38,7 +40,11 @@ def entries(*totals: str) -> tuple[Entry, ...]:
 
 
 KEYS = st.builds(
-    Key, st.sampled_from(["city", "salesman"]), st.sampled_from([WINDOW, WINDOW + 3600]), st.sampled_from(["", "BR"])
+    Key,
+    st.sampled_from(["1h", "1d"]),
+    st.sampled_from(["city", "salesman"]),
+    st.sampled_from([WINDOW, WINDOW + 3600]),
+    st.sampled_from(["", "BR"]),
 )
 ENTRIES = st.builds(
     Entry,
@@ -101,7 +107,7 @@ def test_a_window_that_is_not_served() -> None:
 
 def test_a_window_whose_sales_are_gone() -> None:
     """A window without sales is equal when it is served as empty, and differs when it is served as it was."""
-    blank = published("city", [(WINDOW, "", n, "", Decimal(0), 0) for n in range(1, 11)])
+    blank = published("1h", "city", [(WINDOW, "", n, "", Decimal(0), 0) for n in range(1, 11)])
     assert blank == {CITY: ()}
     assert not differing(blank, {})
     assert differing({CITY: entries("5.00")}, {}) == {CITY}
@@ -121,7 +127,7 @@ def test_served_rows_in_any_order() -> None:
         (WINDOW, "", 3, "", Decimal(0), 0),
         (WINDOW, "", 1, "a", Decimal(2), 1),
     ]
-    assert [(e.rank, e.name) for e in published("city", rows)[CITY]] == [(1, "a"), (2, "b")]
+    assert [(e.rank, e.name) for e in published("1h", "city", rows)[CITY]] == [(1, "a"), (2, "b")]
 
 
 @given(st.lists(st.tuples(st.sampled_from("abcdefghijklmnopqr"), st.integers(1, 300)), max_size=60))
@@ -138,58 +144,86 @@ def test_ranks_are_the_oracles(sold: Sequence[tuple[str, int]]) -> None:
         ((WINDOW, "", name, sum(all_), len(all_)) for name, all_ in totals.items()), key=lambda r: (-r[3], r[2])
     )
     want = oracle.expected(sales).get(oracle.Board("city", "", start), ())
-    assert [tuple(entry) for entry in ranked("city", rows[:10]).get(CITY, ())] == [
+    assert [tuple(entry) for entry in ranked("1h", "city", rows[:10]).get(CITY, ())] == [
         (place.rank, place.name, place.total, place.count) for place in want
     ]
 
 
 @pytest.mark.parametrize(
-    ("text", "up", "expected"),
+    ("text", "expected"),
+    [("1970-01-01T00:00:00Z", 0), ("1970-01-01T03:59:59.9-01:00", 17_999), ("1970-01-02T00:00:00+00:00", 86_400)],
+)
+def test_second(text: str, expected: int) -> None:
+    """A period's ends are instants in any zone."""
+    assert second(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("length", "start", "end", "first", "last"),
     [
-        ("1970-01-01T00:00:00Z", False, 0),
-        ("1970-01-01T03:59:59-01:00", False, 4),
-        ("1970-01-01T03:59:59-01:00", True, 5),
-        ("1970-01-02T00:00:00+00:00", True, 24),
+        ("1h", "2026-02-19T10:00:00Z", "2026-02-19T12:00:00Z", "2026-02-19T10:00:00Z", "2026-02-19T12:00:00Z"),
+        ("1h", "2026-02-19T10:59:59Z", "2026-02-19T11:00:01Z", "2026-02-19T10:00:00Z", "2026-02-19T12:00:00Z"),
+        ("1d", "2026-02-19T10:00:00Z", "2026-02-19T12:00:00Z", "2026-02-19T00:00:00Z", "2026-02-20T00:00:00Z"),
+        (
+            "1d@America/Sao_Paulo",
+            *("2026-02-19T02:59:59Z", "2026-02-19T03:00:01Z"),
+            *("2026-02-18T03:00:00Z", "2026-02-20T03:00:00Z"),
+        ),
     ],
 )
-def test_hour(text: str, *, up: bool, expected: int) -> None:
-    """A period's ends are rounded to whole hours outwards."""
-    assert hour(text, up=up) == expected
+async def test_a_period_is_widened_to_whole_windows(length: str, start: str, end: str, first: str, last: str) -> None:
+    """Every window that overlaps the period is looked for, from its start to its end."""
+    asked: list[dict[str, int]] = []
+
+    class Store:
+        async def select(self, _: str, values: dict[str, int]) -> list[tuple[int]]:
+            asked.append(values)
+            return [(values["start"],), (values["end"] - 900,), (values["start"],)]
+
+    (grid,) = grids(window_lengths(length)).values()
+    found = await windows(cast(ClickHouse, Store()), grid, second(start), second(end))
+    assert asked == [{"start": second(first), "end": second(last)}]
+    assert found == sorted(set(found))
+    assert (grid.bounds(found[0])[0], grid.bounds(found[-1])[1]) == (second(first), second(last))
 
 
 @pytest.mark.parametrize("text", ["", "today", "2026-02-19T10:00:00", "1969-12-31T23:00:00Z", "0001-01-01T00:00+14:00"])
 def test_no_instant(text: str) -> None:
     """What is not an instant with a zone is refused with an example."""
     with pytest.raises(ValueError, match="2026-02-19T10:00:00Z"):
-        hour(text, up=False)
+        second(text)
 
 
 class Readings:
     """A store whose sides are what the test says at each reading; the last one stays."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, *readings: tuple[Sets, Sets], hours: Sequence[int]) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *readings: tuple[Sets, Sets], windows: Sequence[int]) -> None:
         self.left = list(readings)
         self.pages: list[Sequence[int]] = []
         self.said: list[str] = []
         self.found: list[Difference] = []
-        self._hours = hours
-        monkeypatch.setattr(app, "hours", self._of)
+        self._windows = windows
+        monkeypatch.setattr(app, "windows", self._of)
         monkeypatch.setattr(app, "both_sides", self._read)
         monkeypatch.setattr(app, "READ_AGAIN_S", 0.001)
 
     async def _of(self, *_: Any) -> list[int]:
-        return list(self._hours)
+        return list(self._windows)
 
-    async def _read(self, _: Any, page: Sequence[int]) -> tuple[Sets, Sets]:
+    async def _read(self, _: Any, grid: Grid, page: Sequence[int]) -> tuple[Sets, Sets]:
         self.pages.append(page)
         sides = self.left.pop(0) if len(self.left) > 1 else self.left[0]
-        served, recomputed = ({k: v for k, v in side.items() if k.window // 3600 in page} for side in sides)
+
+        def asked(key: Key) -> bool:
+            return key.length == grid.length.label and key.window // grid.length.seconds in page
+
+        served, recomputed = ({k: v for k, v in side.items() if asked(k)} for side in sides)
         return served, recomputed
 
-    async def audit(self, settle_s: float) -> Result:
+    async def audit(self, settle_s: float, length: str = "1h") -> Result:
         """Run the audit over the readings."""
-        store = cast(ClickHouse, None)
-        return await audit(store, 0, 1, settle_s=settle_s, report=self.found.append, say=self.said.append)
+        store, of = cast(ClickHouse, None), tuple(grids(window_lengths(length)).values())
+        return await audit(store, of, 0, 1, settle_s=settle_s, report=self.found.append, say=self.said.append)
 
 
 HOUR = WINDOW // 3600
@@ -198,26 +232,53 @@ HOUR = WINDOW // 3600
 async def test_equal_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where everything is equal, each hour is read once, in pages, and nothing is said."""
     sets = {CITY._replace(window=hour * 3600): entries("5.00", "4.00") for hour in range(400)}
-    readings = Readings(monkeypatch, (sets, sets), hours=range(400))
+    readings = Readings(monkeypatch, (sets, sets), windows=range(400))
     assert await readings.audit(10) == Result(400, 800, 0, 0, 0)
     assert [len(page) for page in readings.pages] == [168, 168, 64]
     assert not readings.said
+
+
+@pytest.mark.parametrize(("length", "pages"), [("1d", [7, 7, 6]), ("15m", [20]), ("1h", [20])])
+async def test_a_page_is_at_most_a_week_of_sales(
+    monkeypatch: pytest.MonkeyPatch, length: str, pages: list[int]
+) -> None:
+    """However long the windows are, a page holds no more than a week of them."""
+    readings = Readings(monkeypatch, ({}, {}), windows=range(20))
+    assert await readings.audit(10, length) == Result(0, 0, 0, 0, 0)
+    assert [len(page) for page in readings.pages] == pages
 
 
 async def test_a_ranking_that_trails(monkeypatch: pytest.MonkeyPatch) -> None:
     """A set that differs at first and agrees when it is read again is equal; only its hour is read again."""
     other = {CITY._replace(window=WINDOW + 3600): entries("1.00")}
     behind, right = {CITY: entries("4.00")} | other, {CITY: entries("5.00")} | other
-    readings = Readings(monkeypatch, (behind, right), (behind, right), (right, right), hours=[HOUR, HOUR + 1])
+    readings = Readings(monkeypatch, (behind, right), (behind, right), (right, right), windows=[HOUR, HOUR + 1])
     assert await readings.audit(10) == Result(2, 2, 0, 0, 1)
     assert readings.pages == [[HOUR, HOUR + 1], [HOUR], [HOUR]]
     assert len(readings.said) == 1
     assert not readings.found
 
 
+async def test_lengths_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An hour and a day that start together are two windows, each compared with its own sets."""
+    midnight = WINDOW // 86_400 * 86_400
+    hour, day = CITY._replace(window=midnight), CITY._replace(window=midnight, length="1d")
+    right = {hour: entries("1.00"), day: entries("2.00", "1.00")}
+    wrong = right | {day: entries("2.00")}
+    readings = Readings(monkeypatch, (wrong, right), windows=[midnight // 3600])
+
+    async def of(_: Any, grid: Grid, *__: Any) -> list[int]:
+        return [grid.length.index(midnight)]
+
+    monkeypatch.setattr(app, "windows", of)
+    assert await readings.audit(0, "1h,1d") == Result(1, 1, 1, 0, 0)
+    assert {f.key for f in readings.found} == {day}
+    assert readings.pages == [[midnight // 3600], [midnight // 86_400], [midnight // 86_400]]
+
+
 async def test_a_difference_that_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     """A difference that is still there at the deadline is reported once, and does not count as changing."""
-    readings = Readings(monkeypatch, ({CITY: entries("4.00")}, {CITY: entries("5.00")}), hours=[HOUR])
+    readings = Readings(monkeypatch, ({CITY: entries("4.00")}, {CITY: entries("5.00")}), windows=[HOUR])
     assert await readings.audit(0.02) == Result(0, 0, 1, 0, 0)
     assert [(f.figure, f.served, f.recomputed) for f in readings.found] == [("total", Decimal("4.00"), Decimal("5.00"))]
 
@@ -225,7 +286,7 @@ async def test_a_difference_that_stays(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_a_set_that_keeps_changing(monkeypatch: pytest.MonkeyPatch) -> None:
     """A set that differs at every reading, but not always in the same way, is said to be changing."""
     first, then = {CITY: entries("4.00")}, {CITY: entries("5.00")}
-    readings = Readings(monkeypatch, (first, then), (then, {CITY: entries("6.00")}), hours=[HOUR])
+    readings = Readings(monkeypatch, (first, then), (then, {CITY: entries("6.00")}), windows=[HOUR])
     assert await readings.audit(0) == Result(0, 0, 1, 1, 0)
     assert [f.served for f in readings.found] == [Decimal("5.00")]
 
@@ -242,8 +303,8 @@ def test_the_table(capsys: pytest.CaptureFixture[str]) -> None:
     table.outcome(Result(3, 30, 1, 1, 0))
     lines = capsys.readouterr().out.splitlines()
     figures = ["9999999999999999.99", "9999999999999999.98", "+0.01"]
-    assert lines[1].split() == ["city", "2026-02-19T10:00:00Z", "São", "[Paulo]", "total", *figures]
-    assert lines[2].split() == ["city", "2026-02-19T10:00:00Z", "Recife", "rank", "-", "3", "-"]
+    assert lines[1].split() == ["1h", "city", "2026-02-19T10:00:00Z", "São", "[Paulo]", "total", *figures]
+    assert lines[2].split() == ["1h", "city", "2026-02-19T10:00:00Z", "Recife", "rank", "-", "3", "-"]
     assert lines[3] == "1 sets differ; 3 windows, 30 entries equal"
     assert "--settle" in lines[4]
 
@@ -273,6 +334,7 @@ def test_lines(capsys: pytest.CaptureFixture[str]) -> None:
     lines.outcome(Result(3, 30, 1, 0, 0))
     first, second, outcome = (json.loads(line, parse_float=Decimal) for line in capsys.readouterr().out.splitlines())
     assert first == {
+        "length": "1h",
         "ranking": "city",
         "window": "2026-02-19T10:00:00Z",
         "country": "",

@@ -9,12 +9,14 @@ from typing import Any
 import pytest
 
 from contracts.catalogue import catalogue
-from services.clickhouse_sink.ddl import scripts, statements
+from contracts.windows import window_lengths
+from services.clickhouse_sink.ddl import further_tables, scripts, statements
 from services.clickhouse_sink.mapping import (
     Column,
     MappingError,
     TableMapping,
     check,
+    for_lengths,
     load_mappings,
     unknown_topics,
 )
@@ -56,6 +58,36 @@ def test_shipped_mapping_fits(topic: str) -> None:
 def test_every_consumer_is_mapped() -> None:
     """The topics that name the sink as a consumer in the catalogue are exactly the mapped ones."""
     assert set(MAPPINGS) == {name for name, topic in catalogue().items() if "clickhouse_sink" in topic.consumers}
+
+
+LENGTHS = window_lengths("1h,1d@America/Sao_Paulo,15m")
+
+
+def test_further_lengths_have_the_same_mapping() -> None:
+    """Each ranking's further lengths are carried like the first, from topics of the catalogue to tables of the DDL."""
+    everything = for_lengths(MAPPINGS, LENGTHS)
+    expected = {
+        "rankings.city.1d": "top_sales_city_1d",
+        "rankings.city.15m": "top_sales_city_15m",
+        "rankings.salesman.1d": "top_salesman_country_1d",
+        "rankings.salesman.15m": "top_salesman_country_15m",
+    }
+    assert {topic: everything[topic].table for topic in expected} == expected
+    assert not [topic for topic in everything if topic.startswith("sales.") and topic not in MAPPINGS]
+    assert everything.items() >= MAPPINGS.items()
+    assert everything["rankings.city.1d"] == changed(MAPPINGS["rankings.city"], table="top_sales_city_1d")
+    assert not unknown_topics(everything, catalogue(LENGTHS))
+    assert further_tables(MAPPINGS, LENGTHS) == {
+        mapping.table: f"CREATE TABLE IF NOT EXISTS {mapping.table} AS {mapping.table.rpartition('_')[0]}"
+        for topic, mapping in everything.items()
+        if topic not in MAPPINGS
+    }
+
+
+def test_one_length_adds_nothing() -> None:
+    """With one length there are the shipped topics and tables and no others."""
+    assert for_lengths(MAPPINGS, LENGTHS[:1]) == MAPPINGS
+    assert not further_tables(MAPPINGS, LENGTHS[:1])
 
 
 def changed(mapping: TableMapping, **changes: Any) -> TableMapping:

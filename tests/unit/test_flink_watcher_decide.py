@@ -2,7 +2,17 @@
 
 import pytest
 
-from services.flink_watcher.transform import Job, Submission, Version, decide, restore_error
+from services.flink_watcher.transform import (
+    Job,
+    Part,
+    Submission,
+    Version,
+    decide,
+    progress,
+    reached,
+    restore_error,
+    state_since,
+)
 
 NOW = Version("code-2", "state-1")
 BEFORE = Version("code-1", "state-1")
@@ -27,15 +37,40 @@ def test_a_job_that_will_run_by_itself_is_left_alone(status: str) -> None:
 def test_a_changed_job_is_replaced_with_its_state() -> None:
     """New code with the same meaning of state continues from a savepoint."""
     action = decide(NOW, [_job(version=BEFORE)], Submission("j", BEFORE), [])
-    assert (action.kind, action.keep_state, action.job_id) == ("replace", True, "j")
+    assert (action.kind, action.job_id) == ("replace", "j")
 
 
 @pytest.mark.parametrize("version", [OTHER, None])
-def test_a_job_whose_state_means_something_else_is_replaced_afresh(version: Version | None) -> None:
-    """Other rankings or windows, or a job that is not ours, cannot hand over their state; the reason says so."""
-    action = decide(NOW, [_job(version=version)], Submission("j", version or OTHER), [])
-    assert (action.kind, action.keep_state) == ("replace", False)
-    assert "afresh" in action.why
+def test_beside_a_job_whose_state_means_something_else_everything_is_recomputed(version: Version | None) -> None:
+    """Other rankings or windows, or a job that is not ours, cannot hand over their state; it serves meanwhile."""
+    last = Submission("j", version or OTHER)
+    action = decide(NOW, [_job(version=version)], last, [])
+    assert (action.kind, action.job_id) == ("rebuild", "j")
+    assert decide(NOW, [_job(version=version)], last, [], rebuilding=True).kind == "wait"
+
+
+def test_a_shadow_that_no_living_rebuild_owns_is_ended() -> None:
+    """It is ended first of all, and once; the job beside it is left alone."""
+    shadow = _job("shadow")
+    action = decide(NOW, [_job()], Submission("j", NOW), [], shadows=[shadow])
+    assert (action.kind, action.job_id) == ("end", "shadow")
+    for status in ("CANCELLING", "CANCELED", "FINISHED"):
+        gone = _job("shadow", status)
+        assert decide(NOW, [_job()], Submission("j", NOW), [], shadows=[gone]).kind == "leave"
+    assert decide(NOW, [_job()], Submission("j", NOW), [], shadows=[shadow], rebuilding=True).kind == "leave"
+
+
+@pytest.mark.parametrize("version", [NOW, BEFORE, OTHER])
+def test_from_the_note_of_a_finished_rebuild_on_anyone_can_switch(version: Version) -> None:
+    """The old job is cancelled, its end is waited for, and its successor starts from the shadow's savepoint."""
+    last = Submission("shadow", NOW, ran=True, savepoint="file:/s", superseded=("older", "old"))
+    steps = [
+        decide(NOW, [_job("old", status, version)], last, ["file:/s"])
+        for status in ("RUNNING", "CANCELLING", "CANCELED")
+    ]
+    assert [step.kind for step in steps] == ["cancel", "wait", "start"]
+    assert steps[0].job_id == "old"
+    assert steps[2].restore == "file:/s"
 
 
 def test_after_a_stop_with_savepoint_the_successor_starts_from_it() -> None:
@@ -115,3 +150,19 @@ def test_of_two_copies_the_outdated_or_older_one_is_cancelled() -> None:
 def test_only_errors_about_state_condemn_a_restore_point(text: str, is_about_state: bool) -> None:
     """A broker that is away says nothing about the checkpoint."""
     assert restore_error(text) is is_about_state
+
+
+def test_a_state_knows_every_sale_only_where_the_log_is_whole() -> None:
+    """One partition that has lost its beginning is enough to know nothing."""
+    assert state_since([Part(0, 0, 5), Part(1, 0, 0)], 77) == 77
+    assert state_since([Part(0, 0, 5), Part(1, 3, 9)], 77) == 0
+
+
+def test_what_is_read_counts_from_the_beginning_of_the_log() -> None:
+    """A partition that is empty, or has lost what was not read yet, is no obstacle."""
+    parts = [Part(0, 10, 110, 60), Part(1, 7, 7, None), Part(2, 20, 20, 15)]
+    assert progress(parts) == "50 of 100 records (50 %)"
+    assert not reached(parts, {0: 61, 1: 7, 2: 20})
+    assert reached(parts, {0: 60, 1: 7, 2: 20})
+    assert progress([Part(0, 0, 0)]) == "0 of 0 records (100 %)"
+    assert not reached([Part(0, 0, 5, None)], {0: 5})

@@ -1,14 +1,18 @@
 """What the watcher keeps on disk: the job's archive and version, and the record of submissions."""
 
+import json
 import shutil
 import zipfile
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
+from contracts.catalogue import catalogue
+from flink.ranking.configuration import read
 from services.flink_watcher import bundle
 from services.flink_watcher.record import Record, RecordError
-from services.flink_watcher.settings import ROOT
+from services.flink_watcher.settings import ROOT, WatcherSettings
 from services.flink_watcher.transform import Submission, Version
 
 VERSION = Version("c", "s")
@@ -51,6 +55,7 @@ def test_another_ranking_or_window_changes_the_meaning_of_state(copy: Path) -> N
     """Totals of a new ranking can only be computed from the beginning."""
     before = bundle.version(copy, {})
     assert bundle.version(copy, {"RANKING_WINDOWS": "1h,1d"}).state != before.state
+    assert bundle.version(copy, {"RANKING_STATE_TTL_DAYS": "36"}).state != before.state
     _edit(copy / "flink/ranking/definitions.py", 'column="city"', 'column="product"')
     assert bundle.version(copy, {}).state != before.state
 
@@ -60,11 +65,40 @@ def test_variables_of_others_change_nothing(copy: Path) -> None:
     assert bundle.version(copy, {"API_PORT": "1"}) == bundle.version(copy, {})
 
 
+def test_what_the_watcher_tells_a_submission_is_no_part_of_the_version(copy: Path) -> None:
+    """A shadow is the same job, and so is one whose state is older."""
+    told = {"RANKING_SHADOW": "group", "RANKING_STATE_SINCE_MS": "5"}
+    assert bundle.version(copy, told) == bundle.version(copy, {})
+
+
+def test_a_configuration_can_be_exchanged_as_a_whole() -> None:
+    """Only the job's variables are; one that is not set any more is gone."""
+    environment = {"PATH": "/bin", "RANKING_WINDOWS": "1h", "KAFKA_PORT": "1"}
+    assert bundle.configuration(environment) == {"RANKING_WINDOWS": "1h", "KAFKA_PORT": "1"}
+    assert bundle.configured(environment, {"RANKING_IDLE_S": "3"}) == {"PATH": "/bin", "RANKING_IDLE_S": "3"}
+
+
+def test_the_state_lives_shorter_than_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By default, which is the job's own, and by force: otherwise a rebuild could not be right."""
+    kept = catalogue()["sales.unified"].retention_days
+    assert kept is not None
+    assert WatcherSettings().state_ttl_days == read({}).state_ttl_days < kept
+    monkeypatch.setenv("RANKING_STATE_TTL_DAYS", str(kept - 1))
+    WatcherSettings()
+    monkeypatch.setenv("RANKING_STATE_TTL_DAYS", str(kept))
+    with pytest.raises(ValidationError, match=f"less than the {kept} days for which sales.unified is kept"):
+        WatcherSettings()
+
+
 def test_the_archive_holds_what_the_job_imports(tmp_path: Path) -> None:
     """The job's modules and every topic's schema are in it, and nothing of other units."""
     bundle.write(ROOT, tmp_path / "folder" / "job.zip")
     names = zipfile.ZipFile(tmp_path / "folder" / "job.zip").namelist()
     assert {"flink/ranking/job.py", "flink/__init__.py", "contracts/topics/rankings.city/value.avsc"} <= set(names)
+    assert {name for name in names if name.endswith(".py") and name.startswith("contracts/")} == {
+        "contracts/__init__.py",
+        "contracts/windows.py",
+    }
     assert all(name.startswith(("flink/", "contracts/")) for name in names)
 
 
@@ -72,9 +106,26 @@ def test_the_record_comes_back_as_it_was_written(tmp_path: Path) -> None:
     """Before the first submission there is none; afterwards every field is kept."""
     record = Record(tmp_path / "flink")
     assert record.read() is None
-    submission = Submission("j", VERSION, "file:/c", ran=True, savepoint="file:/s", refused=("r",), superseded=("o",))
+    submission = Submission(
+        "j",
+        VERSION,
+        "file:/c",
+        ran=True,
+        savepoint="file:/s",
+        refused=("r",),
+        superseded=("o",),
+        configuration={"RANKING_WINDOWS": "2h"},
+        state_since_ms=5,
+    )
     record.write(submission)
     assert record.read() == submission
+
+
+def test_a_record_of_an_earlier_version_is_read(tmp_path: Path) -> None:
+    """What it does not say is unknown: any configuration, and a state that may have lost sales."""
+    kept = {"job_id": "j", "version": {"code": "c", "state": "s"}, "restored_from": None, "ran": True}
+    (tmp_path / "ranking.json").write_text(json.dumps({**kept, "savepoint": None, "refused": [], "superseded": []}))
+    assert Record(tmp_path).read() == Submission("j", VERSION, ran=True, configuration=None, state_since_ms=0)
 
 
 def test_a_damaged_record_is_named_with_the_remedy(tmp_path: Path) -> None:

@@ -1,24 +1,32 @@
 """One look of the watcher, against a JobManager played by a table of jobs and a command line that is a script."""
 
+import asyncio
+import fcntl
 import json
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 import structlog
 
 from services.flink_watcher import bundle
-from services.flink_watcher.poll import NotRunningError, Watcher, until_running
+from services.flink_watcher.log import LogError, SalesLog
+from services.flink_watcher.poll import NotRunningError, Watcher, unlimited, until_running
+from services.flink_watcher.rebuild import RebuildError
 from services.flink_watcher.record import Record
 from services.flink_watcher.rest import CODE, STATE, Flink, RefusedError
 from services.flink_watcher.settings import ROOT, WatcherSettings
 from services.flink_watcher.submit import SubmissionError, WrongSettingError, summary
-from services.flink_watcher.transform import Submission, Version
+from services.flink_watcher.transform import Part, Submission, Version
 
 WANTED = bundle.version(ROOT, {})
 NEW_JOB = "a" * 32
+FAILURES = (RefusedError, SubmissionError, LogError, RebuildError)
 
 
 @dataclass
@@ -29,10 +37,10 @@ class Cluster:
     calls: list[str] = field(default_factory=list)
     savepoint: dict[str, Any] = field(default_factory=lambda: {"location": "file:/savepoint"})
 
-    def add(self, job_id: str, version: Version | None = WANTED, state: str = "RUNNING") -> None:
+    def add(self, job_id: str, version: Version | None = WANTED, state: str = "RUNNING", name: str = "ranking") -> None:
         """A job with twelve tasks, all running where the job runs."""
         carried = {} if version is None else {CODE: version.code, STATE: version.state}
-        self.jobs[job_id] = {"state": state, "carried": carried}
+        self.jobs[job_id] = {"state": state, "carried": carried, "name": name}
 
     def answer(self, request: httpx.Request) -> httpx.Response:
         """The REST API."""
@@ -42,7 +50,7 @@ class Cluster:
             overview = [
                 {
                     "jid": i,
-                    "name": "ranking",
+                    "name": j["name"],
                     "state": j["state"],
                     "start-time": 1,
                     "tasks": {"total": 12, "running": tasks[i]},
@@ -62,6 +70,17 @@ class Cluster:
         return httpx.Response(202, json={"request-id": "r"})
 
 
+class Log(SalesLog):
+    """A log played by a function of the group that asks; whole and empty where none is given."""
+
+    def __init__(self, played: Callable[[str], list[Part]] | None = None) -> None:
+        self.played = played or (lambda _: [Part(0, 0, 0)])
+
+    async def parts(self, group: str) -> list[Part]:
+        """What the function says."""
+        return self.played(group)
+
+
 @pytest.fixture
 def cluster() -> Cluster:
     """An empty cluster."""
@@ -70,18 +89,19 @@ def cluster() -> Cluster:
 
 @pytest.fixture
 def watcher(cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Watcher:
-    """A watcher of the cluster, whose `flink` command notes its arguments and prints a job id."""
+    """A watcher of the cluster, whose `flink` command notes arguments and environment and prints a job id."""
     command = tmp_path / "home" / "bin" / "flink"
     command.parent.mkdir(parents=True)
     command.write_text(
-        f'#!/bin/sh\necho "$@" > {tmp_path}/arguments\necho Job has been submitted with JobID {NEW_JOB}\n'
+        f'#!/bin/sh\necho "$@" > {tmp_path}/arguments\n/usr/bin/env > {tmp_path}/environment\n'
+        f"echo Job has been submitted with JobID {NEW_JOB}\n"
     )
     command.chmod(0o755)
     monkeypatch.setenv("PLACAR_STATE", str(tmp_path / "state"))
     monkeypatch.setenv("FLINK_HOME", str(tmp_path / "home"))
     settings = WatcherSettings()
     client = httpx.AsyncClient(base_url="http://flink", transport=httpx.MockTransport(cluster.answer))
-    return Watcher(settings, Flink(client), Record(settings.folder), {}, structlog.stdlib.get_logger())
+    return Watcher(settings, Flink(client), Log(), Record(settings.folder), {}, structlog.stdlib.get_logger())
 
 
 async def test_the_first_look_submits_with_the_version(watcher: Watcher, tmp_path: Path) -> None:
@@ -91,7 +111,41 @@ async def test_the_first_look_submits_with_the_version(watcher: Watcher, tmp_pat
     assert found.action.kind == "start"
     assert f"{CODE}:{WANTED.code},{STATE}:{WANTED.state}" in arguments
     assert "--fromSavepoint" not in arguments
-    assert watcher.record.read() == Submission(NEW_JOB, WANTED)
+    last = watcher.record.read()
+    assert last is not None
+    assert last == Submission(NEW_JOB, WANTED, configuration={}, state_since_ms=last.state_since_ms)
+    assert abs(last.state_since_ms - time.time() * 1000) < 60_000
+    told = (tmp_path / "environment").read_text().splitlines()
+    assert {"RANKING_SHADOW=", f"RANKING_STATE_SINCE_MS={last.state_since_ms}"} <= set(told)
+
+
+async def test_a_job_that_starts_on_a_log_without_its_beginning_knows_not_every_sale(
+    watcher: Watcher, tmp_path: Path
+) -> None:
+    """It is told so, and so is whoever continues its state."""
+    await replace(watcher, sales=Log(lambda _: [Part(0, 0, 9), Part(1, 4, 9)])).look()
+    assert "RANKING_STATE_SINCE_MS=0" in (tmp_path / "environment").read_text().splitlines()
+
+
+async def test_a_resumed_job_keeps_the_age_of_its_state(watcher: Watcher, tmp_path: Path) -> None:
+    """The state is as old as the first submission, not as the last."""
+    watcher.record.write(Submission("j", WANTED, ran=True, savepoint="file:/s", state_since_ms=77))
+    await watcher.look()
+    assert "RANKING_STATE_SINCE_MS=77" in (tmp_path / "environment").read_text().splitlines()
+    last = watcher.record.read()
+    assert last is not None
+    assert last.state_since_ms == 77
+
+
+async def test_the_running_watcher_follows_what_was_submitted_last(watcher: Watcher, cluster: Cluster) -> None:
+    """A setting that a command has taken over is not undone by a watcher that was started before it."""
+    configured = {"RANKING_EMIT_INTERVAL_MS": "500"}
+    version = bundle.version(ROOT, configured)
+    cluster.add("j", version)
+    watcher.record.write(Submission("j", version, ran=True, configuration=configured))
+    following = replace(watcher, environment={"RANKING_EMIT_INTERVAL_MS": "900", "OTHER": "x"}, follows=True)
+    assert (await following.look()).action.kind == "leave"
+    assert (await replace(following, follows=False).look()).action.kind == "replace"
 
 
 async def test_a_running_job_is_noted_as_having_run(watcher: Watcher, cluster: Cluster) -> None:
@@ -109,7 +163,57 @@ async def test_a_job_that_nobody_wrote_down_is_adopted(watcher: Watcher, cluster
     """A watcher that died between submission and record does not submit a second copy."""
     cluster.add("j")
     assert (await watcher.look()).action.kind == "leave"
-    assert watcher.record.read() == Submission("j", WANTED, ran=True)
+    assert watcher.record.read() == Submission("j", WANTED, ran=True, configuration={})
+
+
+async def test_an_adopted_job_can_be_continued_from_what_its_predecessor_left(
+    watcher: Watcher, cluster: Cluster
+) -> None:
+    """Until it has a checkpoint of its own, the newest of the job before serves, with what that one's state knew."""
+    checkpoint = watcher.settings.folder / "checkpoints" / "lost" / "chk-3"
+    checkpoint.mkdir(parents=True)
+    (checkpoint / "_metadata").touch()
+    watcher.record.write(Submission("lost", WANTED, ran=True, state_since_ms=5))
+    cluster.add("j")
+    await watcher.look()
+    last = watcher.record.read()
+    assert last is not None
+    assert (last.job_id, last.superseded, last.state_since_ms) == ("j", ("lost",), 5)
+    assert watcher.record.restore_points(last) == [checkpoint.as_uri()]
+
+
+async def test_what_submits_holds_the_record_when_the_watcher_is_gone(watcher: Watcher, tmp_path: Path) -> None:
+    """A killed watcher's submission goes on; until it ends, its successor gets no hold of the record."""
+    command = watcher.settings.flink_home / "bin" / "flink"
+    command.write_text(
+        f"#!/bin/sh\nsleep 60 > {tmp_path}/outlives 2>&1 &\necho $! > {tmp_path}/pid\n"
+        f"echo Job has been submitted with JobID {NEW_JOB}\n"
+    )
+    await watcher.look()
+    outlives = psutil.Process(int((tmp_path / "pid").read_text()))
+    with (watcher.settings.folder / "ranking.lock").open("w") as lock:
+        try:
+            with pytest.raises(BlockingIOError):
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        finally:
+            outlives.kill()
+        outlives.wait(10)
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+@pytest.mark.parametrize("savepoint", [{"location": "file:/s"}, {"failure-cause": {"stack-trace": "not running"}}])
+async def test_what_a_command_has_begun_the_running_watcher_goes_on_with(
+    watcher: Watcher, cluster: Cluster, tmp_path: Path, savepoint: dict[str, Any]
+) -> None:
+    """Between the end of the old job and the start of the new, a watcher with other settings may come first."""
+    cluster.add("j")
+    cluster.savepoint = savepoint
+    watcher.record.write(Submission("j", WANTED, ran=True, configuration={}))
+    command = replace(watcher, environment={"RANKING_EMIT_INTERVAL_MS": "500"})
+    assert (await command.look()).action.kind == "replace"
+    cluster.jobs["j"]["state"] = "CANCELED"
+    assert (await replace(watcher, follows=True).look()).action.kind == "start"
+    assert "RANKING_EMIT_INTERVAL_MS=500" in (tmp_path / "environment").read_text().splitlines()
 
 
 async def test_a_changed_job_goes_on_from_its_savepoint(watcher: Watcher, cluster: Cluster, tmp_path: Path) -> None:
@@ -121,7 +225,7 @@ async def test_a_changed_job_goes_on_from_its_savepoint(watcher: Watcher, cluste
     assert cluster.calls == ["POST /jobs/j/stop"]
     assert (await watcher.look()).action.kind == "start"
     assert "--fromSavepoint file:/savepoint" in (tmp_path / "arguments").read_text()
-    assert watcher.record.read() == Submission(NEW_JOB, WANTED, "file:/savepoint", superseded=("j",))
+    assert watcher.record.read() == Submission(NEW_JOB, WANTED, "file:/savepoint", superseded=("j",), configuration={})
 
 
 async def test_without_a_savepoint_the_newest_checkpoint_serves(
@@ -164,7 +268,7 @@ async def test_a_wrong_setting_ends_the_wait_at_once(watcher: Watcher) -> None:
     command = watcher.settings.flink_home / "bin" / "flink"
     command.write_text("#!/bin/sh\necho \"ranking job: wrong setting: RANKING_WINDOWS '1q'\"\nexit 31\n")
     with pytest.raises(WrongSettingError, match=r"^wrong setting: RANKING_WINDOWS '1q'$"):
-        await until_running(watcher, 60, (RefusedError, SubmissionError))
+        await until_running(watcher, 60, FAILURES, print)
 
 
 async def test_a_missing_flink_is_named_with_its_setting(watcher: Watcher) -> None:
@@ -177,14 +281,14 @@ async def test_a_missing_flink_is_named_with_its_setting(watcher: Watcher) -> No
 async def test_once_ends_when_every_task_runs(watcher: Watcher, cluster: Cluster) -> None:
     """It returns the running job."""
     cluster.add("j")
-    assert (await until_running(watcher, 5, (RefusedError,))).job_id == "j"
+    assert (await until_running(watcher, 5, FAILURES, print)).job_id == "j"
 
 
 async def test_once_ends_at_its_deadline_with_the_reason(watcher: Watcher, cluster: Cluster) -> None:
     """A job that never runs is reported with its state."""
     cluster.add("j", state="RESTARTING")
-    with pytest.raises(NotRunningError, match=r"does not run after 0\.1 s: RESTARTING, 0 of 12"):
-        await until_running(watcher, 0.1, (RefusedError,))
+    with pytest.raises(NotRunningError, match=r"does not run after 3 s: RESTARTING, 0 of 12"):
+        await until_running(watcher, 3, FAILURES, print)
 
 
 async def test_an_absent_flink_is_named_with_address_and_setting(watcher: Watcher) -> None:
@@ -195,7 +299,175 @@ async def test_an_absent_flink_is_named_with_address_and_setting(watcher: Watche
 
     client = httpx.AsyncClient(base_url="http://flink", transport=httpx.MockTransport(away))
     with pytest.raises(NotRunningError, match="FLINK_REST_HOST, FLINK_REST_PORT"):
-        await until_running(replace(watcher, flink=Flink(client)), 0.1, (RefusedError,))
+        await until_running(replace(watcher, flink=Flink(client)), 3, FAILURES, print)
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Turns without a pause, on a clock that goes on by 40 seconds whenever it is read."""
+    seconds = iter(range(0, 10**6, 40))
+    monkeypatch.setattr("services.flink_watcher.rebuild.POLL_S", 0)
+    monkeypatch.setattr("services.flink_watcher.rebuild.monotonic", lambda: next(seconds))
+
+
+class Shadowed:
+    """A log of 100 records of which the shadow, there from the first question on, has read 60 more each time."""
+
+    def __init__(self, cluster: Cluster, *, arriving: int = 0, step: int = 60) -> None:
+        self.cluster, self.arriving, self.step = cluster, arriving, step
+        self.end, self.read = 100, 0
+
+    def __call__(self, group: str) -> list[Part]:
+        """One partition."""
+        if group == "ranking":
+            return [Part(0, 0, self.end)]
+        if NEW_JOB not in self.cluster.jobs:
+            self.cluster.add(NEW_JOB, name="ranking-rebuild")
+        part = Part(0, 0, self.end, self.read)
+        self.end += self.arriving
+        self.read = min(self.end, self.read + self.step)
+        return [part]
+
+
+async def test_a_rebuild_hands_over_from_a_shadow_to_a_job_that_publishes(
+    watcher: Watcher, cluster: Cluster, tmp_path: Path, quick: None
+) -> None:
+    """The shadow reads from the earliest in its own group; then the old job ends, and the new continues its state."""
+    cluster.add("old")
+    watcher.record.write(Submission("old", WANTED, ran=True, superseded=("older",), state_since_ms=1))
+    said: list[str] = []
+    await replace(watcher, sales=Log(Shadowed(cluster))).rebuild(said.append)
+    shadow_told = (tmp_path / "environment").read_text()
+    assert "RANKING_SHADOW=ranking-rebuild-" in shadow_told
+    assert "--fromSavepoint" not in (tmp_path / "arguments").read_text()
+    assert "100 of 100 records (100 %)" in said
+    assert cluster.calls == [f"POST /jobs/{NEW_JOB}/stop"]
+    noted = watcher.record.read()
+    assert noted is not None
+    assert noted == Submission(
+        NEW_JOB,
+        WANTED,
+        ran=True,
+        savepoint="file:/savepoint",
+        superseded=("older", "old"),
+        configuration={},
+        state_since_ms=noted.state_since_ms,
+    )
+    assert f"RANKING_STATE_SINCE_MS={noted.state_since_ms}" in shadow_told.splitlines()
+    assert [(await watcher.look()).action.kind for _ in range(2)] == ["cancel", "start"]
+    assert cluster.jobs["old"]["state"] == "CANCELED"
+    assert "--fromSavepoint file:/savepoint" in (tmp_path / "arguments").read_text()
+    told = (tmp_path / "environment").read_text().splitlines()
+    assert {"RANKING_SHADOW=", f"RANKING_STATE_SINCE_MS={noted.state_since_ms}"} <= set(told)
+
+
+async def test_a_rebuild_catches_up_while_sales_arrive(watcher: Watcher, cluster: Cluster, quick: None) -> None:
+    """What arrived while the log was read is read too, until little is left."""
+    cluster.add("old")
+    log = Shadowed(cluster, arriving=20)
+    await replace(watcher, sales=Log(log)).rebuild(print)
+    assert log.read == 180  # 120 had reached the end of the first question
+
+
+async def test_a_rebuild_of_an_empty_log_waits_until_the_shadow_runs(
+    watcher: Watcher, cluster: Cluster, quick: None
+) -> None:
+    """There is nothing to read, but a job whose tasks do not run yet makes no savepoint."""
+    cluster.add("old")
+    states = iter(["CREATED", "CREATED", "RUNNING"])
+
+    def parts(group: str) -> list[Part]:
+        if group != "ranking":
+            cluster.add(NEW_JOB, name="ranking-rebuild", state=next(states, "RUNNING"))
+        return [Part(0, 4, 4)]
+
+    await replace(watcher, sales=Log(parts)).rebuild(print)
+    assert next(states, None) is None
+    assert cluster.calls == [f"POST /jobs/{NEW_JOB}/stop"]
+
+
+async def test_a_rebuild_whose_shadow_comes_no_further_leaves_the_old_job_alone(
+    watcher: Watcher, cluster: Cluster, quick: None
+) -> None:
+    """The shadow is ended, its checkpoints are to go, and the record goes on with the old job."""
+    cluster.add("old")
+    watcher.record.write(Submission("old", WANTED, ran=True))
+    log = Log(Shadowed(cluster, step=0, arriving=10))
+    with pytest.raises(RebuildError, match=r"is RUNNING and came no further for 180 s \(0 of 1\d0 records \(0 %\)\)"):
+        await replace(watcher, sales=log).rebuild(print)
+    assert cluster.calls == [f"PATCH /jobs/{NEW_JOB}"]
+    assert watcher.record.read() == Submission("old", WANTED, ran=True, superseded=(NEW_JOB,))
+    assert (await watcher.look()).action.kind == "leave"
+
+
+async def test_a_rebuild_that_gets_no_savepoint_leaves_the_old_job_alone(
+    watcher: Watcher, cluster: Cluster, quick: None
+) -> None:
+    """Nothing is noted before the savepoint is there."""
+    cluster.add("old")
+    watcher.record.write(Submission("old", WANTED, ran=True))
+    cluster.savepoint = {"failure-cause": {"stack-trace": "disk full\n at x"}}
+    with pytest.raises(RefusedError, match="disk full"):
+        await replace(watcher, sales=Log(Shadowed(cluster))).rebuild(print)
+    assert watcher.record.read() == Submission("old", WANTED, ran=True, superseded=(NEW_JOB,))
+    assert cluster.jobs["old"]["state"] == "RUNNING"
+
+
+async def test_only_one_rebuild_runs_at_a_time_and_its_shadow_is_left_alone(watcher: Watcher, cluster: Cluster) -> None:
+    """A second one is refused; a look beside it touches nothing; once the owner is gone, the shadow is ended."""
+    cluster.add("j")
+    cluster.add("shadow", name="ranking-rebuild")
+    watcher.record.write(Submission("j", WANTED, ran=True))
+    with watcher.record.rebuilding() as mine:
+        assert mine
+        with pytest.raises(RebuildError, match="another rebuild is under way"):
+            await watcher.rebuild(print)
+        assert (await watcher.look()).action.kind == "leave"
+    assert cluster.calls == []
+    assert (await watcher.look()).action.kind == "end"
+    assert cluster.calls == ["PATCH /jobs/shadow"]
+    assert watcher.record.read() == Submission("j", WANTED, ran=True, superseded=("shadow",))
+    assert (await watcher.look()).action.kind == "leave"
+
+
+async def test_without_a_job_there_is_nothing_to_rebuild(watcher: Watcher) -> None:
+    """The message says what starts one."""
+    with pytest.raises(RebuildError, match="task submit-flink-jobs"):
+        await watcher.rebuild(print)
+
+
+async def test_a_rebuild_does_not_count_towards_the_deadline() -> None:
+    """It takes as long as the log is long; what follows has the whole deadline again."""
+    async with asyncio.timeout(0.05) as limit:
+        await unlimited(limit, asyncio.sleep(0.2), 60)
+        await asyncio.sleep(0.1)
+
+
+async def test_a_rebuild_that_fails_leaves_the_deadline_as_it_was() -> None:
+    """It is not tried for ever."""
+
+    async def fail() -> None:
+        await asyncio.sleep(0.2)
+        raise RebuildError("no slot")
+
+    async def fail_and_wait() -> None:
+        async with asyncio.timeout(0.05) as limit:
+            with pytest.raises(RebuildError):
+                await unlimited(limit, fail(), 60)
+            await asyncio.sleep(60)
+
+    with pytest.raises(TimeoutError):
+        await fail_and_wait()
+
+
+async def test_once_recomputes_beside_a_job_of_another_meaning(watcher: Watcher, cluster: Cluster, quick: None) -> None:
+    """The old job ends only when everything is ready; a failure of it is the reason at the deadline."""
+    cluster.add("old", replace(WANTED, state="other"))
+    said: list[str] = []
+    with pytest.raises(NotRunningError, match=r"job ranking-rebuild a+ "):
+        await until_running(replace(watcher, sales=Log(Shadowed(cluster, step=0))), 5, FAILURES, said.append)
+    assert cluster.jobs["old"]["state"] == "RUNNING"
+    assert said[-1] == "0 of 100 records (0 %)"
 
 
 def test_a_summary_leaves_out_stack_traces() -> None:

@@ -1,5 +1,6 @@
 """What is published when: rate, silence, restored state, and whole sets throughout."""
 
+import copy
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -10,17 +11,28 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from contracts.windows import window_length
 from flink.ranking import keeper
 from flink.ranking.contract import money
 from flink.ranking.definitions import boards
-from flink.ranking.keeper import Keeper, Publication, Store
+from flink.ranking.keeper import (
+    CONFIRM_AFTER_MS,
+    CONFIRM_AT_ONCE,
+    EMPTY_AFTER_MS,
+    HEARTBEAT_MS,
+    Keeper,
+    Publication,
+    Rules,
+    Store,
+)
 from flink.ranking.windows.clock import LAG_MS
-from flink.ranking.windows.length import window_length
 from flink.ranking.windows.top_n import Total
 
 HOUR_MS = 3_600_000
 INTERVAL_MS = 1000
 IDLE_MS = 60_000
+DAY_MS = 24 * HOUR_MS
+TTL_MS = 35 * DAY_MS
 BOARD = boards([window_length("1h")])[1]
 Place = tuple[str, int]
 V = TypeVar("V")
@@ -75,13 +87,20 @@ class Job:
     )
     timers: set[int] = field(default_factory=set)
     published: list[tuple[int, Publication]] = field(default_factory=list)
+    refused: list[int] = field(default_factory=list)
+    shadow: bool = False
+    since_ms: int | None = None
 
     def __post_init__(self) -> None:
+        self.since_ms = self.now_ms if self.since_ms is None else self.since_ms
         self.restart()
 
-    def restart(self) -> None:
+    def restart(self, *, shadow: bool | None = None) -> None:
         """A new process over the same state and timers."""
-        self.keeper = Keeper(BOARD, self.store, now_ms=self.now_ms, emit_interval_ms=INTERVAL_MS, idle_ms=IDLE_MS)
+        self.shadow = self.shadow if shadow is None else shadow
+        assert self.since_ms is not None
+        rules = Rules(INTERVAL_MS, IDLE_MS, self.shadow, TTL_MS, self.since_ms)
+        self.keeper = Keeper(BOARD, self.store, rules, now_ms=self.now_ms, refused=self.refused.append)
 
     def _arm(self, due_ms: int | None) -> None:
         if due_ms is not None:
@@ -152,15 +171,58 @@ def test_a_quiet_hour_ends_by_itself() -> None:
     job.clock(job.now_ms)
     job.pass_time(HOUR_MS + LAG_MS + INTERVAL_MS)
     assert job.last(KEY)[0] == "final"
-    assert job.timers == set()
 
 
-def test_an_idle_board_sets_no_timer_each_second() -> None:
-    """While the window cannot have ended, nothing wakes up."""
+def test_an_idle_board_looks_seldom() -> None:
+    """While the window cannot have ended, only the heartbeat wakes up."""
     job = Job(START_MS)
     job.total(PLACE, "Ana", Total(100, 1))
     job.pass_time(5000)
-    assert job.timers == {START_MS + HOUR_MS + LAG_MS}
+    assert job.timers == {START_MS + HEARTBEAT_MS}
+    job.pass_time(2 * HEARTBEAT_MS)
+    assert job.timers == {START_MS + 3 * HEARTBEAT_MS}
+
+
+def test_what_a_killed_process_published_and_was_taken_back_is_published_anew() -> None:
+    """A name came after the state was saved and is gone in the restored state: the ranking is without it again."""
+    job = Job(START_MS)
+    job.total(PLACE, "Ana", Total(100, 1))
+    job.pass_time(5000)
+    saved = copy.deepcopy((job.store, job.timers))
+    job.total(PLACE, "Bia", Total(200, 1))
+    job.pass_time(5000)
+    assert job.last(KEY) == ("provisional", ["Bia", "Ana"])
+    before = job.published[-1][1].record["revision"]
+
+    job.store, job.timers = saved
+    job.restart()
+    job.pass_time(CONFIRM_AFTER_MS + HEARTBEAT_MS)
+
+    assert job.last(KEY) == ("provisional", ["Ana"])
+    assert job.published[-1][1].record["revision"] > before
+
+
+def test_a_restored_job_confirms_each_window_once_and_the_newest_first() -> None:
+    """Hundreds are confirmed in several looks and not written to the state; a job that starts afresh confirms none."""
+    job = Job(START_MS)
+    places = [("BR", PLACE[1] - number) for number in range(2 * CONFIRM_AT_ONCE + 10)]
+    for place in places:
+        job.total(place, "Ana", Total(100, 1))
+    job.clock(job.now_ms)
+    job.pass_time(2 * CONFIRM_AFTER_MS)
+    assert len(job.published) == len(places)
+
+    job.restart()
+    job.published.clear()
+    kept = dict(job.store.published.items())
+    job.pass_time(CONFIRM_AFTER_MS + 5 * INTERVAL_MS)
+
+    assert sorted(one.key for _, one in job.published) == sorted(BOARD.record_key("BR", n * HOUR_MS) for _, n in places)
+    assert job.published[CONFIRM_AT_ONCE - 1][1].key == KEY
+    assert dict(job.store.published.items()) == kept
+    times = {at for at, _ in job.published}
+    assert len(times) == 3
+    assert all(later - earlier >= INTERVAL_MS for earlier, later in pairwise(sorted(times)))
 
 
 def test_the_end_of_a_window_causes_no_second_set_within_a_second() -> None:
@@ -208,6 +270,21 @@ def test_countries_are_ranked_apart_and_names_may_hold_any_sign() -> None:
     job.pass_time(100)
     assert job.last(KEY) == ("provisional", ["A|B|1"])
     assert job.last(KEY.replace("/BR", "/PT")) == ("provisional", ["Ana"])
+
+
+def test_a_window_that_is_heard_of_before_its_first_sale_is_not_published_empty() -> None:
+    """A place without sales is published once nothing has followed for a while; a sale that follows is its first."""
+    job = Job(START_MS)
+    job.total(PLACE, "Ana", Total(0, 0))
+    job.total((PLACE[0], PLACE[1] - 1), "Ana", Total(0, 0))
+    job.pass_time(2000)
+    assert not job.published
+    job.total(PLACE, "Ana", Total(100, 1))
+    job.pass_time(EMPTY_AFTER_MS + 2 * INTERVAL_MS)
+    assert [(one.record["status"], len(one.record["entries"])) for _, one in job.published] == [
+        ("provisional", 1),
+        ("provisional", 0),
+    ]
 
 
 def test_windows_leave_the_memory_and_the_log_starts_anew(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -267,14 +344,14 @@ def _run_history(events: list[object]) -> None:
             job.total((country, index), name, total)
             key = BOARD.record_key(country, index * HOUR_MS)
             totals.setdefault(key, {})[name] = total
-    job.pass_time(3000)
+    job.pass_time(EMPTY_AFTER_MS + 3000)
     seen: dict[str, list[dict[str, Any]]] = {}
     for _, publication in job.published:
         seen.setdefault(publication.key, []).append(publication.record)
     for key, by_name in totals.items():
         left = [(name, total) for name, total in by_name.items() if total.sales]
-        if key in seen or left:
-            assert job.last(key)[1] == _names(left)
+        assert key in seen
+        assert job.last(key)[1] == _names(left)
     for records in seen.values():
         revisions = [record["revision"] for record in records]
         assert revisions == sorted(set(revisions))

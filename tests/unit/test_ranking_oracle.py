@@ -1,11 +1,15 @@
 """The oracle and the histories that the ranking job is measured by."""
 
 import random
-from datetime import UTC, datetime
+from collections import Counter
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
+import pytest
+
 from tests import oracle
-from tests.histories import HOUR, history
+from tests.histories import EFFECTS, HOUR, NEUTRAL_TIME, ORDERS, effects, history, moved
 
 START = datetime(2026, 2, 1, tzinfo=UTC)
 
@@ -30,19 +34,68 @@ def test_the_oracle_counts_a_small_case_by_hand() -> None:
     assert places == (oracle.Place(1, "X", Decimal("2.25"), 2),)
 
 
-def test_histories_are_repeatable_and_hold_the_hard_cases() -> None:
-    """A seed names one history; it has deletions, repeats, a tie beyond place ten, a shrinking and an emptied hour."""
+def test_a_seed_names_one_history() -> None:
+    """The same seed gives the same history, another one gives another."""
+    assert history(3, 200, START) == history(3, 200, START)
+    assert history(3, 200, START) != history(4, 200, START)
+
+
+def test_histories_hold_every_kind_of_change() -> None:
+    """Each effect occurs, as do days-late files, skewed clocks and neutral deletes."""
+    changes = history(3, 2000, START, hours=4)
+    found = effects(changes)
+    assert set(found) == set(EFFECTS)
+    assert min(found.values()) >= 10, found
+    assert {change.source for change in changes} == {"postgres", "legacy", "files"}
+    days_late = [c for c in changes if c.source == "files" and c.ingestion_time - c.event_time > timedelta(days=2)]
+    ahead_of_its_ingestion = [c for c in changes if c.ingestion_time < c.event_time]
+    neutral = [c for c in changes if c.deleted and c.event_time == NEUTRAL_TIME]
+    for kind in (days_late, ahead_of_its_ingestion, neutral):
+        assert len(kind) >= 10
+
+
+def test_histories_hold_a_new_snapshot() -> None:
+    """In the middle every sale that exists by then comes again, with the version it has."""
     changes = history(3, 500, START, hours=4)
-    assert changes == history(3, 500, START, hours=4)
-    assert changes != history(4, 500, START, hours=4)
-    want = oracle.expected(change.record() for change in changes)
-    tie, shrunk, emptied = (oracle.Board("city", "", START + hours * HOUR) for hours in (4, 5, 6))
+    ((at, count),) = Counter(change.ingestion_time for change in changes).most_common(1)
+    begin = next(place for place, change in enumerate(changes) if change.ingestion_time == at) + 1
+    snapshot = [change.record() for change in changes[begin : begin + count - 1]]
+    existing = oracle.current(change.record() for change in changes[:begin])
+    assert len(existing) > 100
+    assert {(r["source"], r["sale_id"], r["version"]) for r in snapshot} == {
+        (r["source"], r["sale_id"], r["version"]) for r in existing
+    }
+
+
+def test_histories_end_with_the_hard_hours() -> None:
+    """A tie beyond place ten, an hour that shrinks to seven, one that empties, and one that only exact cents order."""
+    want = oracle.expected(change.record() for change in history(3, 500, START, hours=4))
+    tie, shrunk, emptied, exact = (oracle.Board("city", "", START + hours * HOUR) for hours in (4, 5, 6, 7))
     assert [place.name for place in want[tie]] == [f"Empate {number:02}" for number in range(10)]
+    assert len({place.total for place in want[tie]}) == 1
     assert len(want[shrunk]) == 7
     assert emptied not in want
-    assert any(change.deleted for change in changes)
-    identities = [(change.source, change.sale_id, change.version) for change in changes]
-    assert len(set(identities)) < len(identities)
+    assert [place.name for place in want[exact]] == [f"Empate {number:02}" for number in range(11, 1, -1)]
+    assert len({float(place.total) for place in want[exact]}) < len(want[exact])
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_every_arrival_order_ends_the_same(order: str) -> None:
+    """Each order brings every change at least once, and the oracle expects the same of it."""
+    changes = history(7, 300, START, hours=3)
+    arriving = ORDERS[order](changes)
+    assert set(arriving) == set(changes)
+    assert (arriving == changes) == (order == "ingestion")
+    assert oracle.expected(c.record() for c in arriving) == oracle.expected(c.record() for c in changes)
+
+
+def test_a_moved_history_is_the_same_at_another_time() -> None:
+    """Other ids, other hours, the same rankings."""
+    changes, by = history(7, 300, START, hours=3), timedelta(days=10)
+    there = oracle.expected(c.record() for c in moved(changes, "there", by))
+    here = oracle.expected(c.record() for c in changes)
+    assert there == {replace(board, start=board.start + by): places for board, places in here.items()}
+    assert not {c.identity for c in changes} & {c.identity for c in moved(changes, "there", by)}
 
 
 def test_differences_name_what_differs() -> None:

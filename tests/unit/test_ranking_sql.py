@@ -8,12 +8,13 @@ import fastavro
 import pytest
 
 from contracts.catalogue import catalogue
+from contracts.windows import window_length
 from flink.ranking import sql
 from flink.ranking.configuration import ConfigurationError, read
 from flink.ranking.contract import Contract, ContractError, encoder, money, ranking_set, registered, released
 from flink.ranking.definitions import RANKINGS, Board, Ranking, boards
-from flink.ranking.windows.length import window_length
 from flink.ranking.windows.top_n import Entry, Window
+from services.flink_watcher import transform
 
 HOUR = window_length("1h")
 DAY = window_length("1d@America/Sao_Paulo")
@@ -88,12 +89,28 @@ def test_the_configuration_has_the_documented_defaults() -> None:
         ("RANKING_WINDOWS", "soon"),
         ("RANKING_STATE_TTL_DAYS", "forever"),
         ("RANKING_IDLE_S", "0"),
+        ("RANKING_STATE_SINCE_MS", "-1"),
     ],
 )
 def test_a_wrong_value_is_refused_by_name(name: str, value: str) -> None:
     """The message names the variable and what it was set to."""
     with pytest.raises(ConfigurationError, match=name):
         read({name: value})
+
+
+def test_a_window_is_shorter_than_the_state_lives() -> None:
+    """Otherwise its totals would expire while sales still arrive for it."""
+    read({"RANKING_WINDOWS": "1h,1d", "RANKING_STATE_TTL_DAYS": "2"})
+    with pytest.raises(ConfigurationError, match=r"RANKING_WINDOWS '1h,1d': .* 1 days of RANKING_STATE_TTL_DAYS"):
+        read({"RANKING_WINDOWS": "1h,1d", "RANKING_STATE_TTL_DAYS": "1"})
+
+
+def test_a_shadow_has_a_name_and_a_group_of_its_own() -> None:
+    """Its commits are not taken for those of the job that publishes."""
+    job, shadow = read({"RANKING_SHADOW": ""}), read({"RANKING_SHADOW": "ranking-rebuild-5"})
+    assert (job.job_name, job.group) == (transform.JOB_NAME, "ranking")
+    assert (shadow.job_name, shadow.group) == (transform.SHADOW_NAME, "ranking-rebuild-5")
+    assert "'properties.group.id' = 'ranking-rebuild-5'" in sql.sales_table(shadow, boards([HOUR]))
 
 
 def test_a_set_is_written_as_the_contract_reads_it() -> None:
@@ -125,6 +142,6 @@ def test_an_unreachable_registry_is_named_with_its_settings() -> None:
 
 
 def test_a_topic_without_contract_is_named() -> None:
-    """A window length or ranking whose topic is not in the contracts is refused with that topic's name."""
-    with pytest.raises(ContractError, match=r"rankings\.city\.1d"):
-        released("rankings.city.1d")
+    """A ranking whose topic is not in the contracts is refused with that topic's name."""
+    with pytest.raises(ContractError, match=r"rankings\.nothing"):
+        released("rankings.nothing")

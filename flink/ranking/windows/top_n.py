@@ -51,23 +51,26 @@ def next_status(status: Status | None, *, passed: bool, changed: bool) -> Status
     return "final" if passed else "provisional"
 
 
-def apply(window: Window, changes: Mapping[str, Total], *, passed: bool, now_ms: int) -> bool:
-    """Put absolute totals into the window (sales 0: the name leaves) and renew its ranking.
-
-    Returns whether there is something to publish: other entries or another status. The revision is then greater than
-    the one before and at least `now_ms`, so that it grows also when the state is restored from an earlier moment.
-    A window of which nothing was ever published stays silent while it is empty.
-    """
+def put(window: Window, changes: Mapping[str, Total]) -> None:
+    """Put absolute totals into the window (sales 0: the name leaves); its ranking stays as it is."""
     for name, total in changes.items():
         if total.sales > 0:
             window.totals[name] = total
         else:
             window.totals.pop(name, None)
-    entries = top(window.totals) if changes else window.entries
-    if window.status is None and not entries:
-        return False
+
+
+def renew(window: Window, *, passed: bool, now_ms: int, again: bool = False) -> bool:
+    """Make the window's ranking that of its totals.
+
+    Returns whether there is something to publish: other entries, another status, or the same `again`. The revision is
+    then greater than the one before and at least `now_ms`, so that it grows also when the state is restored from an
+    earlier moment.
+    The first look at a window publishes it even when it is empty: an earlier job may have published something else.
+    """
+    entries = top(window.totals)
     status = next_status(window.status, passed=passed, changed=entries != window.entries)
-    if entries == window.entries and status == window.status:
+    if entries == window.entries and status == window.status and not again:
         return False
     window.entries, window.status = entries, status
     window.revision = max(window.revision + 1, now_ms)

@@ -1,0 +1,253 @@
+"""A runtime under load: strike at it, measure how it comes back, and compare everything with the oracle at the end."""
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import httpx
+import pytest
+
+from tests import oracle
+from tests.chaos import cluster, processes
+from tests.chaos.kills import BOUNDS_S, NEVER, PATIENCE, Kill
+from tests.chaos.load import Load
+from tests.oracle import Board, Place
+from tests.rankings import Reader, assert_whole_and_growing, follower
+from tests.runtime import Runtime
+
+SETTLE_S = 300  # for what was published last to arrive everywhere, on a busy machine
+TABLES = {"city": ("top_sales_city", "city", "''"), "salesman": ("top_salesman_country", "salesman_name", "country")}
+PATHS = {"city": ("top-by-city", "city"), "salesman": ("top-salesman", "salesmanName")}
+
+
+async def _select(runtime: Runtime, query: str) -> list[list[str]]:
+    """ClickHouse's answer to a query, as rows of text."""
+    async with httpx.AsyncClient(timeout=60) as client:
+        answer = await client.post(
+            f"http://127.0.0.1:{runtime.env['CLICKHOUSE_HTTP_PORT']}/",
+            params={"user": "placar", "password": "placar", "database": "placar"},
+            content=f"{query} FORMAT TSV",
+        )
+    answer.raise_for_status()
+    return [line.split("\t") for line in answer.text.splitlines()]
+
+
+async def stored(runtime: Runtime) -> dict[Board, tuple[Place, ...]]:
+    """Every ranking that ClickHouse holds."""
+    found: dict[Board, tuple[Place, ...]] = {}
+    for ranking, (table, name, country) in TABLES.items():
+        columns = f"toUnixTimestamp(window_start), {country}, rank, {name}, toString(total_sales), transaction_count"
+        rows = await _select(
+            runtime,
+            f"SELECT {columns} FROM {table} FINAL WHERE transaction_count > 0 ORDER BY window_start, rank",  # noqa: S608
+        )
+        for start, of, rank, entry, total, count in rows:
+            board = Board(ranking, of, datetime.fromtimestamp(int(start), UTC))
+            found[board] = (*found.get(board, ()), Place(int(rank), entry, Decimal(total), int(count)))
+    return found
+
+
+async def stored_until(runtime: Runtime) -> float:
+    """When the newest ranking of cities in ClickHouse was made (epoch seconds); 0 while ClickHouse is away."""
+    try:
+        rows = await _select(runtime, "SELECT max(as_of_ms) FROM top_sales_city")
+    except httpx.TransportError:
+        return 0.0
+    return int(rows[0][0]) / 1000
+
+
+async def answered(runtime: Runtime, board: Board) -> tuple[Place, ...]:
+    """What REST answers for a ranking; nothing where it knows none."""
+    path, name = PATHS[board.ranking]
+    window = {"window": board.start.strftime("%Y-%m-%dT%H:%M:%SZ")}
+    country = {"country": board.country} if board.country else {}
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{runtime.env['API_PORT']}", timeout=20) as client:
+        answer = await client.get(f"/api/v1/sales/{path}", params={**window, **country})
+    if answer.status_code == httpx.codes.NOT_FOUND:
+        return ()
+    entries = answer.raise_for_status().json(parse_float=Decimal)["rankings"]
+    return tuple(Place(e["rank"], e[name], Decimal(e["totalSales"]), e["transactionCount"]) for e in entries)
+
+
+@dataclass
+class Note:
+    """What is being measured of a kill."""
+
+    begun: float
+    running_s: float | None = None
+
+    def elapsed(self) -> float:
+        """Seconds since the kill."""
+        return time.monotonic() - self.begun
+
+
+@dataclass(frozen=True)
+class Scene:
+    """The runtime, what is sold, what was read of `rankings.*`, and the kills of the whole run."""
+
+    runtime: Runtime
+    load: Load
+    reader: Reader
+    kills: list[Kill]
+    selling: asyncio.Task[None]
+    following: asyncio.Task[None]
+
+    async def until(self, condition: Callable[[], Awaitable[Any]], what: str, deadline_s: float) -> Any:
+        """Ask until the answer is true, and return it; fails after the deadline with what was waited for."""
+        end = time.monotonic() + deadline_s
+        while not (answer := await condition()):
+            for task in (self.selling, self.following):
+                if task.done() and not task.cancelled():
+                    task.result()  # raises what ended it
+            if time.monotonic() > end:
+                pytest.fail(f"not within {deadline_s:g} s: {what}")
+            await asyncio.sleep(0.2)
+        return answer
+
+    async def job(self) -> cluster.Job:
+        """The one job, with every task running."""
+
+        async def one() -> cluster.Job | None:
+            found = await cluster.alive(self.runtime)
+            return found[0] if len(found) == 1 and found[0].running else None
+
+        job: cluster.Job = await self.until(one, "exactly one job with every task running", PATIENCE * 60)
+        return job
+
+    async def kill(self, *names: str) -> float:
+        """kill -9 of all of them at once; returns when that was (epoch seconds)."""
+        await asyncio.to_thread(processes.kill, self.runtime, *names)
+        return time.time()
+
+    async def until_set_after(self, instant: float, deadline_s: float) -> None:
+        """Wait for a set that was made after the instant (epoch seconds)."""
+
+        async def newer() -> bool:
+            return any(every[-1]["as_of"].timestamp() > instant for every in self.reader.sets.values())
+
+        await self.until(newer, "a set that was made after the kill", deadline_s)
+
+    async def until_restored(self, before: cluster.Job, since: float, deadline_s: float) -> cluster.Job:
+        """Wait until every task runs again: of a job that restarted since then, or of another, from a checkpoint."""
+
+        async def back() -> cluster.Job | None:
+            found = await cluster.alive(self.runtime)
+            assert len(found) < 2, f"{len(found)} copies of the job are alive: {found}"
+            for job in found:
+                if job.running and (job.job_id != before.job_id or job.restarted_ms > since * 1000):
+                    return job
+            return None
+
+        job: cluster.Job = await self.until(back, f"the job is back ({before} before)", deadline_s)
+        restored = await cluster.restored_checkpoint(self.runtime, job.job_id)
+        assert restored is not None, "the job has forgotten everything: it began afresh"
+        return job
+
+    async def until_checkpoint_after(self, instant: float) -> int:
+        """Wait for a complete checkpoint of the job that was begun after the instant (epoch seconds); its number."""
+        job = await self.job()
+
+        async def newer() -> int:
+            number, begun = await cluster.completed_checkpoint(self.runtime, job.job_id)
+            return number if begun > instant else 0
+
+        return int(await self.until(newer, "a complete checkpoint", PATIENCE * 30))
+
+    async def strike(self, kind: str, *victims: str) -> None:
+        """Kill, wait until the job is back and publishes; how long both took is noted."""
+        before = await self.job()
+        deadline_s = PATIENCE * BOUNDS_S[kind]
+        with self.noted(BOUNDS_S[kind], *victims) as note:
+            at = await self.kill(*victims)
+            if set(victims) & {"jobmanager", *processes.TASKMANAGERS}:
+                await self.until_restored(before, at, deadline_s)
+            else:
+                await self.job()
+            note.running_s = note.elapsed()
+            await self.until_set_after(at if kind == "kafka" else time.time(), deadline_s)
+
+    @contextmanager
+    def noted(self, bound_s: int | None, *victims: str) -> Iterator[Note]:
+        """Note a kill of the victims in the table: `data_s` is when the block ends, or never where it fails."""
+        note = Note(time.monotonic())
+        data_s = NEVER
+        try:
+            yield note
+            data_s = note.elapsed()
+        finally:
+            self.kills.append(Kill(victims, bound_s, note.running_s, data_s, os.getloadavg()[0]))
+
+    async def busy_taskmanagers(self) -> list[str]:
+        """The TaskManagers that run tasks of the job, by name."""
+        return sorted(await cluster.hosts(self.runtime, (await self.job()).job_id))
+
+    async def stop_selling(self) -> None:
+        """End the load after what it is publishing; everything published is acknowledged then."""
+        self.load.stopping = True
+        await self.selling
+        self.following.cancel()
+        await asyncio.wait([self.following])
+
+    async def compare(self) -> None:
+        """After the load has ended: what is served is the oracle's, and nothing runs twice or is left over."""
+        want = oracle.expected(self.load.published)
+
+        async def read() -> oracle.Rankings:
+            await self.reader.poll()
+            return self.reader.served()
+
+        await _equal(read, want, "rankings.*")
+        assert_whole_and_growing(self.reader)
+        await _equal(lambda: stored(self.runtime), want, "ClickHouse")
+        newest = sorted(want, key=lambda board: board.start)[-8:]
+
+        async def asked() -> oracle.Rankings:
+            return {board: await answered(self.runtime, board) for board in newest}
+
+        await _equal(asked, {board: want[board] for board in newest}, "REST")
+        job = await self.job()
+
+        async def clean() -> bool:
+            return not processes.left_behind(self.runtime)
+
+        await self.until(clean, f"no process is left behind; there are {processes.left_behind(self.runtime)}", 60)
+        hosts = await cluster.hosts(self.runtime, job.job_id)
+        assert {name for name, _ in processes.workers(self.runtime).values()} == hosts
+
+
+async def _equal(fetch: Callable[[], Awaitable[oracle.Rankings]], want: oracle.Rankings, what: str) -> None:
+    """Wait until the fetched rankings are the wanted ones, to the cent; fails with two of the differences."""
+    end = time.monotonic() + SETTLE_S
+    while differences := oracle.differences(want, await fetch()):
+        if time.monotonic() > end:
+            some = "\n".join(differences[:2])
+            pytest.fail(f"{what}: {len(differences)} of {len(want)} rankings differ after {SETTLE_S} s, so:\n{some}")
+        await asyncio.sleep(0.5)
+
+
+@asynccontextmanager
+async def under_load(runtime: Runtime, seed: int, kills: list[Kill]) -> AsyncIterator[Scene]:
+    """The runtime, with sales published and sets read all the while; begins when sets and a checkpoint are there."""
+    load = Load(runtime, seed)
+    async with follower(runtime) as reader:
+
+        async def follow() -> None:
+            while True:
+                await reader.poll()
+
+        selling, following = asyncio.create_task(load.run()), asyncio.create_task(follow())
+        try:
+            scene = Scene(runtime, load, reader, kills, selling, following)
+            await scene.until_set_after(time.time(), PATIENCE * 60)
+            await scene.until_checkpoint_after(0)
+            yield scene
+        finally:
+            for task in (selling, following):
+                task.cancel()
+            await asyncio.wait([selling, following])

@@ -1,0 +1,62 @@
+"""One runtime for all tests of the rankings: broker, registry, Flink with the job, ClickHouse, the sink and the API."""
+
+from collections.abc import AsyncIterator, Iterator, Mapping
+from typing import Any
+
+import pytest
+
+from tests import oracle
+from tests.connected.ranking.served import Answers, Tables, answers, tables
+from tests.rankings import Reader, Sales, follower, publisher
+from tests.runtime import Runtime, start_runtime
+
+SETTINGS = {"RANKING_IDLE_S": "3", "RANKING_EMIT_INTERVAL_MS": "200", "API_QUERY_TIMEOUT_S": "60"}
+"""Silence ends windows after seconds, a changed ranking is published almost at once, a busy machine is given time."""
+
+
+@pytest.fixture(scope="package")
+def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
+    """The started runtime; the job runs."""
+    with start_runtime(tmp_path_factory.mktemp("ranking"), ("flink_watcher", "clickhouse_sink"), SETTINGS) as started:
+        started.up("api")  # for itself: with the others `up` would wait for a first ranking
+        yield started
+
+
+@pytest.fixture(scope="package")
+def published() -> list[Mapping[str, Any]]:
+    """What the tests with few sales have published so far, in hours that they may share (now, for example)."""
+    return []
+
+
+@pytest.fixture(scope="package")
+def settled() -> dict[oracle.Board, tuple[oracle.Place, ...]]:
+    """What the tests with hours of their own have found right, and must stay."""
+    return {}
+
+
+@pytest.fixture
+async def sales(runtime: Runtime, published: list[Mapping[str, Any]]) -> AsyncIterator[Sales]:
+    """A publisher on the runtime's broker."""
+    async with publisher(runtime, published) as started:
+        yield started
+
+
+@pytest.fixture
+async def reader(runtime: Runtime) -> AsyncIterator[Reader]:
+    """A reader of everything that the job ever published."""
+    async with follower(runtime) as started:
+        yield started
+
+
+@pytest.fixture
+async def store(runtime: Runtime) -> AsyncIterator[Tables]:
+    """The tables that the sink writes."""
+    async with tables(runtime) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def rest(runtime: Runtime) -> AsyncIterator[Answers]:
+    """The API's rankings."""
+    async with answers(runtime) as opened:
+        yield opened
