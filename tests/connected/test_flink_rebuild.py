@@ -27,7 +27,7 @@ from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from contracts import codec
 from contracts.catalogue import catalogue
 from tests import oracle
-from tests.histories import HOUR, Change, history
+from tests.histories import HOUR, Change, history, plain_sale
 from tests.rankings import (
     SALES,
     Reader,
@@ -75,20 +75,8 @@ async def reader(runtime: Runtime) -> AsyncIterator[Reader]:
 
 
 def _sale(number: int, at: datetime, **fixed: Any) -> Change:
-    sale = Change(
-        sale_id=f"rebuild-{number}",
-        source="postgres",
-        salesman_name=f"Vendedor {number % 7}",
-        city=f"Cidade {number % 7}",
-        country="BR",
-        amount=Decimal("10.00") + number,
-        product="SSD",
-        event_time=at,
-        ingestion_time=at,
-        version=1,
-        deleted=False,
-    )
-    return replace(sale, **fixed)
+    name = {"city": f"Cidade {number % 7}", "salesman_name": f"Vendedor {number % 7}"}
+    return plain_sale(number, at, **{"sale_id": f"rebuild-{number}", **name, **fixed})
 
 
 async def _alive(runtime: Runtime) -> list[tuple[str, str]]:
