@@ -33,7 +33,7 @@ def _flink_options(configuration: Configuration) -> dict[str, str]:
         "table.exec.mini-batch.size": "100000",
         "table.optimizer.agg-phase-strategy": "TWO_PHASE",
         "table.exec.state.ttl": f"{configuration.state_ttl_days} d",
-        # Both branches of the totals are keyed by what they emit, so the order of a key's rows is already right.
+        # The totals are keyed by the sink's key, so the order of a key's rows is already right.
         "table.exec.sink.upsert-materialize": "NONE",
         "python.execution-mode": "process",  # thread mode fails to start with this version
         "python.fn-execution.bundle.time": "20",

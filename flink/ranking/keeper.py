@@ -97,8 +97,9 @@ class Store:
     """The state of the board that is being worked on. A place is the text `country|window index`.
 
     log: entries that arrived since the totals were last written. totals, published: place -> the two parts of a window
-    as text. open: place -> end in epoch ms, of provisional windows, and UNPUBLISHED for what a shadow
-    keeps ready. newest: the newest instant in epoch ms that any source has shown.
+    as text. open: place -> end in epoch ms, of provisional windows, and UNPUBLISHED for what is still to be published
+    (by a shadow's successor, or once an empty window has waited). newest: the newest instant in epoch ms that any
+    source has shown.
     """
 
     log: ListState[str]
@@ -212,11 +213,11 @@ class Keeper:
         self._pending: dict[str, tuple[str, str]] = {}
         self._logged = 0
         for entry in store.log.get():
-            self._take(entry)
+            self._take(*entry.split(SEPARATOR, 2))
 
     def note(self, entry: str, now_ms: int) -> int | None:
         """Note an entry of `sql.TOTALS_QUERY`: an absolute total (sales 0: there is none any more), or a clock."""
-        total, _, place = entry.split(SEPARATOR, 2)
+        total, sales, place = entry.split(SEPARATOR, 2)
         if place.startswith(CLOCK):
             newest_ms = int(Decimal(total))
             newest = self._store.newest.value()
@@ -224,7 +225,7 @@ class Keeper:
                 self._store.newest.update(newest_ms)
         else:
             self._store.log.add(entry)
-            self._take(entry)
+            self._take(total, sales, place)
         self._last_input_ms = now_ms
         return self._arm(max(now_ms + GATHER_MS, self._last_look_ms + self._rules.emit_interval_ms))
 
@@ -298,9 +299,8 @@ class Keeper:
             due = min(due, max(soonest, self._confirm_at_ms))
         return due
 
-    def _take(self, entry: str) -> None:
-        """Remember the entry under its place, in the stead of an earlier one."""
-        total, sales, place = entry.split(SEPARATOR, 2)
+    def _take(self, total: str, sales: str, place: str) -> None:
+        """Remember an entry of the log under its place, in the stead of an earlier one."""
         self._pending[place] = (total, sales)
         self._logged += 1
 

@@ -45,7 +45,7 @@ async def stored(runtime: Runtime) -> dict[Board, tuple[Place, ...]]:
         columns = f"toUnixTimestamp(window_start), {country}, rank, {name}, toString(total_sales), transaction_count"
         rows = await _select(
             runtime,
-            f"SELECT {columns} FROM {table} FINAL WHERE transaction_count > 0 ORDER BY window_start, rank",  # noqa: S608
+            f"SELECT {columns} FROM {table} FINAL WHERE transaction_count > 0 ORDER BY window_start, rank",  # noqa: S608 - ours
         )
         for start, of, rank, entry, total, count in rows:
             board = Board(ranking, of, datetime.fromtimestamp(int(start), UTC))

@@ -91,7 +91,7 @@ def main() -> None:
     parser.add_argument("--api-port", type=int, default=8080)
     arguments = parser.parse_args()
     seconds = asyncio.run(measure(arguments.rate, arguments.probes, arguments.api_port))
-    p95 = statistics.quantiles(seconds, n=20)[-1]
+    p95 = statistics.quantiles(seconds, n=20, method="inclusive")[-1]
     print(  # noqa: T201 - a command's output
         f"commit to REST at {arguments.rate:g} sales/s, {len(seconds)} probes:"
         f" p50 {statistics.median(seconds):.2f} s, p95 {p95:.2f} s, max {max(seconds):.2f} s"
