@@ -38,6 +38,7 @@ class Flink:
                 status=job["state"],
                 version=version,
                 started_ms=job["start-time"],
+                quiet_ms=job["start-time"] + job["duration"] - job["last-modification"],
                 tasks=job["tasks"]["total"],
                 tasks_running=job["tasks"]["running"],
             )

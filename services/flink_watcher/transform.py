@@ -10,6 +10,9 @@ JOB_NAME, SHADOW_NAME = "ranking", "ranking-rebuild"
 ENDING = frozenset({"CANCELLING", "FAILING"})
 ENDED = frozenset({"FAILED", "CANCELED", "FINISHED"})
 
+STALE_MS = 10_000
+"""Flink answers from a cache of 3 s (`web.refresh-interval`), and a job that initializes has no version there yet."""
+
 
 @dataclass(frozen=True)
 class Version:
@@ -21,12 +24,16 @@ class Version:
 
 @dataclass(frozen=True)
 class Job:
-    """A job of our name as the cluster reports it; `version` None where it does not carry ours."""
+    """A job of our name as the cluster reports it; `version` None where it does not carry ours.
+
+    `quiet_ms`: for how long neither the job nor a task of it has changed its status.
+    """
 
     job_id: str
     status: str
     version: Version | None
     started_ms: int
+    quiet_ms: int
     tasks: int
     tasks_running: int
 
@@ -157,6 +164,8 @@ def _about_running(wanted: Version, job: Job, *, rebuilding: bool) -> Action:
         return Action("leave", f"{job.status}, {job.tasks_running} of {job.tasks} tasks running", job_id=job.job_id)
     if job.version is not None and job.version.state == wanted.state:
         return Action("replace", "the job has changed: continues from its state", job_id=job.job_id)
+    if job.version is None and (job.status == "INITIALIZING" or job.quiet_ms < STALE_MS):
+        return Action("wait", "the job is starting, and Flink does not tell its version yet", job_id=job.job_id)
     if rebuilding:
         return Action("wait", "what it computes has changed: a rebuild is under way", job_id=job.job_id)
     return Action("rebuild", "what it computes has changed: recomputes everything beside it", job_id=job.job_id)

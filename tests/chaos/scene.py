@@ -6,73 +6,19 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from decimal import Decimal
 from typing import Any
 
-import httpx
 import pytest
 
 from tests import oracle
 from tests.chaos import cluster, processes
 from tests.chaos.kills import BOUNDS_S, NEVER, PATIENCE, Kill
 from tests.chaos.load import Load
-from tests.oracle import Board, Place
 from tests.rankings import Reader, assert_whole_and_growing, follower
 from tests.runtime import Runtime
+from tests.served import Answers, Tables, answers, places, tables
 
 SETTLE_S = 300  # for what was published last to arrive everywhere, on a busy machine
-TABLES = {"city": ("top_sales_city", "city", "''"), "salesman": ("top_salesman_country", "salesman_name", "country")}
-PATHS = {"city": ("top-by-city", "city"), "salesman": ("top-salesman", "salesmanName")}
-
-
-async def _select(runtime: Runtime, query: str) -> list[list[str]]:
-    """ClickHouse's answer to a query, as rows of text."""
-    async with httpx.AsyncClient(timeout=60) as client:
-        answer = await client.post(
-            f"http://127.0.0.1:{runtime.env['CLICKHOUSE_HTTP_PORT']}/",
-            params={"user": "placar", "password": "placar", "database": "placar"},
-            content=f"{query} FORMAT TSV",
-        )
-    answer.raise_for_status()
-    return [line.split("\t") for line in answer.text.splitlines()]
-
-
-async def stored(runtime: Runtime) -> dict[Board, tuple[Place, ...]]:
-    """Every ranking that ClickHouse holds."""
-    found: dict[Board, tuple[Place, ...]] = {}
-    for ranking, (table, name, country) in TABLES.items():
-        columns = f"toUnixTimestamp(window_start), {country}, rank, {name}, toString(total_sales), transaction_count"
-        rows = await _select(
-            runtime,
-            f"SELECT {columns} FROM {table} FINAL WHERE transaction_count > 0 ORDER BY window_start, rank",  # noqa: S608 - ours
-        )
-        for start, of, rank, entry, total, count in rows:
-            board = Board(ranking, of, datetime.fromtimestamp(int(start), UTC))
-            found[board] = (*found.get(board, ()), Place(int(rank), entry, Decimal(total), int(count)))
-    return found
-
-
-async def stored_until(runtime: Runtime) -> float:
-    """When the newest ranking of cities in ClickHouse was made (epoch seconds); 0 while ClickHouse is away."""
-    try:
-        rows = await _select(runtime, "SELECT max(as_of_ms) FROM top_sales_city")
-    except httpx.TransportError:
-        return 0.0
-    return int(rows[0][0]) / 1000
-
-
-async def answered(runtime: Runtime, board: Board) -> tuple[Place, ...]:
-    """What REST answers for a ranking; nothing where it knows none."""
-    path, name = PATHS[board.ranking]
-    window = {"window": board.start.strftime("%Y-%m-%dT%H:%M:%SZ")}
-    country = {"country": board.country} if board.country else {}
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{runtime.env['API_PORT']}", timeout=20) as client:
-        answer = await client.get(f"/api/v1/sales/{path}", params={**window, **country})
-    if answer.status_code == httpx.codes.NOT_FOUND:
-        return ()
-    entries = answer.raise_for_status().json(parse_float=Decimal)["rankings"]
-    return tuple(Place(e["rank"], e[name], Decimal(e["totalSales"]), e["transactionCount"]) for e in entries)
 
 
 @dataclass
@@ -89,11 +35,13 @@ class Note:
 
 @dataclass(frozen=True)
 class Scene:
-    """The runtime, what is sold, what was read of `rankings.*`, and the kills of the whole run."""
+    """The runtime, what is sold, the three ways to read rankings, and the kills of the whole run."""
 
     runtime: Runtime
     load: Load
     reader: Reader
+    store: Tables
+    rest: Answers
     kills: list[Kill]
     selling: asyncio.Task[None]
     following: asyncio.Task[None]
@@ -202,14 +150,20 @@ class Scene:
             await self.reader.poll()
             return self.reader.served()
 
-        await _equal(read, want, "rankings.*")
-        assert_whole_and_growing(self.reader)
-        await _equal(lambda: stored(self.runtime), want, "ClickHouse")
+        hours = {board.start for board in want}
+
+        async def stored() -> oracle.Rankings:
+            by_ranking = [await self.store.read(ranking, hours) for ranking in ("city", "salesman")]
+            return places({board: one for found in by_ranking for board, one in found.items()})
+
         newest = sorted(want, key=lambda board: board.start)[-8:]
 
         async def asked() -> oracle.Rankings:
-            return {board: await answered(self.runtime, board) for board in newest}
+            return places(await self.rest.read(newest))
 
+        await _equal(read, want, "rankings.*")
+        assert_whole_and_growing(self.reader)
+        await _equal(stored, want, "ClickHouse")
         await _equal(asked, {board: want[board] for board in newest}, "REST")
         job = await self.job()
 
@@ -235,7 +189,7 @@ async def _equal(fetch: Callable[[], Awaitable[oracle.Rankings]], want: oracle.R
 async def under_load(runtime: Runtime, seed: int, kills: list[Kill]) -> AsyncIterator[Scene]:
     """The runtime, with sales published and sets read all the while; begins when sets and a checkpoint are there."""
     load = Load(runtime, seed)
-    async with follower(runtime) as reader:
+    async with follower(runtime) as reader, tables(runtime) as store, answers(runtime) as rest:
 
         async def follow() -> None:
             while True:
@@ -243,7 +197,7 @@ async def under_load(runtime: Runtime, seed: int, kills: list[Kill]) -> AsyncIte
 
         selling, following = asyncio.create_task(load.run()), asyncio.create_task(follow())
         try:
-            scene = Scene(runtime, load, reader, kills, selling, following)
+            scene = Scene(runtime, load, reader, store, rest, kills, selling, following)
             await scene.until_set_after(time.time(), PATIENCE * 60)
             await scene.until_checkpoint_after(0)
             yield scene

@@ -132,6 +132,7 @@ async def test_a_rebuild_repairs_what_is_served_while_sales_arrive(
     bogus = [{"rank": 1, "name": "Atlantis", "total_sales": Decimal("1.00"), "transaction_count": 1}]
     for start in (START, START + 6 * HOUR):  # the second has lost all its sales
         key = "rankings.city", f"{start:%Y-%m-%dT%H:%M:%SZ}"
+        await reader.until(partial(reader.sets.get, key), "the window is published, even if it is empty")
         right = reader.sets[key][-1]
         value = encode({**right, "revision": right["revision"] + 1, "entries": bogus})
         await sales.producer.send_and_wait(key[0], value, key=key[1].encode())

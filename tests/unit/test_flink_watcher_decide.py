@@ -19,8 +19,14 @@ BEFORE = Version("code-1", "state-1")
 OTHER = Version("code-0", "state-0")
 
 
-def _job(job_id: str = "j", status: str = "RUNNING", version: Version | None = NOW, started_ms: int = 0) -> Job:
-    return Job(job_id, status, version, started_ms, tasks=12, tasks_running=12 if status == "RUNNING" else 0)
+def _job(
+    job_id: str = "j",
+    status: str = "RUNNING",
+    version: Version | None = NOW,
+    started_ms: int = 0,
+    quiet_ms: int = 60_000,
+) -> Job:
+    return Job(job_id, status, version, started_ms, quiet_ms, tasks=12, tasks_running=12 if status == "RUNNING" else 0)
 
 
 def test_an_up_to_date_job_is_left_alone() -> None:
@@ -47,6 +53,13 @@ def test_beside_a_job_whose_state_means_something_else_everything_is_recomputed(
     action = decide(NOW, [_job(version=version)], last, [])
     assert (action.kind, action.job_id) == ("rebuild", "j")
     assert decide(NOW, [_job(version=version)], last, [], rebuilding=True).kind == "wait"
+
+
+@pytest.mark.parametrize(("status", "quiet_ms"), [("INITIALIZING", 60_000), ("RUNNING", 9_000)])
+def test_a_job_that_begins_is_not_judged_before_flink_tells_its_version(status: str, quiet_ms: int) -> None:
+    """Flink knows no configuration of a job that initializes, and its answers are some seconds old."""
+    beginning = _job(status=status, version=None, quiet_ms=quiet_ms)
+    assert decide(NOW, [beginning], Submission("j", NOW), []).kind == "wait"
 
 
 def test_a_shadow_that_no_living_rebuild_owns_is_ended() -> None:

@@ -53,6 +53,8 @@ class Cluster:
                     "name": j["name"],
                     "state": j["state"],
                     "start-time": 1,
+                    "duration": 60_000,
+                    "last-modification": 1,
                     "tasks": {"total": 12, "running": tasks[i]},
                 }
                 for i, j in self.jobs.items()

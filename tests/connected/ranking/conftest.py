@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from tests import oracle
-from tests.connected.ranking.served import Answers, Tables, answers, tables
 from tests.rankings import Reader, Sales, follower, publisher
 from tests.runtime import Runtime, start_runtime
+from tests.served import Answers, Tables, answers, tables
 
 SETTINGS = {"RANKING_IDLE_S": "3", "RANKING_EMIT_INTERVAL_MS": "200", "API_QUERY_TIMEOUT_S": "60"}
 """Silence ends windows after seconds, a changed ranking is published almost at once, a busy machine is given time."""
@@ -17,8 +17,8 @@ SETTINGS = {"RANKING_IDLE_S": "3", "RANKING_EMIT_INTERVAL_MS": "200", "API_QUERY
 @pytest.fixture(scope="package")
 def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
     """The started runtime; the job runs."""
-    with start_runtime(tmp_path_factory.mktemp("ranking"), ("flink_watcher", "clickhouse_sink"), SETTINGS) as started:
-        started.up("api")  # for itself: with the others `up` would wait for a first ranking
+    only = ("flink_watcher", "clickhouse_sink", "api")
+    with start_runtime(tmp_path_factory.mktemp("ranking"), only, SETTINGS) as started:
         yield started
 
 

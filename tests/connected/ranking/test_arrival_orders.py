@@ -8,10 +8,10 @@ from itertools import product
 import pytest
 
 from tests import oracle
-from tests.connected.ranking.served import Answers, Tables, from_record, places, unlike
 from tests.histories import ORDERS, Change, history, moved, plain_sale
 from tests.rankings import Reader, assert_whole_and_growing, publisher, until_equal
 from tests.runtime import Runtime
+from tests.served import Answers, Tables, from_record, places, unlike
 
 pytestmark = pytest.mark.timeout(900)
 

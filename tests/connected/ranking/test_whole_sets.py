@@ -10,10 +10,10 @@ from itertools import pairwise
 
 import pytest
 
-from tests.connected.ranking.served import Answers, Served, Tables, from_record
 from tests.histories import plain_sale
 from tests.oracle import Board
 from tests.rankings import Reader, Sales, assert_whole_and_growing, until_own_right
+from tests.served import Answers, Served, Tables, from_record
 
 pytestmark = pytest.mark.timeout(900)
 

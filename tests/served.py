@@ -85,6 +85,15 @@ class Tables:
             by_board.setdefault(Board(ranking, row[0], row[1].replace(tzinfo=UTC)), []).append(row[2:])
         return {board: _one_set(board, of_board) for board, of_board in by_board.items()}
 
+    async def newest(self) -> datetime | None:
+        """When the newest ranking of cities was made; None where there is none.
+
+        Raises:
+            StoreAway: ClickHouse is away.
+        """
+        [(as_of_ms,)] = await self._store.select("SELECT max(as_of_ms) FROM top_sales_city")
+        return datetime.fromtimestamp(as_of_ms / 1000, UTC) if as_of_ms else None
+
 
 def _one_set(board: Board, rows: Iterable[tuple[Any, ...]]) -> Served:
     ranks = [Place(*row[2:]) for row in rows]
