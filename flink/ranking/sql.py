@@ -16,7 +16,7 @@ CLOCK = "@"
 
 TOTALS_COLUMNS = (("board", "STRING NOT NULL"), ("entry", "STRING"), ("place", "STRING NOT NULL"))
 """The function sees the first two: the board to which the row belongs, and what it says."""
-TOTALS_KEY = ("board", "place")
+TOTALS_KEY = ("place",)
 
 
 def _text(value: str) -> str:
@@ -75,7 +75,7 @@ SELECT {", ".join(_ranked(boards))}, country, amount, event_time FROM (
 
 
 def parts_view(boards: Sequence[Board]) -> str:
-    """What adds to each place of each board; a place is `country|window index|name`, or a source's clock.
+    """What adds to each place: `board|country|window index|name`, or `board|` and a source's clock.
 
     Each version of a sale also adds nothing, for ever, to where it says the sale is. So a total that falls to zero is
     a row with zero sales and not the end of a row, and a window that lost all its sales is still heard of.
@@ -84,18 +84,20 @@ def parts_view(boards: Sequence[Board]) -> str:
     if they were totals (of one number), so that everything is one aggregate: over a union of two, Flink no longer knows
     the key of a row and sends each change twice, as the row before and the row after.
 
-    UNNEST and not UNION ALL over boards, which would keep the state of `current_sales` once per branch.
+    UNNEST and not UNION ALL over boards, which would keep the state of `current_sales` once per branch. Of texts and
+    not of rows, which Flink would write into the array and read from it column by column.
     """
-    rows = ",\n  ".join(
-        f"ROW({_text(board.name)}, COALESCE(clock, CONCAT_WS('{SEPARATOR}', "
-        f"{'country' if board.ranking.per_country else _text('')}, CAST({window_index(board.window)} AS STRING), "
-        f"{board.ranking.column})), amount, sales)"
-        for board in boards
-    )
+
+    def place(board: Board) -> str:
+        country = "country" if board.ranking.per_country else _text("")
+        parts = f"{_text(board.name)}, {country}, CAST({window_index(board.window)} AS STRING), {board.ranking.column}"
+        return f"COALESCE(CONCAT({_text(board.name + SEPARATOR)}, clock), CONCAT_WS('{SEPARATOR}', {parts}))"
+
+    places = ",\n  ".join(place(board) for board in boards)
     fields = ", ".join([*_ranked(boards), "country", "event_time"])
     nothing = ", ".join([*(f"{_text('')} AS {column}" for column in (*_ranked(boards), "country")), "0 AS event_time"])
     return f"""CREATE TEMPORARY VIEW parts AS
-SELECT p.board, p.place, p.part_amount, p.part_sales
+SELECT p.place, part.amount, part.sales
 FROM (
   SELECT CAST(NULL AS STRING) AS clock, {fields}, amount, CAST(1 AS BIGINT) AS sales FROM current_sales
   UNION ALL
@@ -104,12 +106,16 @@ FROM (
   SELECT CONCAT('{CLOCK}', source), {nothing}, CAST(newest AS DECIMAL(18, 2)), CAST(1 AS BIGINT) FROM (
     SELECT source, MAX(LEAST(event_time, ingestion_time)) AS newest FROM sales WHERE NOT deleted GROUP BY source
   )
-) CROSS JOIN UNNEST(ARRAY[
-  {rows}
-]) AS p(board, place, part_amount, part_sales)"""  # noqa: S608 - from our own table
+) AS part CROSS JOIN UNNEST(ARRAY[
+  {places}
+]) AS p(place)"""  # noqa: S608 - from our own table
 
 
-TOTALS_QUERY = f"""SELECT board,
-  CONCAT_WS('{SEPARATOR}', CAST(SUM(part_amount) AS STRING), CAST(SUM(part_sales) AS STRING), place) AS entry, place
-FROM parts GROUP BY board, place"""  # noqa: S608 - from our own table
-"""The absolute total of every place. An entry is one text, as each column of a row costs on its way into Python."""
+TOTALS_QUERY = f"""SELECT SPLIT_INDEX(place, '{SEPARATOR}', 0) AS board,
+  CONCAT_WS('{SEPARATOR}', CAST(SUM(amount) AS STRING), CAST(SUM(sales) AS STRING),
+    SUBSTRING(place FROM POSITION('{SEPARATOR}' IN place) + 1)) AS entry, place
+FROM parts GROUP BY place"""  # noqa: S608 - from our own table
+"""The absolute total of every place, in an entry `total|sales|place` without the board.
+
+An entry is one text, as each column of a row costs on its way into Python.
+"""

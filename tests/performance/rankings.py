@@ -5,7 +5,7 @@
    the rate counts from the first running task.
 2. Live: `--rate` sales a second for `--live` seconds; every tenth is a probe with a name of its own, timed from its
    acknowledgement by the broker until the set that holds it has been read from `rankings.city`.
-3. Checkpoints: duration and size, as Flink reports them, from the end of 1 to the end of 2.
+3. Checkpoints: duration and size, as Flink reports them, of the last ten of 1 and of those of 2.
 
 Ends with 1 when a set is not what the batch oracle makes of the same changes.
 """
@@ -219,6 +219,13 @@ def percentiles(values: list[float]) -> str:
     return f"p50 {statistics.median(values):.2f}, p95 {p95:.2f}, max {max(values):.2f}"
 
 
+def say_checkpoints(when: str, done: list[dict[str, Any]]) -> None:
+    """Duration and size of the checkpoints."""
+    seconds = percentiles([one["end_to_end_duration"] / 1000 for one in done])
+    written = percentiles([one["checkpointed_size"] / 1e6 for one in done])
+    say(f"{len(done)} checkpoints {when}: seconds {seconds}; written by each: MB {written}")
+
+
 async def live(
     producer: AIOKafkaProducer, encode: codec.Encoder, reader: Reader, rate: float, seconds: float
 ) -> tuple[list[float], list[dict[str, Any]]]:
@@ -294,6 +301,7 @@ async def measure(runtime: Runtime, arguments: argparse.Namespace) -> bool:
             say(f"CPU: {java:.0f} s Java + {python:.0f} s Python = {each:.0f} µs a change")
             say(f"resident MiB: {cpu.memory()}")
             ok = right(reader, records)
+            behind = await flink.checkpoints()
             before_live = {place: len(every) for place, every in reader.sets.items()}
             latencies, sold = await live(producer, encode, reader, arguments.rate, arguments.live)
             await caught_up(reader, cpu, flink, len(records) + len(sold))
@@ -305,12 +313,10 @@ async def measure(runtime: Runtime, arguments: argparse.Namespace) -> bool:
             ]
             say(f"seconds between two sets of one window: least {min(gaps):.2f}, median {statistics.median(gaps):.2f}")
             done = await flink.checkpoints()
+            say_checkpoints("catching up", behind)
+            say_checkpoints("live", [one for one in done if one["id"] > behind[-1]["id"]])
             size = done[-1]["state_size"]
-            say(
-                f"{len(done)} checkpoints: seconds {percentiles([one['end_to_end_duration'] / 1000 for one in done])};"
-                f" whole state {size / 1e6:.1f} MB for {alive:,} live sales = {size / alive:.0f} bytes each;"
-                f" written by each: MB {percentiles([one['checkpointed_size'] / 1e6 for one in done])}"
-            )
+            say(f"whole state {size / 1e6:.1f} MB for {alive:,} live sales = {size / alive:.0f} bytes each")
             return right(reader, records + sold) and ok
     finally:
         await producer.stop()

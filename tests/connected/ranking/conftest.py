@@ -10,7 +10,12 @@ from tests.rankings import Reader, Sales, follower, publisher
 from tests.runtime import Runtime, start_runtime
 from tests.served import Answers, Tables, answers, tables
 
-SETTINGS = {"RANKING_IDLE_S": "3", "RANKING_EMIT_INTERVAL_MS": "200", "API_QUERY_TIMEOUT_S": "60"}
+SETTINGS = {
+    "RANKING_IDLE_S": "3",
+    "RANKING_MINI_BATCH_MS": "100",
+    "RANKING_EMIT_INTERVAL_MS": "200",
+    "API_QUERY_TIMEOUT_S": "60",
+}
 """Silence ends windows after seconds, a changed ranking is published almost at once, a busy machine is given time."""
 
 
