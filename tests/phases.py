@@ -31,7 +31,7 @@ PHASES = (
     Phase("ruff format", (str(BIN / "ruff"), "format", "--check")),
     Phase("mypy --strict", (str(BIN / "mypy"),)),
     Phase("import-linter", (str(BIN / "lint-imports"),)),
-    *(pytest_phase(folder) for folder in ("unit", "contract", "connected", "e2e")),
+    *(pytest_phase(folder) for folder in ("unit", "contract", "connected", "e2e", "chaos")),
 )
 
 
