@@ -28,6 +28,7 @@ ACCOUNTS = {
 }
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist looks for the groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Two groups that can run at once, each in its own order: what has a Flink cluster, and what shares `servers`."""
     here = Path(__file__).parent
