@@ -125,7 +125,7 @@ async def outcome_of(agent: Agent, payload: bytes | None, registry: MemoryRegist
         key=KEY,
         value=payload,
         headers=[(dead_letters.ATTEMPT_HEADER, b"2")],
-        timestamp=WRITTEN_AT.timestamp(),
+        timestamp=round(WRITTEN_AT.timestamp() * 1000),
     )
     outcome, record = await process(agent, codecs, "unit-under-test", message)
     if record is None:
