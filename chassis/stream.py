@@ -100,7 +100,7 @@ def attempt_of(headers: Any) -> int:
     """How often the record was tried, from the header that a replay sets; 1 without it or where it is unreadable."""
     pairs = headers.items() if isinstance(headers, Mapping) else headers or ()
     for name, value in pairs:
-        if name == dead_letters.ATTEMPT_HEADER and value is not None and bytes(value).isdigit():
+        if name == dead_letters.ATTEMPT_HEADER and value is not None and dead_letters.is_attempt(bytes(value)):
             return int(value)
     return 1
 
@@ -173,6 +173,7 @@ class _Worker:
         begun = time.perf_counter()
         topic, metrics = self._agent.consumes, self._unit.metrics
         metrics.record(topic, "received", len(events))
+        metrics.in_hand(topic, len(events))
         outcomes: dict[Outcome, int] = {}
         records = []
         for event in events:
@@ -185,6 +186,7 @@ class _Worker:
             event.ack()
         for outcome, count in outcomes.items():
             metrics.record(topic, outcome, count)
+        metrics.in_hand(topic, -len(events))
         self._seconds.observe({}, time.perf_counter() - begun)
 
     def faust_app(self, client: AIOKafkaProducer, folder: str) -> Any:
