@@ -19,6 +19,7 @@ from flink.ranking.definitions import boards
 from services.clickhouse_sink.mapping import check, load_mappings
 from services.clickhouse_sink.settings import MAPPINGS_FILE
 from services.clickhouse_sink.transform import UnfitError, rows
+from services.dead_letters.transform import Filter, Letter, place, unreplayable
 from services.file_poller.transform import reading
 from services.legacy_poller.transform import Cursor, cursor
 from tests import invalid
@@ -83,6 +84,17 @@ def streams(topic: Topic, _: Record) -> None:
     assert set(EXPECTED[topic.name]) == set(topic.examples())
 
 
+def dead_letters(topic: Topic, record: Record) -> None:
+    """The dead letters' command: lists a letter of its topic, and reads its own notes back."""
+    if topic.name == "sales.dlq":
+        letter = Letter(place=(0, 7), **record)
+        assert Filter(reason=letter.reason, topic=letter.topic, unit=letter.unit, since=letter.time).fits(letter)
+        assert (unreplayable(letter, catalogue()[letter.topic]) is None) == (letter.partition >= 0)
+    elif record["unit"] == "dead_letters":
+        assert place(record["cursor"]) == (2, 17)
+        assert (progress.newest(record["position"]) or {}).keys() == {"attempt", "replayed_at"}
+
+
 CONSUMERS: Mapping[str, Callable[[Topic, Record], None]] = {
     "cdc": streams,
     "files": streams,
@@ -91,6 +103,7 @@ CONSUMERS: Mapping[str, Callable[[Topic, Record], None]] = {
     "ranking": ranking,
     "file_poller": file_poller,
     "legacy_poller": legacy_poller,
+    "dead_letters": dead_letters,
 }
 PAIRS = [(topic, consumer) for topic in catalogue().values() for consumer in topic.consumers]
 
