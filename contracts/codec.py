@@ -80,6 +80,8 @@ class Decoder:
         self._writers: dict[int, Any] = {}
 
     async def _writer(self, schema_id: int) -> Any:
+        if schema_id == 0:  # the client would ask for no schema at all, and fail over the answer
+            raise DecodeError("schema_unknown", "schema id 0 is never given")
         if schema_id not in self._writers:
             try:
                 found = await self._registry.get_by_id(schema_id)

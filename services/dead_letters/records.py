@@ -39,7 +39,7 @@ async def as_written(registry: AsyncSchemaRegistryClient, topic: Topic, content:
         raise DecodeError("wire_format", "not in the Confluent wire format")
     schema_id = int.from_bytes(content[1:5])
     try:
-        found = await registry.get_by_id(schema_id)
+        found = await registry.get_by_id(schema_id) if schema_id else None  # the client cannot ask for 0
     except (SchemaParseException, UnknownType) as error:
         raise DecodeError("schema_incompatible", f"schema id {schema_id} is no Avro schema") from error
     if found is None:

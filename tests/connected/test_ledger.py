@@ -2,8 +2,6 @@
 
 import asyncio
 import json
-import os
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -20,7 +18,9 @@ from chassis.settings import PostgresSettings
 from contracts import codec
 from contracts.catalogue import catalogue
 from contracts.examples import plain, typed
+from services.ledger.__main__ import main
 from services.traffic.database import open_connection, staff, wall
+from tests.connected.commands import called, process
 from tests.connected.serving import Database, database, hour_of_its_own
 from tests.connected.sources import bucket, service
 from tests.connected.streams import Servers, unique
@@ -101,21 +101,10 @@ class Scene:
         await self.reached.feed("sales.dlq", [letter.value for letter in letters])
 
     async def ledger(self, hour: datetime, *options: str, **more: str) -> tuple[int, str, str]:
-        """Run `python -m services.ledger` over an hour; returns its status and what it printed."""
+        """Run the command over an hour; returns its status and what it printed."""
         period = ("--from", hour.isoformat(), "--to", (hour + timedelta(hours=1)).isoformat())
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "services.ledger",
-            *(*period, *options),
-            env={**os.environ, **self.servers, "CLICKHOUSE_DB": self.db.settings.db, **more},
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        async with asyncio.timeout(100):
-            out, err = await process.communicate()
-        assert process.returncode is not None
-        return process.returncode, out.decode(), err.decode()
+        run = await called(main, {**self.servers, "CLICKHOUSE_DB": self.db.settings.db, **more}, *period, *options)
+        return run.status, run.out, run.err
 
 
 def postgres(servers: Mapping[str, str]) -> PostgresSettings:
@@ -186,7 +175,8 @@ async def test_a_missing_sale_is_named_where_it_is_missing(servers: Mapping[str,
             (deleted,) = await scene.reached.encode("sales.unified", [deletion])
             await scene.reached.feed("sales.unified", [deleted])
 
-            status, out, _ = await scene.ledger(hour, "--settle", "0", "--json")
+            status, out, err = await scene.ledger(hour, "--settle", "0", "--json")
+            assert (status, err) == (1, "")
             lines = [json.loads(line) for line in out.splitlines()]
             found = {(line["source"], line["sale_id"]): line["missing_in"] for line in lines if "sale_id" in line}
             steps = {"not unified": "sales.unified", "not stored": "ClickHouse"}
@@ -196,7 +186,6 @@ async def test_a_missing_sale_is_named_where_it_is_missing(servers: Mapping[str,
                 if one.way not in ("stored", "refused")
             }
             assert found == {**expected, ("postgres", kept.name): "ClickHouse"}
-            assert status == 1
             numbers = {line["source"]: line for line in lines if "at_source" in line}
             of_files = numbers["files"]
             assert [of_files[step] for step in ("at_source", "topic", "unified", "clickhouse")] == [5, 4, 2, 1]
@@ -239,5 +228,8 @@ async def test_a_server_that_is_away_is_named(servers: Mapping[str, str], tmp_pa
             status, out, err = await scene.ledger(hour, "--settle", "0", "--source", "postgres", **more)
             assert (status, out) == (2, "")
             assert said in err
+        wrong = await process("services.ledger", servers, "--from", hour.isoformat(), "--to", hour.isoformat())
+        assert wrong.status == 2
+        assert "--from is not before --to" in wrong.err
         status, out, _ = await scene.ledger(hour, "--settle", "0", "--source", "postgres")
         assert (status, out.splitlines()[-1].endswith("nothing is missing")) == (0, True)
