@@ -123,7 +123,7 @@ async def stored_of(store: ClickHouse, source: str, names: Iterable[str]) -> Sal
     wanted = list(names)
     found: Sales = {}
     for first in range(0, len(wanted), IDS_AT_ONCE):
-        values = {"source": source, "ids": wanted[first : first + IDS_AT_ONCE]}
+        values = {"source": source, "ids": tuple(wanted[first : first + IDS_AT_ONCE])}
         query = f"{_SALES} source = %(source)s AND sale_id IN %(ids)s"
         for _, name, at, version, deleted in await store.select(query, values):
             found[name] = Seen(at, version, bool(deleted))

@@ -298,7 +298,7 @@ async def test_a_replayed_sale_counts_once(servers: Mapping[str, str], tmp_path:
             assert outcome["replayed"] == 2
             await number(times, sales)
         assert len({(value["sale_id"], value["version"]) for value in sales()}) == 2
-        env = {"CLICKHOUSE_DB": db.settings.db, "CLICKHOUSE_SINK_GROUP": unit}
+        env = {"CLICKHOUSE_DB": db.settings.db, "CLICKHOUSE_SINK_GROUP": prefix}
         async with service("clickhouse_sink", {**servers, **env}, tmp_path / "sink"):
             query = "SELECT count(), sum(amount) FROM sales FINAL WHERE startsWith(sale_id, %(prefix)s)"
 
