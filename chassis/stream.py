@@ -104,7 +104,7 @@ def attempt_of(headers: Any) -> int:
     """How often the record was tried, from the header that a replay sets; 1 without it or where it is unreadable."""
     pairs = headers.items() if isinstance(headers, Mapping) else headers or ()
     for name, value in pairs:
-        if name == dead_letters.ATTEMPT_HEADER and value is not None and bytes(value).isdigit():
+        if name == dead_letters.ATTEMPT_HEADER and value is not None and dead_letters.is_attempt(bytes(value)):
             return int(value)
     return 1
 
@@ -180,7 +180,9 @@ class _Worker:
         """Process the records, publish what they become, then acknowledge them."""
         begun = time.perf_counter()
         topic, metrics = self._agent.consumes, self._unit.metrics
-        metrics.record(topic, "received", sum(len(batch.records) for batch in batches))
+        count = sum(len(batch.records) for batch in batches)
+        metrics.record(topic, "received", count)
+        metrics.in_hand(topic, count)
         outcomes: dict[Outcome, int] = {}
         records = []
         for batch in batches:
@@ -192,8 +194,9 @@ class _Worker:
         await kafka.publish(client, records)
         for batch in batches:
             acknowledge(batch)
-        for outcome, count in outcomes.items():
-            metrics.record(topic, outcome, count)
+        for outcome, of_outcome in outcomes.items():
+            metrics.record(topic, outcome, of_outcome)
+        metrics.in_hand(topic, -count)
         self._seconds.observe({}, time.perf_counter() - begun)
 
     def faust_app(self, client: AIOKafkaProducer, folder: str) -> Any:

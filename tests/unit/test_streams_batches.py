@@ -23,6 +23,7 @@ NOW = datetime(2026, 2, 19, 12, 0, tzinfo=UTC)
         ([(ATTEMPT_HEADER, b"3")], 3),
         ({ATTEMPT_HEADER: b"4"}, 4),
         ([(ATTEMPT_HEADER, b"many")], 1),
+        ([(ATTEMPT_HEADER, b"9" * 5000)], 1),
         ([(ATTEMPT_HEADER, None)], 1),
     ],
 )
