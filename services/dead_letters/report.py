@@ -23,6 +23,10 @@ def _note(text: str) -> None:
     sys.stderr.write(f"{text}\n")
 
 
+def _say_unreadable(found: Unreadable) -> None:
+    _note(f"{found.place[0]}-{found.place[1]} is no dead letter: {found.why}")
+
+
 def _console() -> Console:
     return Console(file=sys.stdout, width=None if sys.stdout.isatty() else PLAIN_WIDTH)
 
@@ -62,8 +66,8 @@ class Lines:
         self._write(record)
 
     def unreadable(self, found: Unreadable) -> None:
-        """Write that a record is no letter."""
-        self._write({"id": f"{found.place[0]}-{found.place[1]}", "unreadable": found.why})
+        """Say that a record is no letter; the lines hold letters only."""
+        _say_unreadable(found)
 
     def listed(self, count: int) -> None:
         """Nothing: the lines are the answer."""
@@ -120,8 +124,8 @@ class Table:
         self._sent.add_row(letter.id, letter.topic, attempt, escape(shown(letter.key, 40)), escape(said))
 
     def unreadable(self, found: Unreadable) -> None:
-        """Tell that a record is no letter."""
-        _note(f"{found.place[0]}-{found.place[1]} is no dead letter: {found.why}")
+        """Say that a record is no letter."""
+        _say_unreadable(found)
 
     def listed(self, count: int) -> None:
         """Print the letters that are held."""

@@ -347,8 +347,7 @@ async def test_what_cannot_be_replayed_is_named(servers: Mapping[str, str], tmp_
         ids = {
             line["reason"]: line["id"]
             for line in (await command(servers, "list", "--topic", "sales.files", "--json")).lines
-            if "unit" in line  # others leave what is no letter
-            and ((line["unit"] == unit and (line["partition"], line["offset"]) in places) or prefix in line["detail"])
+            if (line["unit"] == unit and (line["partition"], line["offset"]) in places) or prefix in line["detail"]
         }
         assert set(ids) == {"row_ragged", "country_unknown", "wire_format"}
 
@@ -374,7 +373,8 @@ async def test_what_cannot_be_replayed_is_named(servers: Mapping[str, str], tmp_
 async def test_nothing_fits_and_nobody_answers(servers: Mapping[str, str]) -> None:
     """Where nothing fits the status is 1; where a server is away it is 2, and its address and settings are said."""
     nothing = await command(servers, "list", "--unit", unique("nobody"))
-    assert (nothing.status, nothing.out, nothing.err) == (1, "", "no dead letter fits\n")
+    assert (nothing.status, nothing.out) == (1, "")
+    assert nothing.err.endswith("no dead letter fits\n")
     gone = await command(servers, "show", "0-999999999")
     assert (gone.status, gone.err) == (1, "there is no dead letter 0-999999999 in sales.dlq (any more)\n")
     away = await process("services.dead_letters", {**servers, "KAFKA_PORT": "1"}, "list")
