@@ -13,6 +13,7 @@ from lxml import etree
 from obstore.exceptions import NotFoundError
 from obstore.store import S3Store
 
+from chassis.postgres import open_connection
 from chassis.s3 import Unreachable
 from chassis.settings import LegacySoapSettings, PostgresSettings
 from services.ledger.transform import EPOCH, MILLISECOND, Sales, Seen, milliseconds, newest, sale_id, written
@@ -51,16 +52,7 @@ async def database(settings: PostgresSettings) -> AsyncIterator[asyncpg.Connecti
         SourceError: it is away or refuses us, also while the connection is used.
     """
     with _telling("postgres", OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
-        connection = await asyncpg.connect(
-            host=settings.host,
-            port=settings.port,
-            database=settings.db,
-            user=settings.user,
-            password=settings.password.get_secret_value(),
-            timeout=10,
-            command_timeout=TIMEOUT_S,
-            ssl=False,
-        )
+        connection = await open_connection(settings, TIMEOUT_S)
         try:
             yield connection
         finally:

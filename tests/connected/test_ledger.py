@@ -14,12 +14,13 @@ import pytest
 
 from chassis import dead_letters
 from chassis.kafka import Record
+from chassis.postgres import open_connection
 from chassis.settings import PostgresSettings
 from contracts import codec
 from contracts.catalogue import catalogue
 from contracts.examples import plain, typed
 from services.ledger.__main__ import main
-from services.traffic.database import open_connection, staff, wall
+from services.traffic.database import COMMAND_S, staff, wall
 from tests.connected.commands import called, process
 from tests.connected.serving import Database, database, hour_of_its_own
 from tests.connected.sources import bucket, service
@@ -162,7 +163,7 @@ async def test_a_missing_sale_is_named_where_it_is_missing(servers: Mapping[str,
     async with database(servers) as db, service("legacy_soap", env, tmp_path / "soap") as soap:
         scene = Scene(env, db)
         assert await soap.ready()
-        connection = await open_connection(postgres(servers))
+        connection = await open_connection(postgres(servers), COMMAND_S)
         try:
             sales = await inserted(connection, hour) + uploaded(servers, hour) + await booked(env, hour)
             await scene.travel(sales)
