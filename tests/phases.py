@@ -14,6 +14,8 @@ BIN = Path(PYTHON).parent
 
 OPTIONS = {"connected": ("--numprocesses", "2", "--dist", "loadgroup")}
 """Of the folders that need some: the connected tests run in the two groups that their conftest makes."""
+SLOWEST = ("--durations", "20", "--durations-min", "5")
+"""Each phase ends with its slowest tests."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class Phase:
 
 def pytest_phase(folder: str) -> Phase:
     """A folder of tests as a phase."""
-    return Phase(folder, (PYTHON, "-m", "pytest", f"tests/{folder}", *OPTIONS.get(folder, ())), counts=True)
+    return Phase(folder, (PYTHON, "-m", "pytest", f"tests/{folder}", *SLOWEST, *OPTIONS.get(folder, ())), counts=True)
 
 
 PHASES = (
