@@ -10,6 +10,9 @@ differs, because a record would be lost or a commit would never come:
   behind records that it has just thrown away.
 - Records of aborted transactions are not delivered (`read_committed`).
 - An acknowledgement from before a rebalance counts for nothing; the records come again.
+- Nothing is delivered from the beginning of a rebalance's seek until the flow is resumed, which empties the channels.
+  Faust stops the flow earlier, when partitions are revoked, but not of a worker that has none, and a rebalance that
+  overtakes another finds it resumed.
 """
 
 import asyncio
@@ -19,7 +22,7 @@ from time import monotonic
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import ConsumerStoppedError
+from aiokafka.errors import ConsumerStoppedError, KafkaError
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from faust.types.tuples import ack_lock
@@ -52,11 +55,23 @@ class Consumer(driver.Consumer):
         super().__init__(*args, **kwargs)
         self._room = asyncio.Event()
         self._room.set()
+        self._stops = 0  # of the flow: what was fetched before the newest must not be delivered
 
     def _new_consumer_thread(self) -> ConsumerThread:
         return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
 
+    def stop_flow(self) -> None:
+        """Deliver nothing until the flow is resumed, and then nothing that was fetched before."""
+        super().stop_flow()
+        self._stops += 1
+
     async def perform_seek(self) -> None:
+        """Stop the flow and seek back, at the end of a rebalance; Faust resumes the flow then."""
+        self.stop_flow()
+        self.app.flow_control.suspend()
+        await self._seek_back()
+
+    async def _seek_back(self) -> None:
         """Seek every partition to its committed offset, or to its beginning where it has none."""
         await super().perform_seek()
         self._gap.clear()  # what lies behind is read again, gaps included
@@ -92,37 +107,41 @@ class Consumer(driver.Consumer):
                     await self.wait(self.can_resume_flow.wait())
                     behind = not await self._sought_back()
                     continue
+                stops = self._stops
                 records, active = await self._wait_next_records(FETCH_WAIT_S)
                 if records and not self.should_stop:
-                    behind = not await self._delivered(records, active or set())
+                    behind = not await self._delivered(records, active or set(), stops)
         except (ConsumerStoppedError, asyncio.CancelledError):
             if not self.app.should_stop:
                 raise
 
     async def _sought_back(self) -> bool:
         """Seek to the committed offsets; whether it was possible, for another rebalance may have begun."""
-        generation = self.app.consumer_generation_id
+        stops = self._stops
         try:
-            await self.perform_seek()
-        except Exception:
-            if self._current(generation):
+            await self._seek_back()
+        except (KafkaError, AssertionError):  # aiokafka asserts that it has partitions
+            if self._flowing_since(stops):
                 raise
             return False
-        return self._current(generation)
+        return self._flowing_since(stops)
 
-    def _current(self, generation: int) -> bool:
-        """Whether records that were fetched in the generation are still this worker's."""
-        return self.flow_active and generation == self.app.consumer_generation_id
+    def _flowing_since(self, stops: int) -> bool:
+        """Whether the flow is on and was not stopped since it had been stopped so often."""
+        return self.flow_active and stops == self._stops
 
-    async def _delivered(self, records: Any, active: set[TP]) -> bool:
-        """Put the records into the channels, waiting while these are full; whether no rebalance came between."""
+    async def _delivered(self, records: Any, active: set[TP], stops: int) -> bool:
+        """Put the records into the channels, waiting while these are full; whether no rebalance came between.
+
+        `stops` is how often the flow had been stopped when the fetch began.
+        """
         generation = self.app.consumer_generation_id
         for key, messages in records.items():
             tp = TP(*key)
             await self.app.flow_control.acquire()  # a resumed flow empties the channels first
             if not self._room.is_set():
                 await self.wait(self._room.wait())
-            if tp not in active or not self._current(generation):
+            if tp not in active or not self._flowing_since(stops):
                 return False
             self._note_gaps(tp, messages)
             batch = Batch(tp, generation, messages)

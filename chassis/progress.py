@@ -38,12 +38,9 @@ def newest(position: str) -> Position | None:
 
 
 async def read(unit: Unit, settings: KafkaSettings, registry: Registry) -> dict[str, Position]:
-    """The newest position of each of the unit's cursors, from the whole topic; waits for the broker.
+    """The newest position of each of the unit's cursors, from the whole topic; waits for broker and registry.
 
     A record that cannot be read is logged and left out: what it covered is read again, and upserts make that harmless.
-
-    Raises:
-        httpx.HTTPError | ClientError: the registry is away.
     """
     decoder = registry.decoder(TOPIC)
     positions: dict[str, Position] = {}

@@ -3,11 +3,10 @@
 import asyncio
 import sys
 
-import httpx
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaConnectionError
-from schema_registry.client import AsyncSchemaRegistryClient
 
+from chassis.registry import Client, RegistryAway
 from chassis.settings import KafkaSettings, RankingSettings, RegistrySettings, load
 from contracts.catalogue import CatalogueError, catalogue
 from contracts.codec import ContractError
@@ -20,12 +19,12 @@ async def main() -> int:
     admin = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap)
     try:
         await admin.start()
-        client = AsyncSchemaRegistryClient(registry.url, timeout=httpx.Timeout(30))
+        client = Client(registry, timeout_s=30)
         results = await publish(catalogue(lengths), admin, client)
     except (CatalogueError, ContractError) as error:
         sys.stderr.write(f"contracts not published: {error}\n")
         return 1
-    except (KafkaConnectionError, httpx.TransportError) as error:
+    except (KafkaConnectionError, RegistryAway) as error:
         sys.stderr.write(
             f"contracts not published: {error!r} (KAFKA_* {kafka.bootstrap}, SCHEMA_REGISTRY_* {registry.url})\n"
         )

@@ -1,7 +1,11 @@
-"""The schema registry as a unit sees it: waits for it, and refuses to run against a contract that it does not hold."""
+"""The schema registry as units and commands see it: what counts as away, and how a unit waits for it."""
+
+from functools import partial
+from typing import Any
 
 import httpx
 from schema_registry.client import AsyncSchemaRegistryClient
+from schema_registry.client.schema import BaseSchema
 
 from chassis.settings import RegistrySettings
 from chassis.unit import Unit
@@ -9,27 +13,84 @@ from contracts import codec
 from contracts.catalogue import catalogue
 from contracts.codec import Decoder, Encoder
 
+NAME = "schema registry"
+SETTING = "SCHEMA_REGISTRY_HOST, SCHEMA_REGISTRY_PORT"
+TIMEOUT_S = 10
+REFUSALS = frozenset({404, 409, 422})
+"""What a registry answers, besides success, to a question that it has understood: unknown, incompatible, invalid."""
+SHOWN = 80
+
+
+class RegistryAway(Exception):  # noqa: N818 - a state of the server, as StoreAway
+    """No registry answers at the address: nothing does, or a proxy with an error page, or a server in trouble."""
+
+
+def _holds_object(response: httpx.Response) -> bool:
+    """Whether the body is a JSON object, as every answer of a registry that is used here."""
+    try:
+        return isinstance(response.json(), dict)
+    except ValueError:
+        return False
+
+
+class Client(AsyncSchemaRegistryClient):
+    """A client that tells in one way that the registry is away, whatever kept it from answering.
+
+    Every method raises RegistryAway then, and ClientError where the registry refuses what it was sent.
+    """
+
+    def __init__(self, settings: RegistrySettings, timeout_s: float = TIMEOUT_S) -> None:
+        super().__init__(settings.url, timeout=httpx.Timeout(timeout_s))
+
+    async def request(self, *args: Any, **kwargs: Any) -> httpx.Response:
+        """The registry's answer to a request.
+
+        Raises:
+            RegistryAway: there is none.
+        """
+        try:
+            response = await super().request(*args, **kwargs)
+        except httpx.HTTPError as error:
+            raise RegistryAway(repr(error)) from error
+        if (response.is_success or response.status_code in REFUSALS) and _holds_object(response):
+            return response
+        said = " ".join(response.text[: 4 * SHOWN].split())[:SHOWN]
+        raise RegistryAway(f"status {response.status_code} is no registry's answer: {said!r}")
+
+
+class _InsistentClient(Client):
+    """The client of a unit's decoders: it waits until the registry is back."""
+
+    def __init__(self, unit: Unit, settings: RegistrySettings) -> None:
+        super().__init__(settings)
+        self._unit = unit
+        self._url = settings.url
+
+    async def get_by_id(self, *args: Any, **kwargs: Any) -> BaseSchema | None:
+        """The schema of an id, None where there is none; tried until the registry answers, and not ready meanwhile."""
+        ask = partial(super().get_by_id, *args, **kwargs)
+        try:
+            return await ask()
+        except RegistryAway:
+            return await self._unit.connect(NAME, self._url, SETTING, ask, RegistryAway)
+
 
 class Registry:
-    """Encoders and decoders by topic name, bound to one registry."""
+    """Encoders and decoders by topic name, bound to one registry; both wait for it."""
 
     def __init__(self, unit: Unit, settings: RegistrySettings) -> None:
         self._unit = unit
         self._settings = settings
-        self._client = AsyncSchemaRegistryClient(settings.url, timeout=httpx.Timeout(10))
+        self._client = _InsistentClient(unit, settings)
 
     async def encoder(self, topic: str) -> Encoder:
-        """An encoder of the topic's values; waits for the registry.
+        """An encoder of the topic's values.
 
         Raises:
             ContractError: the subject does not hold our schema.
         """
         return await self._unit.connect(
-            "schema registry",
-            self._settings.url,
-            "SCHEMA_REGISTRY_HOST, SCHEMA_REGISTRY_PORT",
-            lambda: codec.encoder(self._client, catalogue()[topic]),
-            httpx.TransportError,
+            NAME, self._settings.url, SETTING, lambda: codec.encoder(self._client, catalogue()[topic]), RegistryAway
         )
 
     def decoder(self, topic: str) -> Decoder:

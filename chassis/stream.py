@@ -120,11 +120,7 @@ def written_at(timestamp_ms: int | None, now: datetime) -> datetime:
 
 
 async def process(agent: Agent, codecs: Codecs, unit: str, message: Any) -> tuple[Outcome, Record | None]:
-    """What becomes of one raw Kafka message: its outcome, and the record to publish unless it is ignored.
-
-    Raises:
-        httpx.HTTPError | ClientError: the registry is away; not the record's fault, so no dead letter.
-    """
+    """What becomes of one raw Kafka message: its outcome, and the record to publish unless it is ignored."""
     if message.value is None:
         return "ignored", None
     now = datetime.now(UTC)
@@ -267,7 +263,7 @@ async def work(unit: Unit, settings: StreamSettings, agent: Agent, codecs: Codec
     """Run the agent until it is cancelled; ready while it holds its share of the topic's partitions.
 
     Raises:
-        Exception: whatever stopped the agent (broker or registry away for too long); the offsets stay where they were.
+        Exception: whatever stopped the agent (the broker away for too long); the offsets stay where they were.
     """
     unit.readiness.waiting("partitions", f"waiting for partitions of {agent.consumes}")
     worker = _Worker(unit, settings, agent, codecs)

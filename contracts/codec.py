@@ -56,7 +56,7 @@ async def encoder(registry: AsyncSchemaRegistryClient, topic: Topic) -> Encoder:
 
     Raises:
         ContractError: the subject does not hold our schema (publish the contracts first).
-        httpx.HTTPError: the registry is unreachable.
+        whatever the client raises when the registry does not answer.
     """
     registered = await registry.check_version(topic.subject, dict(topic.avro))
     if registered is None:
@@ -77,40 +77,42 @@ class Decoder:
     def __init__(self, registry: AsyncSchemaRegistryClient, topic: Topic) -> None:
         self._registry = registry
         self._reader = parse(topic.avro)
-        self._writers: dict[int, Any] = {}
+        self._schemas: dict[int, tuple[Any, Any]] = {}
 
-    async def _writer(self, schema_id: int) -> Any:
+    async def _known(self, schema_id: int) -> tuple[Any, Any]:
+        """The schema that the id stands for, and the reader's, None where it is the same."""
         if schema_id == 0:  # the client would ask for no schema at all, and fail over the answer
             raise DecodeError("schema_unknown", "schema id 0 is never given")
-        if schema_id not in self._writers:
-            try:
-                found = await self._registry.get_by_id(schema_id)
-            except (SchemaParseException, UnknownType) as error:
-                raise DecodeError("schema_incompatible", _why(schema_id, "no Avro schema", error)) from error
-            if found is None:
-                raise DecodeError("schema_unknown", f"schema id {schema_id} is not in the registry")
-            try:
-                self._writers[schema_id] = fastavro.parse_schema(found.raw_schema)
-            except (SchemaParseException, UnknownType, TypeError, ValueError, KeyError) as error:
-                raise DecodeError("schema_incompatible", _why(schema_id, "no Avro schema", error)) from error
-        return self._writers[schema_id]
+        try:
+            found = await self._registry.get_by_id(schema_id)
+        except (SchemaParseException, UnknownType) as error:
+            raise DecodeError("schema_incompatible", _why(schema_id, "no Avro schema", error)) from error
+        if found is None:
+            raise DecodeError("schema_unknown", f"schema id {schema_id} is not in the registry")
+        try:
+            writer = fastavro.parse_schema(found.raw_schema)
+        except (SchemaParseException, UnknownType, TypeError, ValueError, KeyError) as error:
+            raise DecodeError("schema_incompatible", _why(schema_id, "no Avro schema", error)) from error
+        # fastavro would compare the two for every record
+        self._schemas[schema_id] = writer, None if writer == self._reader else self._reader
+        return self._schemas[schema_id]
 
     async def decode(self, payload: bytes) -> dict[str, Any]:
         """One record as a mapping; decimals are Decimal, timestamp-millis are aware UTC datetimes.
 
         Raises:
             DecodeError: the bytes are not a record of this contract.
-            httpx.HTTPError | schema_registry ClientError: the registry is away; the record is not to blame.
+            whatever the client raises when the registry does not answer; the record is not to blame.
         """
         if len(payload) < _HEADER.size:
             raise DecodeError("wire_format", f"{len(payload)} bytes are too few for the Confluent wire format")
         magic, schema_id = _HEADER.unpack_from(payload)
         if magic != MAGIC:
             raise DecodeError("wire_format", f"first byte is {magic}, not 0: not in the Confluent wire format")
-        writer = await self._writer(schema_id)
+        writer, reader = self._schemas.get(schema_id) or await self._known(schema_id)
         body = io.BytesIO(payload[_HEADER.size :])
         try:
-            record = fastavro.schemaless_reader(body, writer, self._reader)
+            record = fastavro.schemaless_reader(body, writer, reader)
         except (SchemaParseException, fastavro.read.SchemaResolutionError) as error:
             raise DecodeError("schema_incompatible", _why(schema_id, "other fields", error)) from error
         except (

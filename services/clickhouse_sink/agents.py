@@ -9,8 +9,6 @@ from typing import Any, Literal, TypeVar
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalGenerationError, KafkaError
 from aioprometheus.collectors import Counter, Histogram
-from httpx import TransportError
-from schema_registry.client.errors import ClientError
 
 from chassis.clickhouse import SETTING, ClickHouse, StoreAway
 from chassis.dead_letters import ATTEMPT_HEADER, Refusal, dead_letter, is_attempt
@@ -67,7 +65,6 @@ class Sink:
         address, setting = {
             "clickhouse": (self.settings.clickhouse.address, SETTING),
             "kafka": (self.settings.kafka.bootstrap, "KAFKA_HOST, KAFKA_PORT"),
-            "schema registry": (self.settings.registry.url, "SCHEMA_REGISTRY_HOST, SCHEMA_REGISTRY_PORT"),
         }[server]
         try:
             return await attempt()
@@ -86,9 +83,7 @@ async def _take(sink: Sink, batch: Batch, message: ConsumerRecord) -> Refusal | 
     if message.value is None:
         return "ignored"  # a tombstone: nothing here is deleted by key
     try:
-        record = await sink.insist(
-            "schema registry", lambda: batch.decoder.decode(message.value), (TransportError, ClientError)
-        )
+        record = await batch.decoder.decode(message.value)
         record |= {"$partition": message.partition, "$offset": message.offset}
         made = rows(batch.plan, record)
     except DecodeError as error:

@@ -10,10 +10,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import httpx
 from aiokafka.errors import KafkaError
-from schema_registry.client.errors import ClientError
 
+from chassis.registry import SETTING, RegistryAway
 from chassis.settings import KafkaSettings, RankingSettings, RegistrySettings, load
 from contracts.catalogue import catalogue
 from contracts.codec import ContractError, DecodeError
@@ -99,9 +98,9 @@ def main(given: Sequence[str] | None = None) -> int:
         return asyncio.run(_main(asked, servers, Table() if not asked.json else Lines()))
     except KafkaError as error:
         why = f"kafka at {servers.kafka.bootstrap} (settings KAFKA_HOST, KAFKA_PORT): {error!r}"
-    except (httpx.HTTPError, ClientError) as error:
+    except RegistryAway as error:
         registry = f"schema registry at {servers.registry.url}"
-        why = f"{registry} (settings SCHEMA_REGISTRY_HOST, SCHEMA_REGISTRY_PORT): {error!r}"
+        why = f"{registry} (settings {SETTING}): {error}"
     except (ContractError, DecodeError) as error:
         why = str(error)
     sys.stderr.write(f"dead_letters not done: {why}\n")

@@ -58,21 +58,21 @@ class Report(Protocol):
 
 
 async def list_letters(servers: Servers, wanted: Filter, report: Report) -> int:
-    """Report every letter that is meant; returns how many that are.
+    """Report every letter that is meant, once where it was written twice; returns how many that are.
 
     Raises:
-        KafkaError | httpx.HTTPError | ClientError: a server is away.
+        KafkaError | RegistryAway: a server is away.
     """
-    count = 0
+    seen: set[tuple[object, ...]] = set()
     replayed = await servers.replayed()
     async with servers.letters() as letters:
         async for letter in letters.all():
             if isinstance(letter, Unreadable):
                 report.unreadable(letter)
-            elif wanted.fits(letter):
-                count += 1
+            elif wanted.fits(letter) and letter.refusal not in seen:
+                seen.add(letter.refusal)
                 report.letter(letter, replayed.get(letter.id))
-    return count
+    return len(seen)
 
 
 async def _content(servers: Servers, letter: Letter, content: bytes | None) -> dict[str, Any] | None:
@@ -99,7 +99,7 @@ async def show(servers: Servers, place: Place) -> dict[str, Any] | None:
 
     Raises:
         DecodeError: the record there is no dead letter.
-        KafkaError | httpx.HTTPError | ClientError: a server is away.
+        KafkaError | RegistryAway: a server is away.
     """
     async with servers.letters() as letters:
         letter = await letters.one(place)
@@ -177,7 +177,7 @@ async def replay(
     is left for the next time, so that what is refused again is not sent in circles.
 
     Raises:
-        KafkaError | httpx.HTTPError | ClientError: a server is away before anything was sent.
+        KafkaError | RegistryAway: a server is away before anything was sent.
     """
     choice = Choice(wanted)
     noted = await servers.replayed()

@@ -33,7 +33,7 @@ async def as_written(registry: AsyncSchemaRegistryClient, topic: Topic, content:
 
     Raises:
         DecodeError: no record, or its schema cannot be had.
-        httpx.HTTPError | ClientError: the registry is away.
+        RegistryAway: the registry is away.
     """
     if len(content) < 5 or content[0] != MAGIC:
         raise DecodeError("wire_format", "not in the Confluent wire format")
@@ -58,7 +58,7 @@ async def patched(
 
     Raises:
         UnfitError: the bytes cannot be read, or what the patch makes of them fits the schema or the contract no more.
-        httpx.HTTPError | ClientError: the registry is away.
+        RegistryAway: the registry is away.
     """
     try:
         written = await as_written(registry, topic, content)

@@ -5,13 +5,12 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import cached_property
 
-import httpx
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
-from schema_registry.client import AsyncSchemaRegistryClient
 
 from chassis import kafka, progress
 from chassis.dead_letters import TOPIC
 from chassis.kafka import Record
+from chassis.registry import Client
 from chassis.settings import KafkaSettings, RegistrySettings
 from contracts import codec
 from contracts.catalogue import Topic
@@ -19,7 +18,6 @@ from contracts.codec import DecodeError, Decoder, Encoder
 from services.dead_letters.transform import Letter, Place
 
 NAME = "dead_letters"
-TIMEOUT_S = 10
 
 
 @dataclass(frozen=True)
@@ -73,9 +71,9 @@ class Servers:
     topics: Mapping[str, Topic]
 
     @cached_property
-    def client(self) -> AsyncSchemaRegistryClient:
+    def client(self) -> Client:
         """A client of the registry, which remembers schemas."""
-        return AsyncSchemaRegistryClient(self.registry.url, timeout=httpx.Timeout(TIMEOUT_S))
+        return Client(self.registry)
 
     @asynccontextmanager
     async def letters(self) -> AsyncIterator[Letters]:
@@ -92,7 +90,7 @@ class Servers:
         """When each letter was replayed last, by its id.
 
         Raises:
-            KafkaError | httpx.HTTPError | ClientError: a server is away.
+            KafkaError | RegistryAway: a server is away.
         """
         found: dict[str, str] = {}
         prefix = f"{NAME}/".encode()

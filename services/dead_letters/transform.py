@@ -60,6 +60,11 @@ class Letter:
             digest.update(b"-" if part is None else b"%d:%b" % (len(part), part))
         return digest.digest()
 
+    @property
+    def refusal(self) -> tuple[object, ...]:
+        """The same where one refusal was written twice, by a unit that was killed before it had committed its input."""
+        return self.unit, self.topic, self.partition, self.offset, self.attempt, self.reason, self.identity
+
 
 @dataclass(frozen=True)
 class Filter:

@@ -8,14 +8,13 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 
-import httpx
 from aiokafka.errors import KafkaError
 from asynch.errors import ServerException
-from schema_registry.client import AsyncSchemaRegistryClient
-from schema_registry.client.errors import ClientError
 
 from chassis import s3
 from chassis.clickhouse import SETTING, StoreAway, clickhouse, refusal
+from chassis.registry import SETTING as REGISTRY_SETTING
+from chassis.registry import Client, RegistryAway
 from chassis.settings import (
     ClickHouseSettings,
     KafkaSettings,
@@ -94,15 +93,15 @@ class Settings:
                 return f"clickhouse at {self.clickhouse.address}, database {self.clickhouse.db} ({SETTING}): {why}"
             case _:
                 registry = f"schema registry at {self.registry.url}"
-                return f"{registry} (settings SCHEMA_REGISTRY_HOST, SCHEMA_REGISTRY_PORT): {error!r}"
+                return f"{registry} (settings {REGISTRY_SETTING}): {error}"
 
 
-AWAY = (SourceError, KafkaError, StoreAway, ServerException, httpx.HTTPError, ClientError)
+AWAY = (SourceError, KafkaError, StoreAway, ServerException, RegistryAway)
 
 
 async def _main(asked: argparse.Namespace, settings: Settings, say: Callable[[str], None]) -> dict[str, Account]:
     async with clickhouse(settings.clickhouse, 1, TIMEOUT_S) as store:
-        registry = AsyncSchemaRegistryClient(settings.registry.url, timeout=httpx.Timeout(10))
+        registry = Client(settings.registry)
         bucket = s3.bucket(settings.s3)
         servers = Servers(settings.postgres, bucket, settings.legacy, settings.kafka, registry, store)
         period = Period(asked.start, asked.end)

@@ -62,7 +62,7 @@ class Topics:
         """Enter what the source's topic says.
 
         Raises:
-            KafkaError | httpx.HTTPError | ClientError: a server is away.
+            KafkaError | RegistryAway: a server is away.
         """
         topic, read = RAW[source]
         async for record in self._records(topic, lambda: into.cut.add("topic")):

@@ -10,20 +10,19 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from schema_registry.client import AsyncSchemaRegistryClient
 
 from contracts import codec
 from contracts.catalogue import catalogue
 from contracts.codec import Decoder
+from tests.chaos.sender import sender
 from tests.rankings import registry_of
 from tests.runtime import Runtime
 
 RAW, UNIFIED, LETTERS = "sales.legacy", "sales.unified", "sales.dlq"
 RATE = 500  # records a second
 BATCH = 50  # records that are acknowledged before the next are sent
-OUTAGE_S = 300  # a broker that takes longer to come back is an error
 START = datetime(2026, 1, 1, tzinfo=UTC)
 MILLISECOND = timedelta(milliseconds=1)
 
@@ -67,7 +66,6 @@ class Load:
     seed: int
     sent: list[Sent] = field(default_factory=list)
     stopping: bool = False
-    _producer: AIOKafkaProducer | None = None
 
     def _records(self, chance: random.Random, first: int) -> list[dict[str, Any]]:
         return [
@@ -89,49 +87,14 @@ class Load:
         encode = await codec.encoder(registry_of(self.runtime), catalogue()[RAW])
         chance, clock = random.Random(self.seed), time.monotonic
         due, number = clock(), 0
-        try:
+        async with sender(self.runtime, RAW) as sending:
             while not self.stopping:
-                await self._deliver(encode, self._records(chance, number))
+                records = self._records(chance, number)
+                places = await sending.deliver([(record["sale_id"].encode(), encode(record)) for record in records])
+                self.sent += map(Sent, records, places)
                 number += BATCH
                 due += BATCH / RATE
                 await asyncio.sleep(max(0.0, due - clock()))
-        finally:
-            await self._drop()
-
-    async def _deliver(self, encode: codec.Encoder, records: Sequence[Mapping[str, Any]]) -> None:
-        """Send the records again and again until all are acknowledged."""
-        end = time.monotonic() + OUTAGE_S
-        left = list(records)
-        while left:
-            assert time.monotonic() < end, f"{len(left)} records not acknowledged within {OUTAGE_S} s"
-            results = await self._send([(record["sale_id"].encode(), encode(record)) for record in left])
-            self.sent += [Sent(record, place) for record, place in zip(left, results, strict=True) if place is not None]
-            left = [record for record, place in zip(left, results, strict=True) if place is None]
-
-    async def _send(self, records: Sequence[tuple[bytes, bytes]]) -> list[int | None]:
-        """The partition of each record that the broker acknowledged, None of the others."""
-        try:
-            if self._producer is None:
-                self._producer = AIOKafkaProducer(
-                    bootstrap_servers=f"127.0.0.1:{self.runtime.env['KAFKA_PORT']}", enable_idempotence=True
-                )
-                await self._producer.start()
-            pending = [await self._producer.send(RAW, value, key=key) for key, value in records]
-        except KafkaError:
-            await self._drop()
-            await asyncio.sleep(0.2)
-            return [None] * len(records)
-        results = await asyncio.gather(*pending, return_exceptions=True)
-        if errors := [result for result in results if isinstance(result, BaseException)]:
-            await self._drop()  # its numbering has a gap now
-            if unexpected := [error for error in errors if not isinstance(error, KafkaError)]:
-                raise unexpected[0]
-        return [None if isinstance(result, BaseException) else result.partition for result in results]
-
-    async def _drop(self) -> None:
-        producer, self._producer = self._producer, None
-        if producer is not None:
-            await producer.stop()
 
 
 @dataclass

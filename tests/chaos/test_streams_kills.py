@@ -19,6 +19,7 @@ from tests.connected.unit_process import UnitProcess, unit_process
 from tests.runtime import Runtime, start_runtime
 
 KINDS = ("legacy", "second worker", "kafka", "kafka legacy")
+EVERY_S = 15.0  # at most one kill in so long: 20 kills are a load of five minutes
 BOUND_S = 30  # a dead worker is missed after 10 s; a broker boots in about as long
 
 
@@ -90,6 +91,7 @@ async def test_nothing_is_lost_and_no_double_counts(
                     recovered = time.monotonic() - begun
                 finally:
                     kills.append(Kill((kind,), BOUND_S, None, recovered, os.getloadavg()[0]))
+                await asyncio.wait(tasks, timeout=max(0.0, EVERY_S - recovered), return_when=asyncio.FIRST_COMPLETED)
             load.stopping = True
             await tasks[0]
             await until_all(load, outcome)

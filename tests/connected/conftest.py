@@ -1,11 +1,13 @@
 """Real servers for the connected tests: one native runtime per session, without Flink, Connect and Placar's units."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.runtime import start_runtime
+from tests.rankings import Reader, Sales, follower, publisher
+from tests.runtime import Runtime, start_runtime
 
 # what these need comes with them: broker and registry with topics and subjects, database, object store, tables
 STARTED = ("contracts", "s3", "tables")
@@ -43,3 +45,17 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, s
     """The environment variables under which a process finds the servers."""
     with start_runtime(tmp_path_factory.mktemp("runtime"), STARTED, ACCOUNTS) as runtime:
         yield runtime.env
+
+
+@pytest.fixture
+async def sales(runtime: Runtime, published: list[Mapping[str, Any]]) -> AsyncIterator[Sales]:
+    """A publisher on the broker of the module's or package's `runtime`; it adds to its `published`."""
+    async with publisher(runtime, published) as started:
+        yield started
+
+
+@pytest.fixture
+async def reader(runtime: Runtime) -> AsyncIterator[Reader]:
+    """A reader of everything that the job of the module's or package's `runtime` ever published."""
+    async with follower(runtime) as started:
+        yield started

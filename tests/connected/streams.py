@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from aiohttp import web
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import GroupCoordinatorNotAvailableError
@@ -190,3 +191,30 @@ async def forwarder(port: int, host: str, target: int) -> AsyncIterator[None]:
         server.close()
         for writer in open_writers:
             writer.close()
+
+
+@dataclass(frozen=True)
+class Page:
+    """What somebody who is no schema registry answers."""
+
+    status: int = 503
+    content_type: str = "text/html"
+    text: str = "<html><body>Service Unavailable</body></html>"
+
+
+@asynccontextmanager
+async def answering(port: int, page: Page) -> AsyncIterator[None]:
+    """Every request to `port` of this machine gets the page while the context lasts."""
+
+    async def answer(_: web.Request) -> web.Response:
+        return web.Response(status=page.status, content_type=page.content_type, text=page.text)
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", answer)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", port).start()
+    try:
+        yield
+    finally:
+        await runner.cleanup()

@@ -12,6 +12,8 @@ import httpx
 import pytest
 from lxml import etree
 
+from chassis.dead_letters import Refusal, dead_letter
+from contracts import codec
 from contracts.catalogue import Topic, catalogue
 from services.dead_letters.__main__ import main
 from services.file_poller.splitter import KEPT_BYTES
@@ -25,7 +27,7 @@ from tests import invalid
 from tests.connected.commands import Run, called, process
 from tests.connected.serving import Database, database
 from tests.connected.sources import bucket, service
-from tests.connected.streams import Published, Servers, unique, unit_in_process, until
+from tests.connected.streams import Page, Published, Servers, answering, free_port, unique, unit_in_process, until
 from tests.connected.test_legacy import address, answer, misbehaving, soap_environment
 from tests.connected.unit_process import UnitProcess
 
@@ -370,6 +372,28 @@ async def test_what_cannot_be_replayed_is_named(servers: Mapping[str, str], tmp_
         await until(accepted, "the patched sale is published")
 
 
+async def test_a_letter_that_was_written_twice_is_one(servers: Mapping[str, str]) -> None:
+    """A letter that a killed unit has written twice is listed once, replayed once, and both are noted as replayed."""
+    reached, prefix, unit = Servers(servers), unique("twice"), unique("files")
+    encode = await codec.encoder(reached.client, catalogue()["sales.dlq"])
+    (value,) = await reached.encode("sales.files", [file_sale(prefix)])
+
+    def letter(**of: Any) -> bytes:
+        refusal = Refusal("country_unknown", prefix)
+        place = {"topic": "sales.files", "key": b"k", "value": value, "partition": 1, "offset": 7, **of}
+        return dead_letter(encode, unit, refusal, **place).value or b""
+
+    places = await reached.feed("sales.dlq", [letter(), letter(), letter(offset=8), letter(attempt=2)])
+    mine = await about(servers, unit, prefix)
+    assert sorted((line["offset"], line["attempt"]) for line in mine.values()) == [(7, 1), (7, 2), (8, 1)]
+    assert (await command(servers, "list", "--unit", unit)).out.endswith("3 dead letters\n")
+    replayed = [(await command(servers, "replay", "--unit", unit, "--json")).lines[-1] for _ in range(2)]
+    assert [(line["replayed"], line["replayed_before"]) for line in replayed] == [(1, 0), (0, 1)]
+    for place in places:
+        (shown,) = (await command(servers, "show", "--json", f"{place[0]}-{place[1]}")).lines
+        assert shown["replayed_at"] is not None
+
+
 async def test_nothing_fits_and_nobody_answers(servers: Mapping[str, str]) -> None:
     """Where nothing fits the status is 1; where a server is away it is 2, and its address and settings are said."""
     nothing = await command(servers, "list", "--unit", unique("nobody"))
@@ -381,6 +405,13 @@ async def test_nothing_fits_and_nobody_answers(servers: Mapping[str, str]) -> No
     assert (away.status, away.out) == (2, "")
     assert "127.0.0.1:1 (settings KAFKA_HOST, KAFKA_PORT)" in away.err
     assert "Traceback" not in away.err
-    unregistered = await command({**servers, "SCHEMA_REGISTRY_PORT": "1"}, "replay")
-    assert unregistered.status == 2
-    assert "settings SCHEMA_REGISTRY_HOST, SCHEMA_REGISTRY_PORT" in unregistered.err
+    port = free_port()
+    elsewhere = {**servers, "SCHEMA_REGISTRY_HOST": "127.0.0.1", "SCHEMA_REGISTRY_PORT": str(port)}
+    unregistered = await command(elsewhere, "replay")
+    async with answering(port, Page()):
+        proxied = await command(elsewhere, "list")
+    for run, why in ((unregistered, "ConnectError"), (proxied, "status 503")):
+        assert (run.status, run.out, run.err.count("\n")) == (2, "", 1)
+        assert f"127.0.0.1:{port}/" in run.err
+        assert "settings SCHEMA_REGISTRY_HOST, SCHEMA_REGISTRY_PORT" in run.err
+        assert why in run.err

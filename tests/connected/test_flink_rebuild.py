@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -33,9 +33,7 @@ from tests.rankings import (
     Reader,
     Sales,
     assert_whole_and_growing,
-    follower,
     jobs,
-    publisher,
     registry_of,
     until_checkpointed,
     until_right,
@@ -57,21 +55,10 @@ def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
         yield started
 
 
-PUBLISHED: list[Mapping[str, Any]] = []
-
-
-@pytest.fixture
-async def sales(runtime: Runtime) -> AsyncIterator[Sales]:
-    """A publisher on the runtime's broker; all tests of the module share what was published."""
-    async with publisher(runtime, PUBLISHED) as started:
-        yield started
-
-
-@pytest.fixture
-async def reader(runtime: Runtime) -> AsyncIterator[Reader]:
-    """A reader of everything that the job ever published."""
-    async with follower(runtime) as started:
-        yield started
+@pytest.fixture(scope="module")
+def published() -> list[Mapping[str, Any]]:
+    """What the tests of the module have published so far."""
+    return []
 
 
 def _sale(number: int, at: datetime, **fixed: Any) -> Change:

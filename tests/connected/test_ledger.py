@@ -24,7 +24,7 @@ from services.traffic.database import COMMAND_S, staff, wall
 from tests.connected.commands import called, process
 from tests.connected.serving import Database, database, hour_of_its_own
 from tests.connected.sources import bucket, service
-from tests.connected.streams import Servers, unique
+from tests.connected.streams import Page, Servers, answering, free_port, unique
 from tests.connected.test_legacy import register, soap_environment
 
 COLUMNS = "sale_id,salesman_name,city,country,amount,product,sale_date\n"
@@ -88,7 +88,7 @@ class Scene:
         await self.db.write("sales.unified", typed(catalogue()["sales.unified"].avro, sale))
 
     async def refuse(self, sales: list[Planted]) -> None:
-        """Make the sales dead letters of their topics."""
+        """Make the sales dead letters of their topics, each written twice, as by a unit that is killed between."""
         encode = await codec.encoder(self.reached.client, catalogue()["sales.dlq"])
         letters: list[Record] = []
         for one in sales:
@@ -100,7 +100,7 @@ class Scene:
                     encode, "planted", refusal, topic=topic, key=None, value=value, partition=0, offset=0
                 )
             )
-        await self.reached.feed("sales.dlq", [letter.value for letter in letters])
+        await self.reached.feed("sales.dlq", [letter.value for letter in letters for _ in range(2)])
 
     async def ledger(self, hour: datetime, *options: str, **more: str) -> tuple[int, str, str]:
         """Run the command over an hour; returns its status and what it printed."""
@@ -232,6 +232,13 @@ async def test_a_server_that_is_away_is_named(servers: Mapping[str, str], tmp_pa
             status, out, err = await scene.ledger(hour, "--settle", "0", "--source", "postgres", **more)
             assert (status, out) == (2, "")
             assert said in err
+        port = free_port()
+        async with answering(port, Page()):
+            more = {"SCHEMA_REGISTRY_HOST": "127.0.0.1", "SCHEMA_REGISTRY_PORT": str(port)}
+            status, out, err = await scene.ledger(hour, "--settle", "0", "--source", "postgres", **more)
+        assert (status, out, err.count("\n")) == (2, "", 1)
+        assert f"127.0.0.1:{port}/" in err
+        assert "(settings SCHEMA_REGISTRY_HOST, SCHEMA_REGISTRY_PORT): status 503" in err
         wrong = await process("services.ledger", servers, "--from", hour.isoformat(), "--to", hour.isoformat())
         assert wrong.status == 2
         assert "--from is not before --to" in wrong.err

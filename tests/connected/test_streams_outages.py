@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 
 from chassis.stream import SESSION_TIMEOUT_S
-from tests.connected.streams import Published, Servers, forwarder, free_port, unique, until
+from tests.connected.streams import Page, Published, Servers, answering, forwarder, free_port, unique, until
 from tests.connected.test_streams_batches import ids, rows
 from tests.connected.unit_process import unit_process
 
@@ -105,7 +105,10 @@ async def test_broker_is_killed(servers: Mapping[str, str], tmp_path: Path) -> N
 
 
 async def test_registry_is_away(servers: Mapping[str, str], tmp_path: Path) -> None:
-    """A unit that has its schemas works on while the registry is away; one that is started then waits for it."""
+    """A unit that has its schemas works on while the registry is away; one that is started then waits for it.
+
+    An error page answers in its place, as a proxy's does.
+    """
     reached, prefix, port = Servers(servers), unique("W"), free_port()
     environment = {**servers, "SCHEMA_REGISTRY_HOST": "127.0.0.1", "SCHEMA_REGISTRY_PORT": str(port)}
     host, target = reached.registry.host, reached.registry.port
@@ -124,11 +127,12 @@ async def test_registry_is_away(servers: Mapping[str, str], tmp_path: Path) -> N
             await until(lambda: complete(200), "the unit works on without the registry")
             await worker.end(signal.SIGKILL)
             await feed(reached, prefix, 201, 100)
-            await worker.start()
+            async with answering(port, Page()):
+                await worker.start()
 
-            async def waits() -> bool:
-                return "schema registry" in (await worker.missing() or {})
+                async def waits() -> bool:
+                    return "status 503" in (await worker.missing() or {}).get("schema registry", "")
 
-            await until(waits, "the unit waits for the registry")
+                await until(waits, "the unit waits for the registry")
             async with forwarder(port, host, target):
                 await until(lambda: complete(300), "the unit works again")

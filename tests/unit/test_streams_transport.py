@@ -1,5 +1,6 @@
 """What the agents' transport would commit, without a broker."""
 
+import asyncio
 from collections.abc import Iterable, Sequence
 from types import SimpleNamespace
 from typing import cast
@@ -15,7 +16,7 @@ GENERATION = 7
 
 
 @pytest.fixture
-def consumer() -> Consumer:
+async def consumer() -> Consumer:
     """A consumer that is not started, of a worker in its seventh group generation."""
     app = faust.App("transport-test", broker="kafka://127.0.0.1:1")
     app.transport = Transport(app.conf.broker_consumer, app)
@@ -73,3 +74,70 @@ async def test_read_again_after_a_seek(consumer: Consumer) -> None:
         consumer.acknowledge(one)
     assert consumer._new_offset(PARTITION) == 16
     assert not consumer._acked[PARTITION]
+
+
+class Log:
+    """Stands for the thread around aiokafka: one partition, and fetches of ten records that the test lets out."""
+
+    def __init__(self) -> None:
+        self.position = 0
+        self.fetches = asyncio.Semaphore(0)
+        self.waiting = asyncio.Event()
+        self.seeks = asyncio.Event()
+        self.seeks.set()
+
+    async def getmany(self, *_: object) -> dict[TP, list[SimpleNamespace]]:
+        """The next ten records, once the test lets them out."""
+        self.waiting.set()
+        await self.fetches.acquire()
+        self.waiting.clear()
+        offsets = range(self.position, self.position + 10)
+        self.position = offsets.stop
+        return {PARTITION: [SimpleNamespace(offset=offset) for offset in offsets]}
+
+    async def seek_to_committed(self) -> dict[TP, int | None]:
+        """Nothing is committed."""
+        return {PARTITION: None}
+
+    async def seek_to_beginning(self, *_: object) -> None:
+        """Go there; returns once the test lets it."""
+        self.position = 0
+        await self.seeks.wait()
+
+    def assignment(self) -> set[TP]:
+        """The one partition."""
+        return {PARTITION}
+
+
+async def test_nothing_is_lost_where_a_fetch_meets_the_seek_of_a_rebalance(
+    consumer: Consumer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is fetched while a rebalance seeks back is not thrown away by the flow's resumption: it is read again."""
+    app, log = consumer.app, Log()
+    queue = app.FlowControlQueue(maxsize=4, clear_on_resume=True)
+    monkeypatch.setattr(consumer, "_thread", log)
+    monkeypatch.setattr(app, "topics", [SimpleNamespace(topics=["raw"], queue=queue)])
+    consumer._set_active_tps({PARTITION})
+    app.flow_control.resume()
+    consumer.resume_flow()
+    draining = asyncio.create_task(consumer._drain_messages(SimpleNamespace(should_stop=False)))
+    try:
+        async with asyncio.timeout(10):
+            await log.waiting.wait()
+            log.seeks.clear()
+            seeking = asyncio.create_task(consumer.perform_seek())
+            while log.position == 0:  # the seek is under way: the fetch comes back, and as many more as come
+                log.fetches.release()
+                await asyncio.sleep(0)
+            for _ in range(20):
+                await asyncio.sleep(0)
+            log.seeks.set()
+            await seeking
+            app.flow_control.resume()
+            consumer.resume_flow()
+            log.fetches.release()
+            first = await queue.get()
+    finally:
+        draining.cancel()
+        await asyncio.wait([draining])
+    assert [record.offset for record in first.records] == list(range(10))

@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 
 from tests import oracle
-from tests.rankings import Reader, Sales, follower, publisher
 from tests.runtime import Runtime, start_runtime
 from tests.served import Answers, Tables, answers, tables
 
@@ -37,20 +36,6 @@ def published() -> list[Mapping[str, Any]]:
 def settled() -> dict[oracle.Board, tuple[oracle.Place, ...]]:
     """What the tests with hours of their own have found right, and must stay."""
     return {}
-
-
-@pytest.fixture
-async def sales(runtime: Runtime, published: list[Mapping[str, Any]]) -> AsyncIterator[Sales]:
-    """A publisher on the runtime's broker."""
-    async with publisher(runtime, published) as started:
-        yield started
-
-
-@pytest.fixture
-async def reader(runtime: Runtime) -> AsyncIterator[Reader]:
-    """A reader of everything that the job ever published."""
-    async with follower(runtime) as started:
-        yield started
 
 
 @pytest.fixture
