@@ -4,6 +4,7 @@ import { parse } from "./exact.js";
 
 const FIRST_RETRY_MS = 500;
 const LONGEST_RETRY_MS = 30000;
+const SETTLE_MS = 200; // who steps through windows fast asks for the last one only: messages are counted
 const POLICY = 1008; // a close code: the server does not want us; asking often does not help
 
 // `on` has the functions hello(frame), snapshot(frame), ranking(set), error(frame) and state(phase).
@@ -16,6 +17,7 @@ export function follow(on) {
   let failures = 0;
   let socket;
   let timer;
+  let asking;
 
   function enter(phase) {
     me.phase = phase;
@@ -106,11 +108,14 @@ export function follow(on) {
     windows = wanted;
     seq = null;
     whole = false;
-    if (socket?.readyState === WebSocket.OPEN) {
-      socket.send(JSON.stringify({ type: "subscribe", windows: wanted === "latest" ? wanted : [wanted] }));
-    } else {
-      open();
-    }
+    clearTimeout(asking);
+    asking = setTimeout(() => {
+      if (socket?.readyState === WebSocket.OPEN) {
+        socket.send(JSON.stringify({ type: "subscribe", windows: wanted === "latest" ? wanted : [wanted] }));
+      } else {
+        open();
+      }
+    }, SETTLE_MS);
   };
   addEventListener("online", me.retry);
   document.addEventListener("visibilitychange", () => document.hidden || me.retry());

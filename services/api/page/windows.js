@@ -54,16 +54,15 @@ export function windows(root, picked, pick) {
   }
 
   async function read(from) {
-    try {
-      const answer = await ask("/api/v1/windows", { ranking: "city", length, limit: PAGE, ...(from && { cursor: from }) });
-      const found = answer.windows.map((one) => one.window);
-      const had = new Set(found.map((one) => one.start));
+    const asked = { ranking: "city", length, limit: PAGE, ...(from && { cursor: from }) };
+    const answer = await ask("/api/v1/windows", asked).catch((error) => error);
+    failure = answer instanceof Error ? answer.message : "";
+    if (!failure) {
+      const found = answer.windows;
       // a first page may be newer than what is known: what lies behind it stays
-      known = from ? [...known, ...found] : [...found, ...known.filter((one) => !had.has(one.start) && found.length && one.start < found.at(-1).start)];
-      if (from || known.length === found.length) cursor = answer.nextCursor;
-      failure = "";
-    } catch (error) {
-      failure = error.message;
+      const behind = known.filter((one) => found.length && one.start < found.at(-1).start);
+      known = from ? [...known, ...found] : [...found, ...behind];
+      if (from || !behind.length) cursor = answer.nextCursor;
     }
     render();
   }
