@@ -2,13 +2,13 @@
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 from playwright.async_api import Browser, ConsoleMessage, Page, async_playwright, expect
 
+from tests.conftest import SCREENSHOTS
+
 PROGRAM = "/usr/bin/chromium"
-SCREENSHOTS = Path(__file__).parents[1] / "artifacts" / "page"
 WAIT_MS = 30_000  # a shared machine may be many times slower than one's own
 ARGUMENTS = (
     "--no-sandbox",  # tests may run as root

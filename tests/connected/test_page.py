@@ -26,6 +26,7 @@ from contracts.codec import Encoder
 from services.api.models import instant
 from services.clickhouse_sink.transform import rows
 from tests import browser as browsers
+from tests.conftest import SCREENSHOTS
 from tests.connected.commands import Run
 from tests.connected.commands import process as command
 from tests.connected.serving import Database, database, ranking_set, service
@@ -256,7 +257,7 @@ async def test_survives_an_api_restart(scene: Scene, hour: datetime) -> None:
         await expect(page.locator("#live")).not_to_have_attribute("data-phase", "live")
         await expect(page.get_by_role("alert")).to_contain_text("The server cannot be reached")
         await expect(page.locator("html")).to_have_class("stale")
-        await page.screenshot(path=browsers.SCREENSHOTS / "stale.png")
+        await page.screenshot(path=SCREENSHOTS / "stale.png")
         await scene.publish(hour, 2, CITIES[1:], PEOPLE[1:])
         await scene.api.start()
         await expect(names(page, "city")).to_have_text(of(CITIES[1:]))
@@ -323,7 +324,7 @@ async def test_a_rank_explains_itself(scene: Scene, hour: datetime) -> None:
         await expect(dialog.get_by_role("button", name="Show more")).to_be_hidden()
         await page.set_viewport_size({"width": 360, "height": 740})
         await assert_fits(page)
-        await page.screenshot(path=browsers.SCREENSHOTS / "explain-phone.png")
+        await page.screenshot(path=SCREENSHOTS / "explain-phone.png")
         await dialog.get_by_role("button", name="Close").click()
         await expect(dialog).to_be_hidden()
 
@@ -400,7 +401,7 @@ async def test_keyboard(scene: Scene, hour: datetime) -> None:
     await scene.publish(hour, 1, CITIES, PEOPLE)
     hour = next(_hours)
     await scene.publish(hour, 1, CITIES, PEOPLE)
-    async with scene.page("keyboard") as page:
+    async with scene.page("keyboard", tolerated=("404",)) as page:  # these ranks have no sales
         await expect(names(page, "city")).to_have_text(of(CITIES))
         await expect(page.get_by_role("button", name="Previous window")).to_be_enabled()
         reached = [""]
@@ -408,15 +409,8 @@ async def test_keyboard(scene: Scene, hour: datetime) -> None:
             await page.keyboard.press("Tab")
             label = "document.activeElement.ariaLabel ?? document.activeElement.textContent.trim()"
             reached.append(await page.evaluate(label))
-        tools = [
-            "Skip to the rankings",
-            "Português",
-            "English",
-            "Switch to the dark theme",
-            "Previous window",
-            "Window",
-        ]
-        assert reached[1:] == [*tools, "Live", "Provisional", "São Paulo", "Rio de Janeiro"]
+        assert reached[1:5] == ["Skip to the rankings", "Português", "English", "Switch to the dark theme"]
+        assert reached[5:] == ["Previous window", "Window", "Connected", "Provisional", "São Paulo", "Rio de Janeiro"]
         await page.keyboard.press("Enter")
         await expect(page.get_by_role("dialog").get_by_role("heading")).to_have_text("2. Rio de Janeiro")
         await page.keyboard.press("Escape")
