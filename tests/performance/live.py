@@ -1,9 +1,9 @@
 """`task bench:live`: how soon a ranking set is on every socket, and what a client costs, on a broker of its own.
 
 The API runs alone with a broker and a registry. `--clients` WebSocket clients in `--processes` processes want the
-newest windows; for `--seconds` each of the two is published `--rate` times a second. A delivery is timed from the broker's
-acknowledgement of the set until a client has received the frame, on the clock that all processes share. Memory is the
-growth of the API's RSS from 20 clients to all of them, by the number of these, while sets arrive.
+newest windows; for `--seconds` each of the two is published `--rate` times a second. A delivery is timed from the
+broker's acknowledgement of the set until a client has received the frame, on the clock that all processes share.
+Memory is the growth of the API's RSS from 20 clients to all of them, by the number of these, while sets arrive.
 
 Everything shares the machine: broker, API, clients and this program. Ends with 1 when a client missed a set or a figure
 is over its limit.
