@@ -1,6 +1,7 @@
 """Composition root of the API: the application, its server, and the watch over what it needs."""
 
 import asyncio
+import resource
 from collections.abc import Sequence
 
 from fastapi import FastAPI
@@ -21,6 +22,7 @@ from services.api.store import TABLES
 
 NAME = "api"
 WATCH_S = 2.0
+SPARE_FILES = 256  # beside the clients of the live stream
 
 
 def datasets(settings: ApiSettings) -> Datasets:
@@ -80,6 +82,17 @@ async def watch(unit: Unit, settings: ApiSettings, checks: dict[str, Check]) -> 
         await asyncio.sleep(WATCH_S)
 
 
+def allow_connections(unit: Unit, count: int) -> None:
+    """Raise this process's limit of open files so that so many clients may connect, as far as the system allows."""
+    need = count + SPARE_FILES
+    allowed, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if allowed < need:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(need, most), most))
+    if most < need:
+        remedy = "raise the hard limit (ulimit -n), or lower API_LIVE_CONNECTIONS"
+        unit.log.warning("few_open_files", limit=most, needed=need, remedy=remedy)
+
+
 async def main(unit: Unit, settings: ApiSettings) -> None:
     """Serve until cancelled. It serves from the start: what it cannot answer yet is a 503 problem.
 
@@ -88,6 +101,7 @@ async def main(unit: Unit, settings: ApiSettings) -> None:
     """
     for server in ("clickhouse", "kafka"):
         unit.readiness.waiting(server, "not asked yet")
+    allow_connections(unit, settings.live_connections)
     listener = listen(settings.bind_host, settings.port, "API_PORT")
     probe = KafkaProbe(settings.kafka)
     async with clickhouse(settings.clickhouse, settings.connections, settings.query_timeout_s) as store:

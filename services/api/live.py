@@ -10,7 +10,6 @@ from fastapi import APIRouter, HTTPException
 from fastapi.exceptions import RequestValidationError
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import FileResponse, Response
-from starlette.routing import Route, WebSocketRoute
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
@@ -100,30 +99,36 @@ class Live:
 
     async def websocket(self, socket: WebSocket) -> None:
         """One WebSocket from handshake to close."""
-        offered = socket.scope["subprotocols"]
+        try:
+            await self._converse(socket)
+        except WebSocketDisconnect:  # while something was sent
+            return
+
+    async def _converse(self, socket: WebSocket) -> None:
+        """Admit the client, talk, close.
+
+        Raises:
+            WebSocketDisconnect: the client is gone.
+        """
+        offered, address = socket.scope["subprotocols"], _address(socket)
         try:
             self._admit(socket, offered)
         except RefusedError as error:
             self._hub.metrics.refused.inc({"reason": error.reason})
-            body = Problem(
-                title=HTTPStatus(error.status).phrase, status=error.status, detail=error.detail, instance=PATH
-            )
-            await socket.send_denial_response(Response(encode(body), error.status, _headers(error.status), MEDIA_TYPE))
+            title = HTTPStatus(error.status).phrase
+            body = encode(Problem(title=title, status=error.status, detail=error.detail, instance=PATH))
+            await socket.send_denial_response(Response(body, error.status, _headers(error.status), MEDIA_TYPE))
+            return
+        await socket.accept(SUBPROTOCOL if SUBPROTOCOL in offered else None)
+        if why := self._enter(address):
+            await _close(socket, TRY_AGAIN, why)
             return
         try:
-            await socket.accept(SUBPROTOCOL if SUBPROTOCOL in offered else None)
-            address = _address(socket)
-            if why := self._enter(address):
-                await _close(socket, TRY_AGAIN, why)
-                return
-            try:
-                code, reason = await self._talk(socket)
-            finally:
-                self._places.leave(address)
-            if code != GONE:
-                await _close(socket, code, reason)
-        except WebSocketDisconnect:
-            return
+            code, reason = await self._talk(socket)
+        finally:
+            self._places.leave(address)
+        if code != GONE:
+            await _close(socket, code, reason)
 
     async def _talk(self, socket: WebSocket) -> tuple[int, str]:
         """Send what the client wants and hear what it says; then how to close.
@@ -193,8 +198,6 @@ class Live:
         Raises:
             HTTPException | RequestValidationError: the client may not connect, or asks for what there is not.
         """
-        if request.method == "HEAD":
-            return Response(media_type=_Events.media_type)
         try:
             self._admit(request, [])
         except RefusedError as error:
@@ -275,16 +278,14 @@ async def _finish(last: Awaitable[None], scope: Scope | Mapping[str, Any]) -> No
         abort()
 
 
-async def _document(_: Request) -> Response:
+async def _document() -> Response:
     return FileResponse(DOCUMENT, media_type="application/yaml")
 
 
 def routes(live: Live) -> APIRouter:
     """The live stream and its description; no part of the OpenAPI document, which knows no endless answers."""
-    return APIRouter(
-        routes=[
-            WebSocketRoute(PATH, live.websocket),
-            Route(EVENTS_PATH, live.events, include_in_schema=False),
-            Route(DOCUMENT_PATH, _document, include_in_schema=False),
-        ]
-    )
+    router = APIRouter(include_in_schema=False, default_response_class=Response)
+    router.add_websocket_route(PATH, live.websocket)
+    router.add_api_route(EVENTS_PATH, live.events)
+    router.add_api_route(DOCUMENT_PATH, _document)
+    return router

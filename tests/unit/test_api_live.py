@@ -382,6 +382,9 @@ async def test_events() -> None:
         await reader.event()
         resumed = json.loads((await reader.event())["data"])
     beating.cancel()
+    counted = api.metrics()
+    assert f'placar_http_requests_total{{method="GET",route="{live.EVENTS_PATH}",status="200",unit="api"}} 2' in counted
+    assert "placar_http_request_seconds_count" not in counted
     assert (resumed["resumed"], resumed["sets"]) == (True, [{"revision": 3}])
 
 
