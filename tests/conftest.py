@@ -1,11 +1,14 @@
 """What all tests share: the marker of a test is its directory; Hypothesis explores the same examples everywhere."""
 
+import time
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).parent
+STARTED = time.time()
+SCREENSHOTS = ROOT.parent / "artifacts" / "page"
 
 settings.register_profile(
     "placar", deadline=None, derandomize=True, max_examples=200, suppress_health_check=[HealthCheck.too_slow]
@@ -15,6 +18,12 @@ settings.load_profile("placar")
 
 # The first test of a directory also pays for the start of its servers.
 TIMEOUTS_S = {"connected": 300}
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say where the screenshots of the page are, where this run has made some."""
+    if any(path.stat().st_mtime >= STARTED for path in SCREENSHOTS.glob("*.png")):
+        terminalreporter.write_line(f"screenshots of the page: {SCREENSHOTS}")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -95,7 +95,7 @@ def clean(settings: NativeSettings, arguments: argparse.Namespace) -> int:
         if folder.exists():
             shutil.rmtree(folder)
             print(f"removed {folder}")
-    for stamp in ("programs.verified",) if arguments.all else ():
+    for stamp in ("programs.verified", "programs.tests.verified") if arguments.all else ():
         (settings.home / stamp).unlink(missing_ok=True)
     return 0
 
@@ -125,9 +125,9 @@ def dev(settings: NativeSettings, arguments: argparse.Namespace) -> int:
             supervise.start(settings, process.name)
 
 
-def install(settings: NativeSettings, _: argparse.Namespace) -> int:
+def install(settings: NativeSettings, arguments: argparse.Namespace) -> int:
     """Install what is missing."""
-    installation.install(settings)
+    installation.install(settings, tests=arguments.tests)
     return 0
 
 
@@ -163,6 +163,7 @@ def parser(step_names: Sequence[str]) -> argparse.ArgumentParser:
         name: sub.add_parser(name, help=command.__doc__, description=command.__doc__)
         for name, command in COMMANDS.items()
     }
+    parsers["install"].add_argument("--tests", action="store_true", help="also what only the tests need")
     parsers["up"].add_argument("--only", type=_names, default=[], help="these and what they need, comma separated")
     parsers["up"].add_argument("--without", type=_names, default=[], help="not these, comma separated")
     parsers["logs"].add_argument("units", nargs="*", help="all when none is named")

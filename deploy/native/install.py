@@ -46,14 +46,16 @@ def _flink_libraries(home: Path) -> None:
         (folder / jar.name).symlink_to(jar)
 
 
-def install(settings: NativeSettings) -> None:
-    """Install what is missing; safe to repeat.
+def install(settings: NativeSettings, *, tests: bool = False) -> None:
+    """Install what is missing, with `tests` also what only they need; safe to repeat.
 
     Raises:
         InstallError: with what is missing and what to do.
     """
     home = settings.home.resolve()
     changed = [packages.ensure(home / "programs.verified"), _flink_environment(home), jars.ensure(home)]
+    if tests:
+        changed.append(packages.ensure(home / "programs.tests.verified", packages.FOR_TESTS))
     _flink_libraries(home)
     if any(changed):
         print("everything is installed", flush=True)

@@ -69,6 +69,9 @@ REQUIREMENTS = (
     Requirement("ClickHouse", (18, 16), "clickhouse-server clickhouse-client", "clickhouse-server", _clickhouse),
 )
 
+FOR_TESTS = (Requirement("Chromium", (123,), "chromium", None, lambda: _says("chromium", "--version")),)
+"""What only the tests need: the page is looked at in a browser."""
+
 
 def missing(requirements: Sequence[Requirement] = REQUIREMENTS) -> list[Requirement]:
     """What the machine does not have in a supported version."""
@@ -118,9 +121,8 @@ def _administrator() -> list[str] | None:
 
 def fingerprint() -> str:
     """Which programs would be used, and since when: asking each for its version again takes seconds."""
-    found = [
-        shutil.which(name, path=SEARCH_PATH) for name in ("java", "mvn", "clickhouse-server", "clickhouse", "initdb")
-    ]
+    names = ("java", "mvn", "clickhouse-server", "clickhouse", "initdb", "chromium")
+    found = [shutil.which(name, path=SEARCH_PATH) for name in names]
     paths = [Path(path).resolve() for path in found if path] + sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
     return "".join(f"{path} {path.stat().st_mtime_ns}\n" for path in paths)
 

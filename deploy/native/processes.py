@@ -240,7 +240,7 @@ UNITS: Mapping[str, tuple[str, Sequence[str]]] = {
     "file_poller": ("services.file_poller", ("contracts", "s3")),
     "legacy_poller": ("services.legacy_poller", ("contracts", "legacy_soap")),
     "clickhouse_sink": ("services.clickhouse_sink", ("contracts", "tables")),
-    "api": ("services.api", ("kafka", "tables")),
+    "api": ("services.api", ("contracts", "tables")),
     "connect_watcher": ("services.connect_watcher", ("connector",)),
     "flink_watcher": ("services.flink_watcher", ("ranking-job",)),
 }

@@ -1,6 +1,7 @@
 """Composition root of the API: the application, its server, and the watch over what it needs."""
 
 import asyncio
+import resource
 from collections.abc import Sequence
 
 from fastapi import FastAPI
@@ -8,11 +9,12 @@ from starlette.types import ASGIApp
 
 from chassis.asgi import listen, serve
 from chassis.clickhouse import SETTING, ClickHouse, clickhouse
-from chassis.lineage import Dataset, Datasets
+from chassis.lineage import Dataset, Datasets, topic_dataset
 from chassis.unit import Unit, cancellable
-from contracts.windows import WindowLength, tables
-from services.api import routes
+from contracts.windows import WindowLength, tables, topics
+from services.api import live, routes
 from services.api.health import Check, KafkaProbe, clickhouse_check
+from services.api.hub import TOPICS, Hub
 from services.api.middleware import Observed
 from services.api.problems import install
 from services.api.settings import ApiSettings
@@ -20,25 +22,40 @@ from services.api.store import TABLES
 
 NAME = "api"
 WATCH_S = 2.0
+SPARE_FILES = 256  # beside the clients of the live stream
 
 
 def datasets(settings: ApiSettings) -> Datasets:
-    """The tables that are read."""
+    """The tables and topics that are read."""
     store, db = f"clickhouse://{settings.clickhouse.address}", settings.clickhouse.db
     read = [table for base in TABLES.values() for table in tables(base, settings.ranking.lengths).values()]
-    return Datasets(inputs=[Dataset(store, f"{db}.{table}") for table in (*read, "sales")])
+    followed = [topic for base in TOPICS.values() for topic in topics(base, settings.ranking.lengths).values()]
+    return Datasets(
+        inputs=[
+            *(Dataset(store, f"{db}.{table}") for table in (*read, "sales")),
+            *(topic_dataset(settings.kafka, topic) for topic in followed),
+        ]
+    )
 
 
 def application(
-    unit: Unit, store: ClickHouse, lengths: Sequence[WindowLength], clickhouse_state: Check, kafka_state: Check
+    unit: Unit,
+    store: ClickHouse,
+    lengths: Sequence[WindowLength],
+    clickhouse_state: Check,
+    kafka_state: Check,
+    *,
+    stream: live.Live | None = None,
 ) -> ASGIApp:
-    """The whole HTTP application."""
+    """The whole application; REST alone without the live stream."""
     app = FastAPI(
         title="Placar", version="1", summary="Live, correct top-ten rankings of sales", redoc_url=None, docs_url=None
     )
     install(app, unit.log)
     app.include_router(routes.rankings(store, lengths))
     app.include_router(routes.operations(clickhouse_state, kafka_state, unit.metrics))
+    if stream is not None:
+        app.include_router(live.routes(stream))
     app.include_router(routes.page())
     return Observed(app, unit.metrics)
 
@@ -65,6 +82,17 @@ async def watch(unit: Unit, settings: ApiSettings, checks: dict[str, Check]) -> 
         await asyncio.sleep(WATCH_S)
 
 
+def allow_connections(unit: Unit, count: int) -> None:
+    """Raise this process's limit of open files so that so many clients may connect, as far as the system allows."""
+    need = count + SPARE_FILES
+    allowed, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if allowed < need:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(need, most), most))
+    if most < need:
+        remedy = "raise the hard limit (ulimit -n), or lower API_LIVE_CONNECTIONS"
+        unit.log.warning("few_open_files", limit=most, needed=need, remedy=remedy)
+
+
 async def main(unit: Unit, settings: ApiSettings) -> None:
     """Serve until cancelled. It serves from the start: what it cannot answer yet is a 503 problem.
 
@@ -73,14 +101,18 @@ async def main(unit: Unit, settings: ApiSettings) -> None:
     """
     for server in ("clickhouse", "kafka"):
         unit.readiness.waiting(server, "not asked yet")
+    allow_connections(unit, settings.live_connections)
     listener = listen(settings.bind_host, settings.port, "API_PORT")
     probe = KafkaProbe(settings.kafka)
     async with clickhouse(settings.clickhouse, settings.connections, settings.query_timeout_s) as store:
         checks = {"clickhouse": clickhouse_check(store), "kafka": probe.check()}
+        hub = Hub(unit, settings)
+        app = application(unit, store, settings.ranking.lengths, *checks.values(), stream=live.Live(hub, settings))
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(cancellable(watch(unit, settings, checks)))
-                app = application(unit, store, settings.ranking.lengths, *checks.values())
+                tasks.create_task(cancellable(hub.run()))
+                tasks.create_task(hub.beat())
                 tasks.create_task(serve(app, listener))
         finally:
             await probe.close()

@@ -7,6 +7,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from chassis.metrics import Metrics
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, float("inf"))
+ENDLESS = b"text/event-stream"  # lasts as long as the client likes: no time to an answer
 
 
 class Observed:
@@ -23,12 +24,15 @@ class Observed:
             await self._app(scope, receive, send)
             return
         started = time.perf_counter()
-        status = 500
+        status, endless = 500, False
 
         async def measured(message: Message) -> None:
-            nonlocal status
+            nonlocal status, endless
             if message["type"] == "http.response.start":
                 status = message["status"]
+                endless = any(
+                    value.startswith(ENDLESS) for name, value in message["headers"] if name == b"content-type"
+                )
                 message["headers"] = [*message["headers"], (b"x-content-type-options", b"nosniff")]
             await send(message)
 
@@ -37,4 +41,5 @@ class Observed:
         finally:
             route = getattr(scope.get("route"), "path", "unmatched")
             self._requests.inc({"route": route, "method": scope["method"], "status": str(status)})
-            self._seconds.observe({"route": route}, time.perf_counter() - started)
+            if not endless:
+                self._seconds.observe({"route": route}, time.perf_counter() - started)

@@ -36,10 +36,17 @@ from services.api.transform import (
 )
 
 PAGE = Path(__file__).parent / "page"
-PAGE_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; base-uri 'none'; "
-    "form-action 'none'; frame-ancestors 'none'"
-)
+PAGE_HEADERS = {
+    # connect-src 'self' holds for the WebSocket too: same host and port
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+    "require-trusted-types-for 'script'; trusted-types 'none'",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-cache",
+}
 
 WindowParameter = Annotated[
     datetime | None,
@@ -192,18 +199,16 @@ def operations(clickhouse: Check, kafka: Check, metrics: Metrics) -> APIRouter:
     return router
 
 
-def _sender(name: str) -> Callable[[], Awaitable[Response]]:
-    headers = {"Content-Security-Policy": PAGE_POLICY, "Referrer-Policy": "no-referrer", "Cache-Control": "no-cache"}
-
+def _sender(file: Path) -> Callable[[], Awaitable[Response]]:
     async def send() -> Response:
-        return FileResponse(PAGE / name, headers=headers)
+        return FileResponse(file, headers=PAGE_HEADERS)
 
     return send
 
 
 def page() -> APIRouter:
-    """The page at `/`: its three files and nothing else, under a strict content security policy."""
+    """The page at `/` and its files under `/page/`, and nothing else, under a strict content security policy."""
     router = APIRouter(include_in_schema=False, default_response_class=Response)
-    for path, name in {"/": "index.html", "/page.js": "page.js", "/page.css": "page.css"}.items():
-        router.add_api_route(path, _sender(name))
+    for file in sorted(PAGE.iterdir()):
+        router.add_api_route("/" if file.name == "index.html" else f"/page/{file.name}", _sender(file))
     return router

@@ -1,5 +1,6 @@
 """Every example of every topic through every consumer that the catalogue names for it."""
 
+import json
 import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
@@ -16,6 +17,7 @@ from contracts.windows import window_length
 from flink.ranking import sql
 from flink.ranking.configuration import read
 from flink.ranking.definitions import boards
+from services.api.board import held
 from services.clickhouse_sink.mapping import check, load_mappings
 from services.clickhouse_sink.settings import MAPPINGS_FILE
 from services.clickhouse_sink.transform import UnfitError, rows
@@ -95,10 +97,19 @@ def dead_letters(topic: Topic, record: Record) -> None:
         assert (progress.newest(record["position"]) or {}).keys() == {"attempt", "replayed_at"}
 
 
+def api(topic: Topic, record: Record) -> None:
+    """api: the live stream's set has every entry, total for total."""
+    made = held("city" if topic.name == "rankings.city" else "salesman", "1h", record, 0, 7)
+    assert (made.group.country, made.revision) == (record["country"], record["revision"])
+    totals = [entry["totalSales"] for entry in json.loads(made.body, parse_float=Decimal)["rankings"]]
+    assert totals == [entry["total_sales"] for entry in record["entries"]]
+
+
 CONSUMERS: Mapping[str, Callable[[Topic, Record], None]] = {
     "cdc": streams,
     "files": streams,
     "legacy": streams,
+    "api": api,
     "clickhouse_sink": sink,
     "ranking": ranking,
     "file_poller": file_poller,

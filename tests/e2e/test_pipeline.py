@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -18,7 +18,9 @@ import pytest
 import tenacity
 import zeep
 from obstore.store import S3Store
+from playwright.async_api import expect
 
+from tests import browser
 from tests.e2e.sales import Sale, known_sales, ranking, window_three_days_ago
 from tests.runtime import Runtime, start_runtime
 
@@ -39,9 +41,9 @@ def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
         yield started
 
 
-async def sell_in_postgres(env: Mapping[str, str], sales: list[Sale]) -> list[Sale]:
-    """Insert the sales, then change the first one's city and amount, delete the second and add an invalid one."""
-    connection = await asyncpg.connect(
+async def database(env: Mapping[str, str]) -> asyncpg.Connection:
+    """A connection to the retailer's database."""
+    return await asyncpg.connect(
         host="127.0.0.1",
         port=int(env["POSTGRES_PORT"]),
         user=env.get("POSTGRES_USER", "placar"),
@@ -49,33 +51,39 @@ async def sell_in_postgres(env: Mapping[str, str], sales: list[Sale]) -> list[Sa
         database=env.get("POSTGRES_DB", "sales"),
     )
 
-    async def insert(sale: Sale) -> int:
-        salesman = await connection.fetchval(
-            "INSERT INTO salesman (name, city, region) VALUES ($1, $2, 'Sudeste') RETURNING id",
-            sale.salesman,
-            sale.city,
-        )
-        row: int = await connection.fetchval(
-            "INSERT INTO sales (salesman_id, salesman, city, country, amount, product, sale_date)"
-            " VALUES ($1, $2, $3, $4, $5, $6, $7) RETURNING id",
-            salesman,
-            sale.salesman,
-            sale.city,
-            sale.country,
-            sale.amount,
-            sale.product,
-            sale.time.replace(tzinfo=None),
-        )
-        return row
 
+async def insert(connection: asyncpg.Connection, sale: Sale) -> int:
+    """Sell in the database; returns the row's id."""
+    salesman = await connection.fetchval(
+        "INSERT INTO salesman (name, city, region) VALUES ($1, $2, 'Sudeste') RETURNING id",
+        sale.salesman,
+        sale.city,
+    )
+    row: int = await connection.fetchval(
+        "INSERT INTO sales (salesman_id, salesman, city, country, amount, product, sale_date)"
+        " VALUES ($1, $2, $3, $4, $5, $6, $7) RETURNING id",
+        salesman,
+        sale.salesman,
+        sale.city,
+        sale.country,
+        sale.amount,
+        sale.product,
+        sale.time.replace(tzinfo=None),
+    )
+    return row
+
+
+async def sell_in_postgres(env: Mapping[str, str], sales: list[Sale]) -> list[Sale]:
+    """Insert the sales, then change the first one's city and amount, delete the second and add an invalid one."""
+    connection = await database(env)
     try:
-        rows = [await insert(sale) for sale in sales]
+        rows = [await insert(connection, sale) for sale in sales]
         changed = replace(sales[0], city="Natal", amount=Decimal("99999.99"))
         await connection.execute(
             "UPDATE sales SET city = $1, amount = $2 WHERE id = $3", changed.city, changed.amount, rows[0]
         )
         await connection.execute("DELETE FROM sales WHERE id = $1", rows[1])
-        await insert(replace(sales[2], amount=Decimal("-5.00")))
+        await insert(connection, replace(sales[2], amount=Decimal("-5.00")))
     finally:
         await connection.close()
     return [changed, *sales[2:]]
@@ -248,3 +256,24 @@ async def test_the_first_rankings_come_from_the_seed(runtime: Runtime) -> None:
     assert newest.status_code == 200
     assert newest.json()["rankings"][0]["rank"] == 1
     assert health.json() == {"status": "UP", "clickhouse": "UP", "kafka": "UP"}
+
+
+async def test_a_sale_is_seen_on_the_page(runtime: Runtime) -> None:
+    """A sale committed in Postgres appears on the live page by itself, and its rank leads to it."""
+    env = runtime.env
+    sale = Sale("", "Iracema Alencar", "Olinda", "BR", Decimal("9876543210.99"), "GPU", datetime.now(UTC))
+    async with (
+        browser.chromium() as started,
+        browser.opened(started, f"http://127.0.0.1:{env['API_PORT']}/", "sold") as page,
+    ):
+        rows = page.locator("tbody tr")
+        await expect(rows.first).to_be_visible()
+        connection = await database(env)
+        try:
+            await insert(connection, sale)
+        finally:
+            await connection.close()
+        for name in (sale.city, sale.salesman):
+            await expect(rows.filter(has_text=name)).to_contain_text("R$9,876,543,210.99")
+        await rows.filter(has_text=sale.city).click()
+        await expect(page.get_by_role("dialog").locator("tbody tr")).to_contain_text([sale.salesman])

@@ -1,19 +1,25 @@
-"""`task bench:freshness`: how long a sale committed in Postgres takes to be in the REST answer.
+"""`task bench:freshness`: how long a sale committed in Postgres takes to be in the REST answer and on a WebSocket.
 
 Runs against the running pipeline. While `--rate` sales a second are being committed, one probe sale at a time goes
 into a window of its own, 20 days back, and REST is asked every 50 ms until that window's total has grown by the probe.
-Prints p50, p95 and the maximum in seconds.
+A WebSocket that subscribes to that window is read meanwhile; a token, where one is needed, is that of API_LIVE_TOKEN.
+Prints p50, p95 and the maximum in seconds, of each.
 """
 
 import argparse
 import asyncio
+import os
 import statistics
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
+import aiohttp
 import asyncpg
 import httpx
+import orjson
 import tenacity
 
 from chassis.settings import PostgresSettings, load
@@ -43,8 +49,65 @@ async def total(client: httpx.AsyncClient, window: datetime, city: str) -> Decim
     return next((Decimal(entry["totalSales"]) for entry in rankings if entry["city"] == city), Decimal(0))
 
 
-async def probe(pool: asyncpg.Pool, client: httpx.AsyncClient, window: datetime, city: str) -> float:
-    """Seconds from the commit of one sale until REST shows it."""
+class Socket:
+    """The totals of one city in one window as a WebSocket tells them: when each was first there."""
+
+    def __init__(self, city: str) -> None:
+        self._city = city
+        self._seen: dict[Decimal, float] = {}
+        self._news = asyncio.Event()
+
+    def take(self, text: str) -> None:
+        """Note what a frame says of the city; cents are exact, as no total here needs more than 53 bits."""
+        frame = orjson.loads(text)
+        for one in [frame["set"]] if frame["type"] == "ranking" else frame.get("sets", ()):
+            for entry in one["rankings"]:
+                if entry["city"] == self._city:
+                    total = Decimal(str(entry["totalSales"])).quantize(Decimal("0.01"))
+                    self._seen.setdefault(total, time.monotonic())
+        self._news.set()
+
+    async def when(self, total: Decimal) -> float:
+        """The moment at which the total was on the socket.
+
+        Raises:
+            TimeoutError: it is not within a minute.
+        """
+        async with asyncio.timeout(60):
+            while total not in self._seen:
+                self._news.clear()
+                await self._news.wait()
+        return self._seen[total]
+
+
+@asynccontextmanager
+async def socket(api_port: int, window: datetime, city: str) -> AsyncIterator[Socket]:
+    """A socket that subscribes to cities in the window, read while the context lasts."""
+    found = Socket(city)
+    token = os.environ.get("API_LIVE_TOKEN")
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    asked = {"rankings": "city", "windows": window.strftime("%Y-%m-%dT%H:%M:%SZ")}
+    address = f"http://127.0.0.1:{api_port}/api/v1/sales/live"
+    async with (
+        aiohttp.ClientSession(headers=headers) as session,
+        session.ws_connect(address, params=asked) as connection,
+    ):
+
+        async def read() -> None:
+            async for message in connection:
+                found.take(message.data)
+
+        reading = asyncio.create_task(read())
+        try:
+            yield found
+        finally:
+            reading.cancel()
+
+
+async def probe(
+    pool: asyncpg.Pool, client: httpx.AsyncClient, live: Socket, window: datetime, city: str
+) -> tuple[float, float]:
+    """Seconds from the commit of one sale until REST shows it, and until the socket told it."""
     before = await total(client, window, city)
     await pool.execute(INSERT, city, Decimal("1.00"), (window + timedelta(minutes=1)).replace(tzinfo=None))
     committed = time.monotonic()
@@ -52,13 +115,15 @@ async def probe(pool: asyncpg.Pool, client: httpx.AsyncClient, window: datetime,
         with attempt:
             if await total(client, window, city) != before + 1:
                 raise TimeoutError(f"{city} in {window} has not grown by the probe")
-    return time.monotonic() - committed
+    served = time.monotonic()
+    return served - committed, await live.when(before + 1) - committed
 
 
-async def measure(rate: float, probes: int, api_port: int) -> list[float]:
-    """Probe one after another under load; seconds each."""
+async def measure(rate: float, probes: int, api_port: int) -> list[tuple[float, float]]:
+    """Probe one after another under load; seconds to REST and to the socket of each."""
     postgres = load(PostgresSettings)
     window = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(days=20)
+    city = "Fortaleza"
     async with (
         asyncpg.create_pool(
             host=postgres.host,
@@ -70,14 +135,18 @@ async def measure(rate: float, probes: int, api_port: int) -> list[float]:
             max_size=4,
         ) as pool,
         httpx.AsyncClient(base_url=f"http://127.0.0.1:{api_port}", timeout=10) as client,
+        socket(api_port, window, city) as live,
     ):
         load_task = asyncio.create_task(sell(pool, rate))
         try:
             await asyncio.sleep(5)
             seconds = []
             for number in range(probes):
-                seconds.append(await probe(pool, client, window, "Fortaleza"))
-                print(f"probe {number + 1}/{probes}: {seconds[-1]:.2f} s", flush=True)  # noqa: T201 - a command's output
+                seconds.append(await probe(pool, client, live, window, city))
+                rest, told = seconds[-1]
+                print(  # noqa: T201 - a command's output
+                    f"probe {number + 1}/{probes}: REST {rest:.2f} s, socket {told:.2f} s", flush=True
+                )
         finally:
             load_task.cancel()
     return seconds
@@ -90,12 +159,13 @@ def main() -> None:
     parser.add_argument("--probes", type=int, default=40)
     parser.add_argument("--api-port", type=int, default=8080)
     arguments = parser.parse_args()
-    seconds = asyncio.run(measure(arguments.rate, arguments.probes, arguments.api_port))
-    p95 = statistics.quantiles(seconds, n=20, method="inclusive")[-1]
-    print(  # noqa: T201 - a command's output
-        f"commit to REST at {arguments.rate:g} sales/s, {len(seconds)} probes:"
-        f" p50 {statistics.median(seconds):.2f} s, p95 {p95:.2f} s, max {max(seconds):.2f} s"
-    )
+    found = asyncio.run(measure(arguments.rate, arguments.probes, arguments.api_port))
+    for target, seconds in zip(("REST", "socket"), zip(*found, strict=True), strict=True):
+        p95 = statistics.quantiles(seconds, n=20, method="inclusive")[-1]
+        print(  # noqa: T201 - a command's output
+            f"commit to {target} at {arguments.rate:g} sales/s, {len(seconds)} probes:"
+            f" p50 {statistics.median(seconds):.2f} s, p95 {p95:.2f} s, max {max(seconds):.2f} s"
+        )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The API over HTTP with a store in memory: parameters, problems, health, metrics, the page."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -261,12 +262,24 @@ async def test_metrics_by_route() -> None:
 
 
 async def test_page() -> None:
-    """The page and its files are served under a policy that allows nothing from elsewhere."""
+    """The page and every file that it names are served, under a policy that allows nothing from elsewhere."""
     async with api([]) as (client, _):
-        answers = [await client.get(path) for path in ("/", "/page.js", "/page.css")]
-    assert [answer.status_code for answer in answers] == [200, 200, 200]
-    assert all("default-src 'none'" in answer.headers["content-security-policy"] for answer in answers)
-    assert "http" not in answers[0].text.replace("http-equiv", "")
+        whole = await client.get("/")
+        named = re.findall(r'(?:src|href)="(/page/[^"]+)"', whole.text)
+        imported = re.findall(r'from "\./([^"]+)"', (await client.get("/page/main.js")).text)
+        paths = {*named, *(f"/page/{name}" for name in imported)}
+        answers = {path: await client.get(path) for path in paths}
+        beside = await client.get("/page/%2e%2e/routes.py")
+    assert {"/page/style.css", "/page/theme.js", "/page/icon.svg", "/page/live.js"} <= paths
+    for path, answer in {"/": whole, **answers}.items():
+        assert answer.status_code == 200, path
+        policy = answer.headers["content-security-policy"].split("; ")
+        assert "default-src 'none'" in policy
+        assert not {part for part in policy if "unsafe" in part or "http" in part or "*" in part}
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert not re.findall(r"https?://(?!www\.w3\.org/2000/svg)", answer.text), path
+    assert all("javascript" in answers[path].headers["content-type"] for path in paths if path.endswith(".js"))
+    assert beside.status_code == 404
 
 
 async def test_openapi_names_both_rankings() -> None:

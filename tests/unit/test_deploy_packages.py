@@ -78,3 +78,9 @@ def test_installed_daemons_are_not_left_running() -> None:
     assert "policy-rc.d" in text
     assert "systemctl disable --now postgresql" in text
     assert "systemctl disable --now" not in packages.script([requirement("Maven", None)])
+
+
+def test_the_browser_is_for_tests_only() -> None:
+    """What runs Placar does not ask for a browser."""
+    assert [each.package for each in packages.FOR_TESTS] == ["chromium"]
+    assert not {each.package for each in packages.FOR_TESTS} & {each.package for each in packages.REQUIREMENTS}

@@ -1,0 +1,240 @@
+"""Pure: the newest ranking set of each window as JSON, who wants which of them, and positions to resume from."""
+
+import re
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import Any, Literal, NamedTuple, get_args
+
+import orjson
+
+from services.api.models import CityRank, Ranking, SalesmanRank, encode, instant
+from services.api.transform import RankingName
+
+RANKINGS: tuple[RankingName, ...] = get_args(RankingName)
+_NAMES: Mapping[RankingName, str] = {"city": "city", "salesman": "salesman_name"}
+_SEQ = re.compile(r"[0-9a-f]{8}(\.[0-9]{1,18})+")
+
+
+class Group(NamedTuple):
+    """Windows that follow each other: `country` is '' for cities."""
+
+    ranking: RankingName
+    length: str
+    country: str
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """The newest set of one window: `start` in epoch ms, `as_of` in epoch seconds, `body` its JSON, encoded once.
+
+    `partition` is a place in the board's partitions, `offset` that of the record.
+    """
+
+    group: Group
+    start: int
+    revision: int
+    as_of: float
+    body: str
+    partition: int
+    offset: int
+
+
+class Frame:
+    """One message for many clients, encoded once: as a WebSocket message, and when asked for as an event."""
+
+    def __init__(self, name: str, seq: str, text: str, as_of: float | None = None) -> None:
+        self.name = name
+        self.text = text
+        self.as_of = as_of
+        self._seq = seq
+
+    @cached_property
+    def event(self) -> bytes:
+        """The frame as a server-sent event; without `seq` it has no id."""
+        identified = f"id: {self._seq}\n" if self._seq else ""
+        return f"{identified}event: {self.name}\ndata: {self.text}\n\n".encode()
+
+
+@dataclass(frozen=True)
+class Subscription:
+    """What a client wants. `windows` are starts in epoch ms; `countries` matter for salespeople only."""
+
+    rankings: tuple[RankingName, ...]
+    length: str
+    windows: Literal["latest", "all"] | tuple[int, ...]
+    countries: tuple[str, ...]
+
+    def wants(self, group: Group, start: int, latest: int) -> bool:
+        """Whether the window of the group is wanted; `latest` is the start of the group's newest window."""
+        if group.ranking not in self.rankings or group.length != self.length:
+            return False
+        if group.country and group.country not in self.countries:
+            return False
+        if self.windows == "latest":
+            return start == latest
+        return self.windows == "all" or start in self.windows
+
+    def described(self) -> dict[str, Any]:
+        """The subscription as `hello` says it."""
+        windows = self.windows if isinstance(self.windows, str) else [moment(start) for start in self.windows]
+        return {
+            "rankings": list(self.rankings),
+            "length": self.length,
+            "windows": windows,
+            "countries": list(self.countries),
+        }
+
+
+def moment(epoch_ms: int) -> str:
+    """The instant as the protocol writes it."""
+    return instant(datetime.fromtimestamp(epoch_ms / 1000, UTC))
+
+
+def held(ranking: RankingName, length: str, record: Mapping[str, Any], partition: int, offset: int) -> Held:
+    """A record of `rankings.*`, as it is kept.
+
+    Raises:
+        ValueError: it is no ranking that can be served.
+    """
+    country = record["country"] if ranking == "salesman" else ""
+    shared = {
+        "window": {"start": record["window_start"], "end": record["window_end"]},
+        **{field: record[field] for field in ("status", "revision", "as_of", "watermark")},
+    }
+    entries = [{_NAMES[ranking]: entry["name"], "country": country, **entry} for entry in record["entries"]]
+    model = Ranking[CityRank] if ranking == "city" else Ranking[SalesmanRank]
+    made = model.model_validate({**shared, "rankings": entries})
+    told = {"ranking": ranking, "length": length, **({"country": country} if country else {})}
+    start = int(made.window.start.timestamp() * 1000)
+    body = (orjson.dumps(told)[:-1] + b"," + encode(made)[1:]).decode()  # what REST answers, and what it is of
+    return Held(Group(ranking, length, country), start, made.revision, made.as_of.timestamp(), body, partition, offset)
+
+
+def offsets(seq: str) -> tuple[str, tuple[int, ...]]:
+    """The mark of the partitions and the position that are in a `seq`.
+
+    Raises:
+        ValueError: it was never one.
+    """
+    if not _SEQ.fullmatch(seq):
+        raise ValueError("must be the seq of an earlier frame, unchanged")
+    mark, *position = seq.split(".")
+    return mark, tuple(int(offset) for offset in position)
+
+
+class Board:
+    """The newest set of each window, at most `keep` windows of a group, and how far each partition has been read.
+
+    A `seq` is the next offset of each partition after a mark of which partitions these are, so it means the same to
+    every process that reads the same topics.
+    """
+
+    def __init__(self, partitions: Sequence[tuple[str, int]], keep: int) -> None:
+        self.partitions = tuple(partitions)
+        self._keep = keep
+        self._mark = f"{zlib.crc32(repr(self.partitions).encode()):08x}"
+        self._next = [0] * len(self.partitions)
+        self._groups: dict[Group, dict[int, Held]] = {}
+        self._latest: dict[Group, int] = {}
+
+    @property
+    def seq(self) -> str:
+        """The position as text."""
+        return ".".join((self._mark, *map(str, self._next)))
+
+    def position(self, partition: int) -> int:
+        """The next offset of the partition; 0 before the first record."""
+        return self._next[partition]
+
+    def passed(self, partition: int, offset: int) -> None:
+        """The partition has been read up to and with `offset`, also where that record changed nothing.
+
+        An offset that was passed before means that the topic was made anew: then its sets are forgotten.
+        """
+        if offset < self._next[partition]:
+            for group, windows in list(self._groups.items()):
+                self._groups[group] = {start: one for start, one in windows.items() if one.partition != partition}
+                self._settle(group)
+        self._next[partition] = offset + 1
+
+    def _settle(self, group: Group) -> None:
+        windows = self._groups[group]
+        if len(windows) > self._keep:
+            del windows[min(windows)]
+        if windows:
+            self._latest[group] = max(windows)
+        else:
+            del self._groups[group]
+            self._latest.pop(group, None)
+
+    def apply(self, new: Held) -> bool:
+        """Keep the set; False where it is not newer than the one that is held, or its window is too old to be kept."""
+        self.passed(new.partition, new.offset)
+        windows = self._groups.setdefault(new.group, {})
+        known = windows.get(new.start)
+        if known is not None and known.revision >= new.revision:
+            return False
+        windows[new.start] = new
+        self._settle(new.group)
+        return new.start in windows
+
+    def latest(self, group: Group) -> int:
+        """The start of the group's newest window.
+
+        Raises:
+            KeyError: the group has none.
+        """
+        return self._latest[group]
+
+    def __iter__(self) -> Iterator[Held]:
+        for group in sorted(self._groups):
+            windows = self._groups[group]
+            yield from (windows[start] for start in sorted(windows))
+
+    def __len__(self) -> int:
+        return sum(map(len, self._groups.values()))
+
+    def resumable(self, since: str) -> tuple[int, ...] | None:
+        """The position in `since`; None where it is of other partitions or beyond what they hold.
+
+        Raises:
+            ValueError: it was never a `seq`.
+        """
+        mark, position = offsets(since)
+        fits = mark == self._mark and len(position) == len(self._next)
+        if not fits or any(asked > known for asked, known in zip(position, self._next, strict=True)):
+            return None
+        return position
+
+    def wanted(self, subscription: Subscription, since: Sequence[int] | None = None) -> list[Held]:
+        """The sets that a subscription names, in order of ranking, country and window; with `since` only newer ones."""
+        return [
+            one
+            for one in self
+            if subscription.wants(one.group, one.start, self._latest[one.group])
+            and (since is None or one.offset >= since[one.partition])
+        ]
+
+    def snapshot(self, subscription: Subscription, since: str | None) -> tuple[Frame, bool]:
+        """The snapshot frame, and whether it resumes after `since`.
+
+        Raises:
+            ValueError: `since` was never a `seq`.
+        """
+        position = None if since is None else self.resumable(since)
+        resumed = position is not None
+        sets = ",".join(one.body for one in self.wanted(subscription, position))
+        said = f'"resumed":{"true" if resumed else "false"},"sets":[{sets}]'
+        return Frame("snapshot", self.seq, f'{{"type":"snapshot","seq":"{self.seq}",{said}}}'), resumed
+
+    def changed(self, one: Held) -> Frame:
+        """The frame that tells of a set that has just been applied."""
+        text = f'{{"type":"ranking","seq":"{self.seq}","set":{one.body}}}'
+        return Frame("ranking", self.seq, text, one.as_of)
+
+    def heartbeat(self, now: datetime) -> Frame:
+        """The frame that says that nothing else is new."""
+        return Frame("heartbeat", self.seq, f'{{"type":"heartbeat","seq":"{self.seq}","time":"{instant(now)}"}}')

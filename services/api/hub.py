@@ -1,0 +1,268 @@
+"""The newest ranking sets, followed in Kafka, and the clients that are told of each change."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Literal
+
+import httpx
+import tenacity
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka.errors import KafkaError
+from schema_registry.client.errors import ClientError
+
+from chassis import kafka
+from chassis.metrics import Metrics
+from chassis.registry import Registry
+from chassis.unit import Unit
+from contracts.codec import DecodeError, Decoder
+from contracts.windows import topics
+from services.api.board import Board, Frame, Held, Subscription, held
+from services.api.settings import ApiSettings
+from services.api.transform import RankingName
+
+TOPICS: dict[RankingName, str] = {"city": "rankings.city", "salesman": "rankings.salesman"}
+"""The topic of each ranking over the first window length; see contracts/windows.py for the others."""
+
+Kind = Literal["websocket", "sse"]
+AT_ONCE = 100  # records between two turns of everybody else
+NEED = "rankings"
+SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, float("inf"))
+SLOW = (1013, "too slow: connect again with since")
+STOPPING = (1012, "the server stops: connect again with since")
+
+
+class LiveMetrics:
+    """What the live stream counts."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self.connections = metrics.gauge("placar_live_connections", "Connected clients, by kind: websocket, sse")
+        self.sent = metrics.counter("placar_live_frames_sent_total", "Frames sent, by kind of client and type")
+        self.slow = metrics.counter("placar_live_slow_clients_total", "Clients closed because they did not keep up")
+        self.refused = metrics.counter("placar_live_refused_total", "Connections refused, by reason")
+        self.resumes = metrics.counter("placar_live_resumes_total", "Snapshots with `since`, by whether they resumed")
+        self.age = metrics.histogram(
+            "placar_live_sent_seconds", "From asOf of a set until it was sent to a client, by kind of client", SECONDS
+        )
+        self.lag = metrics.gauge("placar_live_lag", "Revisions in rankings.* that are not applied yet, by topic")
+        self.records = metrics.counter(
+            "placar_live_records_total",
+            "Records of rankings.* by topic and outcome: applied, older, empty, undecodable",
+        )
+
+
+class Client:
+    """One connected client: what it wants, and what it has not been sent yet, at most the newest set of each window.
+
+    Whatever sends is one task at a time, `sending`; everything else only leaves frames here.
+    """
+
+    __slots__ = ("_kind", "_limit", "_metrics", "_pending", "_wake", "ended", "subscription")
+
+    def __init__(self, kind: Kind, metrics: LiveMetrics, subscription: Subscription, limit: int) -> None:
+        self._kind = kind
+        self._metrics = metrics
+        self._limit = limit
+        self._pending: dict[object, Frame] = {}
+        self._wake = asyncio.Event()
+        self.subscription = subscription
+        self.ended: tuple[int, str] | None = None
+
+    def offer(self, key: object, frame: Frame) -> None:
+        """Have the frame sent after all others; one of the same key that still waits is left out.
+
+        A client with more waiting than the limit is too slow. One that has ended is sent nothing more.
+        """
+        if self.ended is not None:
+            return
+        self._pending.pop(key, None)
+        self._pending[key] = frame
+        self._wake.set()
+        if len(self._pending) > self._limit:
+            self.end(*SLOW)
+
+    def restart(self, subscription: Subscription, snapshot: Frame) -> None:
+        """Another subscription: what waits was of the old one, the snapshot is next."""
+        self.subscription = subscription
+        self._pending = {key: frame for key, frame in self._pending.items() if frame.name in ("hello", "error")}
+        self.offer("snapshot", snapshot)
+
+    def end(self, code: int, reason: str) -> None:
+        """Send no more than the errors that wait, and close so; the first call decides."""
+        if self.ended is None:
+            self._pending = {key: frame for key, frame in self._pending.items() if frame.name == "error"}
+            self.ended = code, reason
+            self._wake.set()
+
+    async def sending(self, send: Callable[[Frame], Awaitable[None]], limit_s: float) -> tuple[int, str]:
+        """Send what is offered until the client has ended; then how it is to be closed.
+
+        Too slow is a client that does not take one frame within `limit_s` seconds, so that the next cannot be written.
+        """
+        while True:
+            while self._pending:
+                key = next(iter(self._pending))
+                frame = self._pending.pop(key)
+                try:
+                    async with asyncio.timeout(limit_s):
+                        await send(frame)
+                except TimeoutError:
+                    self.end(*SLOW)
+                    self._pending.clear()
+                    break
+                self._metrics.sent.inc({"kind": self._kind, "type": frame.name})
+                if frame.as_of is not None:
+                    self._metrics.age.observe({"kind": self._kind}, max(0.0, time.time() - frame.as_of))
+            if self.ended is not None:
+                if self.ended == SLOW:
+                    self._metrics.slow.inc({"kind": self._kind})
+                return self.ended
+            self._wake.clear()
+            await self._wake.wait()
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a topic holds: which ranking, over windows of which length, and how its records are read."""
+
+    ranking: RankingName
+    length: str
+    decoder: Decoder
+
+
+class Hub:
+    """The board, kept up to date from Kafka, and the clients that want to know."""
+
+    def __init__(self, unit: Unit, settings: ApiSettings) -> None:
+        self.metrics = LiveMetrics(unit.metrics)
+        self.labels = [length.label for length in settings.ranking.lengths]
+        self.synced = False
+        self._unit = unit
+        self._settings = settings
+        self._clients: set[Client] = set()
+        self._stopping = False
+        registry = Registry(unit, settings.registry)
+        self._sources = {
+            topic: Source(ranking, label, registry.decoder(base))
+            for ranking, base in TOPICS.items()
+            for label, topic in topics(base, settings.ranking.lengths).items()
+        }
+        self.board = Board((), settings.live_windows)
+        unit.readiness.waiting(NEED, "the rankings have not been read yet")
+
+    def join(self, kind: Kind, subscription: Subscription, since: str | None) -> tuple[Client, Frame]:
+        """A client that is told of changes from now on, and the snapshot before them, which is not offered yet."""
+        client = Client(kind, self.metrics, subscription, self._settings.live_queue)
+        snapshot = self.snapshot(subscription, since)
+        self._clients.add(client)
+        self.metrics.connections.inc({"kind": kind})
+        if self._stopping:
+            client.end(*STOPPING)
+        return client, snapshot
+
+    def leave(self, kind: Kind, client: Client) -> None:
+        """The client is gone."""
+        self._clients.discard(client)
+        self.metrics.connections.dec({"kind": kind})
+
+    def snapshot(self, subscription: Subscription, since: str | None) -> Frame:
+        """All that is wanted now, or what of it is newer than `since`."""
+        frame, resumed = self.board.snapshot(subscription, since)
+        if since is not None:
+            self.metrics.resumes.inc({"resumed": str(resumed).lower()})
+        return frame
+
+    def heartbeat(self) -> Frame:
+        """The heartbeat of now."""
+        return self.board.heartbeat(datetime.now(UTC))
+
+    def apply(self, new: Held) -> bool:
+        """Keep the set and tell everybody who wants it, encoded once for all; False where it is nothing new."""
+        if not self.board.apply(new):
+            return False
+        frame, latest = self.board.changed(new), self.board.latest(new.group)
+        for client in self._clients:
+            if client.subscription.wants(new.group, new.start, latest):
+                client.offer((new.group, new.start), frame)
+        return True
+
+    async def beat(self) -> None:
+        """Send everybody a heartbeat, again and again; when cancelled, close every client."""
+        try:
+            while True:
+                await asyncio.sleep(self._settings.live_heartbeat_s)
+                frame = self.heartbeat()
+                for client in self._clients:
+                    client.offer("heartbeat", frame)
+        finally:
+            self._stopping = True
+            for client in self._clients:
+                client.end(*STOPPING)
+
+    async def run(self) -> None:
+        """Follow the topics until cancelled; whatever fails, begin again where it was, with backoff up to 10 s."""
+
+        def report(state: tenacity.RetryCallState) -> None:
+            error = state.outcome.exception() if state.outcome else None
+            self._unit.log.warning("live_interrupted", error=repr(error)[:300])
+
+        retrying = tenacity.AsyncRetrying(
+            wait=tenacity.wait_exponential_jitter(multiplier=0.2, max=10),
+            retry=tenacity.retry_if_exception_type((KafkaError, ClientError, httpx.HTTPError, OSError)),
+            before_sleep=report,
+        )
+        await retrying(self._follow)
+
+    async def _follow(self) -> None:
+        """Read on from where the board is.
+
+        Raises:
+            KafkaError | httpx.HTTPError | ClientError | OSError: broker or registry failed.
+        """
+        async with kafka.consumer(self._unit, self._settings.kafka, list(self._sources), None) as client:
+            partitions = sorted(client.assignment())
+            if self.board.partitions != tuple(partitions):
+                self.board = Board(partitions, self._settings.live_windows)
+                self.synced = False
+                self._unit.readiness.waiting(NEED, f"reading {', '.join(self._sources)}")
+            place = {tp: number for number, tp in enumerate(partitions)}
+            for tp, number in place.items():
+                if self.board.position(number):
+                    client.seek(tp, self.board.position(number))
+            ends = await client.end_offsets(partitions)
+            while True:
+                for tp, records in (await client.getmany(timeout_ms=500, max_records=AT_ONCE)).items():
+                    for record in records:
+                        await self._take(place[tp], record)
+                    self._lag(client, tp)
+                if not self.synced and all([await client.position(tp) >= end for tp, end in ends.items()]):
+                    self.synced = True
+                    self._unit.readiness.met(NEED)
+                    self._unit.log.info("live_synced", sets=len(self.board), seq=self.board.seq)
+                await asyncio.sleep(0)  # records that are there already come without a turn of the loop
+
+    def _lag(self, client: AIOKafkaConsumer, tp: TopicPartition) -> None:
+        end = client.highwater(tp)
+        if end is not None:
+            self.metrics.lag.set({"topic": tp.topic}, end - self.board.position(self.board.partitions.index(tp)))
+
+    async def _take(self, partition: int, record: ConsumerRecord) -> None:
+        """Apply one record and tell of it; one that cannot be read is counted, logged and passed."""
+        source = self._sources[record.topic]
+        if record.value is None:
+            self.board.passed(partition, record.offset)
+            outcome = "empty"
+        else:
+            try:
+                value = await source.decoder.decode(record.value)
+                new = held(source.ranking, source.length, value, partition, record.offset)
+            except (DecodeError, ValueError) as error:
+                self.board.passed(partition, record.offset)
+                outcome = "undecodable"
+                place = {"topic": record.topic, "partition": record.partition, "offset": record.offset}
+                self._unit.log.warning("undecodable", **place, error=str(error)[:300])
+            else:
+                outcome = "applied" if self.apply(new) else "older"
+        self.metrics.records.inc({"topic": record.topic, "outcome": outcome})

@@ -1,0 +1,1 @@
+"""watch: the live rankings in a terminal, a client of the API's WebSocket."""
