@@ -57,7 +57,8 @@ def application(
     if stream is not None:
         app.include_router(live.routes(stream))
     app.include_router(routes.page())
-    return Observed(app, unit.metrics)
+    observed = Observed(app, unit.metrics)
+    return observed if stream is None else live.with_sockets(observed, stream)
 
 
 async def watch(unit: Unit, settings: ApiSettings, checks: dict[str, Check]) -> None:

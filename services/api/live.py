@@ -10,7 +10,7 @@ from fastapi import APIRouter, HTTPException
 from fastapi.exceptions import RequestValidationError
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import FileResponse, Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from chassis.asgi import ABORT
@@ -283,9 +283,20 @@ async def _document() -> Response:
 
 
 def routes(live: Live) -> APIRouter:
-    """The live stream and its description; no part of the OpenAPI document, which knows no endless answers."""
+    """The events and the description; no part of the OpenAPI document, which knows no endless answers."""
     router = APIRouter(include_in_schema=False, default_response_class=Response)
-    router.add_websocket_route(PATH, live.websocket)
     router.add_api_route(EVENTS_PATH, live.events)
     router.add_api_route(DOCUMENT_PATH, _document)
     return router
+
+
+def with_sockets(app: ASGIApp, live: Live) -> ASGIApp:
+    """The application with the WebSocket before it: the dozen calls of a framework's route cost memory per client."""
+
+    async def routed(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket" and scope["path"] == PATH:
+            await live.websocket(WebSocket(scope, receive, send))
+        else:
+            await app(scope, receive, send)
+
+    return routed
