@@ -103,8 +103,10 @@ class Consumer(driver.Consumer):
         try:
             while not (self.should_stop or fetcher.should_stop):
                 await asyncio.sleep(0)
-                if behind:
+                if not self.flow_active:
                     await self.wait(self.can_resume_flow.wait())
+                    continue
+                if behind:
                     behind = not await self._sought_back()
                     continue
                 stops = self._stops

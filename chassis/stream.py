@@ -35,6 +35,7 @@ from contracts.codec import DecodeError, Decoder, Encoder
 STOP_TIMEOUT_S = 8.0  # only a broker that is away makes a stop take long
 COMMIT_INTERVAL_S = 1.0
 HEARTBEAT_S = 1.0  # how soon a worker notices that another came or went
+METADATA_S = 5.0  # a broker that comes back may not know its topics at once; then the group has no partitions so long
 QUEUED_FETCHES = 4  # fetched and not yet taken by the agent
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 SESSION_TIMEOUT_S = 10.0  # after this long without a heartbeat a dead worker's partitions go to another
@@ -207,6 +208,7 @@ class _Worker:
             broker_max_poll_records=fetch,
             broker_session_timeout=SESSION_TIMEOUT_S,
             consumer_auto_offset_reset="earliest",
+            consumer_metadata_max_age_ms=int(METADATA_S * 1000),
             datadir=folder,
             stream_buffer_maxsize=QUEUED_FETCHES,
             stream_recovery_delay=0.0,

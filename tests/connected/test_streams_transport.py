@@ -266,3 +266,23 @@ async def test_rebalance_of_a_fresh_group(line: Line) -> None:
         line.gate.open.set()
         await line.until_published(wanted)
         await line.until_committed()
+
+
+async def test_topic_that_is_not_known_at_first(line: Line) -> None:
+    """A group that was given no partitions, because the broker did not know its topic, has them seconds later.
+
+    So it is after kill -9 of the broker, when the group's leader asks while the topics are still being loaded.
+    """
+    line.raw = unique("late")
+    async with line.worker() as worker:
+        await until_ready(worker)
+        admin = AIOKafkaAdminClient(bootstrap_servers=line.servers.kafka.bootstrap)
+        await admin.start()
+        try:
+            await admin.create_topics([NewTopic(line.raw, PARTITIONS, 1)])
+        finally:
+            await admin.close()
+        wanted = numbered(10)
+        await line.feed(wanted)
+        await line.until_published(wanted)
+        await line.until_committed()
