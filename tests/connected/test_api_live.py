@@ -105,7 +105,7 @@ async def stage(servers: Mapping[str, str], tmp_path_factory: pytest.TempPathFac
                 "API_PORT": str(port),
                 "RANKING_WINDOWS": windows,
                 "API_LIVE_TOKEN": TOKEN,
-                "API_LIVE_SEND_TIMEOUT_S": "2",
+                "API_LIVE_SEND_TIMEOUT_S": "4",
                 "API_LIVE_HEARTBEAT_S": "1",
             }
             encode = await codec.encoder(backends.client, catalogue()["rankings.city"])

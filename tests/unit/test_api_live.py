@@ -225,6 +225,23 @@ async def test_subscribe_replaces_the_subscription() -> None:
     assert 'placar_live_resumes_total{resumed="true",unit="api"} 1' in api.metrics()
 
 
+async def test_subscribe_leaves_out_what_waits() -> None:
+    """What still waits of the subscription before is left out when another takes its place."""
+    api = Api(live_send_timeout_s=GIVE_UP_S)
+    async with peer(api) as client:
+        await client.opened()
+        client.taking.clear()
+        api.hub.apply(one(1, 0))
+        await asyncio.sleep(0.01)  # the first frame is being taken
+        api.hub.apply(one(2, 1))
+        client.text('{"type":"subscribe","rankings":["salesman"]}')
+        await eventually(client.incoming.empty)
+        client.taking.set()
+        frames = [await client.frame(), await client.frame()]
+    assert [frame["type"] for frame in frames] == ["ranking", "snapshot"]
+    assert frames[0]["set"]["revision"] == 1
+
+
 async def test_ping_and_heartbeats() -> None:
     """A ping is answered by a heartbeat; without one heartbeats come by themselves."""
     api = Api(live_heartbeat_s=0.01)
