@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
 from urllib.parse import urlsplit, urlunsplit
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings
 from rich.console import Console
 from rich.live import Live
@@ -28,10 +28,11 @@ REDRAW_S = 1.0  # how old "2 s ago" may get
 
 
 class WatchSettings(BaseSettings):
-    """Where the API listens."""
+    """Where the API listens, and what it wants to be shown."""
 
     host: Name = Field("127.0.0.1", validation_alias="BIND_HOST")
     port: Port = Field(8080, validation_alias="API_PORT")
+    token: SecretStr = Field(SecretStr(""), validation_alias="API_LIVE_TOKEN")
 
 
 class AwayError(Exception):
@@ -56,20 +57,20 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(given)
 
 
-async def once(url: str, asked: Mapping[str, str], state: State) -> None:
+async def once(url: str, asked: Mapping[str, str], token: str, state: State) -> None:
     """Take in everything up to the first snapshot.
 
     Raises:
         RefusedError | ValueError: the API refuses, or sends something else.
     """
-    async with aclosing(frames(url, asked, state)) as received:
+    async with aclosing(frames(url, asked, token, state)) as received:
         async for frame in received:
             heard(state, frame, time.monotonic())
             if state.phase == "live":
                 return
 
 
-async def follow(url: str, asked: Mapping[str, str], state: State, changed: asyncio.Event) -> None:
+async def follow(url: str, asked: Mapping[str, str], token: str, state: State, changed: asyncio.Event) -> None:
     """Take in frames for ever, over as many connections as it takes; sets `changed` at each.
 
     Raises:
@@ -79,7 +80,7 @@ async def follow(url: str, asked: Mapping[str, str], state: State, changed: asyn
     failures = 0
     while True:
         try:
-            async with aclosing(frames(url, asked, state)) as received:
+            async with aclosing(frames(url, asked, token, state)) as received:
                 async for frame in received:
                     heard(state, frame, time.monotonic())
                     failures = 0 if state.phase == "live" else failures
@@ -107,7 +108,7 @@ def _keys() -> Iterator[None]:
         termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
 
 
-async def watch(url: str, asked: Mapping[str, str], state: State, console: Console) -> None:
+async def watch(url: str, asked: Mapping[str, str], token: str, state: State, console: Console) -> None:
     """Show the rankings until q or Ctrl-C.
 
     Raises:
@@ -123,7 +124,7 @@ async def watch(url: str, asked: Mapping[str, str], state: State, console: Conso
 
     if sys.stdin.isatty():
         loop.add_reader(sys.stdin, key)
-    following = asyncio.create_task(follow(url, asked, state, changed))
+    following = asyncio.create_task(follow(url, asked, token, state, changed))
     ending = asyncio.create_task(ended.wait())
     try:
         with Live(console=console, screen=True, auto_refresh=False) as live:
@@ -148,16 +149,16 @@ def main(given: Sequence[str] | None = None) -> int:
     asked, settings = arguments(given), load(WatchSettings)
     url = asked.url or _url(f"http://{settings.host}:{settings.port}")
     parameters = {"countries": asked.country} | ({"length": asked.length} if asked.length else {})
-    state = State(time.monotonic())
+    state, token = State(time.monotonic()), settings.token.get_secret_value()
     terminal = sys.stdout.isatty()
     console = Console(file=sys.stdout, width=None if terminal else PLAIN_WIDTH)
     try:
         if asked.once or not terminal:
-            asyncio.run(once(url, parameters, state))
+            asyncio.run(once(url, parameters, token, state))
             console.print(screen(state, time.monotonic(), urlsplit(url).netloc, console.width))
         else:
             with _keys():
-                asyncio.run(watch(url, parameters, state, console))
+                asyncio.run(watch(url, parameters, token, state, console))
     except (AwayError, *CUT) as error:
         told = str(error) if isinstance(error, AwayError) else why(error)
         note = f"the API at {urlsplit(url).netloc} (settings BIND_HOST, API_PORT, or --url) does not answer: {told}"

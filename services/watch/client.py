@@ -3,10 +3,11 @@
 import asyncio
 import random
 from collections.abc import AsyncGenerator, Mapping
+from http import HTTPStatus
 from urllib.parse import urlencode
 
 from websockets.asyncio.client import connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 
 from services.watch.transform import Frame, State, parse
 
@@ -23,6 +24,8 @@ def why(error: BaseException) -> str:
     match error:
         case ConnectionClosed(rcvd=frame) if frame is not None:
             return f"closed by the API, {frame.code} {frame.reason}".strip()
+        case InvalidStatus(response=answer) if answer.status_code == HTTPStatus.UNAUTHORIZED:
+            return "it wants another token (setting API_LIVE_TOKEN)"
         case TimeoutError():
             return "no answer in time"
         case _:
@@ -35,8 +38,8 @@ def wait_s(failures: int) -> float:
     return most * random.uniform(0.5, 1)  # noqa: S311 - no secret
 
 
-async def frames(url: str, asked: Mapping[str, str], state: State) -> AsyncGenerator[Frame, None]:
-    """The frames of one connection, resumed at the state's place.
+async def frames(url: str, asked: Mapping[str, str], token: str, state: State) -> AsyncGenerator[Frame, None]:
+    """The frames of one connection, resumed at the state's place; `token` is shown to the API where there is one.
 
     Raises:
         OSError | InvalidHandshake | ConnectionClosed | TimeoutError: it failed, was cut, or is silent.
@@ -44,7 +47,10 @@ async def frames(url: str, asked: Mapping[str, str], state: State) -> AsyncGener
     """
     place = {} if state.seq is None else {"since": state.seq}
     query = urlencode({**asked, **place})
-    async with connect(f"{url}?{query}", open_timeout=OPEN_S, max_size=MAX_BYTES, close_timeout=1) as socket:
+    shown = {"Authorization": f"Bearer {token}"} if token else {}
+    async with connect(
+        f"{url}?{query}", additional_headers=shown, open_timeout=OPEN_S, max_size=MAX_BYTES, close_timeout=1
+    ) as socket:
         while True:
             async with asyncio.timeout(2 * state.heartbeat_s):
                 text = await socket.recv()

@@ -7,6 +7,9 @@ from typing import Any
 
 import pytest
 from rich.console import Console
+from websockets.datastructures import Headers
+from websockets.exceptions import InvalidStatus
+from websockets.http11 import Response
 
 from services.watch import client
 from services.watch.__main__ import arguments
@@ -153,6 +156,29 @@ def test_waits_double_and_end() -> None:
     assert all(0.25 * 2**n <= wait <= 0.5 * 2**n for n, wait in enumerate(waits[:6]))
     assert all(client.LONGEST_RETRY_S / 2 <= wait <= client.LONGEST_RETRY_S for wait in waits[6:])
     assert len(set(waits[10:])) > 1
+
+
+async def test_the_token_is_shown_to_the_api_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A token goes into a header, not into the address; a resumed connection names its place."""
+    asked: list[tuple[str, dict[str, str]]] = []
+
+    def connect(address: str, *, additional_headers: dict[str, str], **_: Any) -> Any:
+        asked.append((address, additional_headers))
+        raise ConnectionRefusedError
+
+    monkeypatch.setattr(client, "connect", connect)
+    state = after(snapshot(seq="12.3"))
+    for token in ("secret-of-sixteen", ""):
+        with pytest.raises(ConnectionRefusedError):
+            await anext(client.frames("ws://api/live", {"countries": "BR"}, token, state))
+    address = "ws://api/live?countries=BR&since=12.3"
+    assert asked == [(address, {"Authorization": "Bearer secret-of-sixteen"}), (address, {})]
+
+
+def test_a_refused_token() -> None:
+    """Where the API wants another token, the setting is named."""
+    refused = InvalidStatus(Response(401, "Unauthorized", Headers()))
+    assert client.why(refused) == "it wants another token (setting API_LIVE_TOKEN)"
 
 
 @pytest.mark.parametrize(
