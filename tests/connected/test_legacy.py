@@ -1,12 +1,14 @@
 """The legacy SOAP service and its poller against a real broker, and the poller against a service that misbehaves."""
 
 import asyncio
+import gzip
 import signal
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +18,23 @@ import zeep
 from aiohttp import web
 from lxml import etree
 
-from tests.connected.sources import Reader, reader, service
+from chassis import kafka, logs, progress
+from chassis.metrics import Metrics
+from chassis.ops import Readiness
+from chassis.registry import Registry
+from chassis.settings import KafkaSettings, RegistrySettings
+from chassis.unit import Unit
+from services.legacy_poller.poll import CURSOR
+from services.legacy_poller.transform import Cursor
+from tests.connected.sources import Reader, peak_bytes, reader, service
 from tests.connected.streams import free_port, unique, until
 from tests.connected.unit_process import UnitProcess
 
 ENVELOPE = "http://schemas.xmlsoap.org/soap/envelope/"
 NAMESPACE = "urn:placar:sales"
+MIB = 1024 * 1024
+# each entity stands for ten of the one before: a billion in the end
+LAUGHS = b'<!ENTITY e0 "ha">' + b"".join(f'<!ENTITY e{n} "{f"&e{n - 1};" * 10}">'.encode() for n in range(1, 10))
 
 
 def soap_environment(servers: Mapping[str, str], folder: Path, **more: object) -> dict[str, str]:
@@ -194,6 +207,12 @@ async def flood(request: web.Request) -> web.StreamResponse:
     return response
 
 
+async def gzip_bomb(request: web.Request) -> web.StreamResponse:
+    """An answer of 100 MiB, packed into 100 KiB."""
+    packed = gzip.compress(b" " * 100 * 1024 * 1024)
+    return web.Response(body=packed, headers={"Content-Type": "text/xml", "Content-Encoding": "gzip"})
+
+
 async def cut_off(request: web.Request) -> web.StreamResponse:
     """An answer whose connection ends before its announced length."""
     response = web.StreamResponse(headers={"Content-Length": "1000"})
@@ -219,13 +238,20 @@ MISBEHAVIOURS: dict[str, Misbehaviour] = {
     "late": late,
     "dripping": dripping,
     "flood": flood,
+    "gzip_bomb": gzip_bomb,
     "cut_off": cut_off,
 }
 
 
 @asynccontextmanager
-async def misbehaving(wsdl: bytes, port: int, script: list[Misbehaviour], good: bytes) -> AsyncIterator[list[int]]:
-    """A service that answers calls by the script, then well; gives the sinceTimestamp of each call."""
+async def misbehaving(
+    wsdl: bytes, port: int, script: list[Misbehaviour], good: bytes, descriptions: Sequence[Misbehaviour] = ()
+) -> AsyncIterator[list[int]]:
+    """A service that answers calls by the script, then well; gives the sinceTimestamp of each call.
+
+    It answers the first requests for its WSDL by `descriptions`.
+    """
+    described = list(descriptions)
     asked: list[int] = []
 
     async def call(request: web.Request) -> web.StreamResponse:
@@ -237,6 +263,9 @@ async def misbehaving(wsdl: bytes, port: int, script: list[Misbehaviour], good: 
         return await plain(request, 200, good)
 
     async def describe(request: web.Request) -> web.StreamResponse:
+        if described:
+            answered: web.StreamResponse = await described.pop(0)(request)
+            return answered
         return await plain(request, 200, wsdl)
 
     app = web.Application()
@@ -250,16 +279,21 @@ async def misbehaving(wsdl: bytes, port: int, script: list[Misbehaviour], good: 
         await runner.cleanup()
 
 
-async def test_a_misbehaving_service_loses_nothing(servers: Mapping[str, str], tmp_path: Path) -> None:
-    """Faults, timeouts, truncated, malformed, hostile and endless answers are tried again from the same moment."""
-    prefix, env = unique("misbehaving"), soap_environment(servers, tmp_path, LEGACY_POLLER_MAX_ANSWER_BYTES=1_000_000)
+async def description(env: Mapping[str, str], tmp_path: Path) -> bytes:
+    """The WSDL of the real service, which is stopped again."""
     async with service("legacy_soap", env, tmp_path / "soap"), httpx.AsyncClient() as client:
 
         async def described() -> bool:
             return (await client.get(f"{address(env)}?wsdl")).status_code == httpx.codes.OK
 
         await until(described, "the WSDL is there")
-        wsdl = (await client.get(f"{address(env)}?wsdl")).content
+        return (await client.get(f"{address(env)}?wsdl")).content
+
+
+async def test_a_misbehaving_service_loses_nothing(servers: Mapping[str, str], tmp_path: Path) -> None:
+    """Faults, timeouts, truncated, malformed, hostile and endless answers are tried again from the same moment."""
+    prefix, env = unique("misbehaving"), soap_environment(servers, tmp_path, LEGACY_POLLER_MAX_ANSWER_BYTES=1_000_000)
+    wsdl = await description(env, tmp_path)
     good = answer(
         {"saleId": f"{prefix}-1", "amount": "1.00", "saleDate": "5"},
         {"saleId": f"{prefix}-2", "amount": "abc", "saleDate": "5"},
@@ -285,6 +319,53 @@ async def test_a_misbehaving_service_loses_nothing(servers: Mapping[str, str], t
         assert [v["reason"] for v in refused] == ["legacy_malformed"]
         assert b"yesterday" in refused[0]["value"]
         assert not [value for _, value in sales.records if value["sale_id"] in ("hostile", "truncated")]
+        assert peak_bytes(poller) <= 300 * MIB
+
+
+async def test_a_hostile_description_is_refused(servers: Mapping[str, str], tmp_path: Path) -> None:
+    """A WSDL that is endless, slow or holds entities is refused within bounds; a good one is then used."""
+    prefix, env = unique("described"), soap_environment(servers, tmp_path)
+    wsdl = await description(env, tmp_path)
+    doctypes = [wsdl.replace(b"?>", b"?>" + doctype, 1) for doctype in (ENTITIES, EXTERNAL)]
+    descriptions: list[Misbehaviour] = [flood, gzip_bomb, dripping]
+    descriptions += [partial(plain, status=200, body=each) for each in doctypes]
+    async with (
+        reader(servers, "sales.legacy") as sales,
+        misbehaving(wsdl, int(env["LEGACY_SOAP_PORT"]), [], answer({"saleId": f"{prefix}-1"}), descriptions),
+        service("legacy_poller", env, tmp_path / "poller", wait=False) as poller,
+    ):
+        await published(sales, prefix, 1)
+        failed = [v for name, v in (await poller.samples()).items() if 'server="legacy service"' in name]
+        assert failed == [len(descriptions)]
+        assert peak_bytes(poller) <= 300 * MIB
+
+
+async def test_a_clock_that_went_back(servers: Mapping[str, str], tmp_path: Path) -> None:
+    """A poller whose clock was a day ahead misses nothing, and what it publishes is newer than all before."""
+    prefix, env = unique("clock"), soap_environment(servers, tmp_path)
+    ahead = time.time_ns() // 1_000_000 + 86_400_000
+    unit = Unit("legacy_poller", logs.configure("legacy_poller", "error"), Metrics("legacy_poller"), Readiness())
+    kafka_settings = KafkaSettings(host=servers["KAFKA_HOST"], port=int(servers["KAFKA_PORT"]))
+    registry = Registry(
+        unit, RegistrySettings(host=servers["SCHEMA_REGISTRY_HOST"], port=int(servers["SCHEMA_REGISTRY_PORT"]))
+    )
+    encode = await registry.encoder(progress.TOPIC)
+    async with kafka.producer(unit, kafka_settings) as client:
+        position = Cursor(ahead, ahead).position()
+        await kafka.publish(client, [progress.record(encode, unit.name, CURSOR, position)])
+    async with reader(servers, "sales.legacy") as sales, service("legacy_soap", env, tmp_path / "soap"):
+        await register(env, sale(f"{prefix}-1"))
+        async with service("legacy_poller", env, tmp_path / "poller") as poller:
+            await published(sales, prefix, 1)
+            await register(env, sale(f"{prefix}-2"), sale(f"{prefix}-1", "99.00"))
+            await published(sales, prefix, 3)
+            await polled(poller)
+        found = await sales.of(prefix.encode())
+        assert amounts(found) == Counter(
+            {(f"{prefix}-1", "10.50"): 1, (f"{prefix}-1", "99.00"): 1, (f"{prefix}-2", "10.50"): 1}
+        )
+        versions = {value["amount"]: value["fetched_at"] for _, value in found if value["sale_id"] == f"{prefix}-1"}
+        assert ahead < versions["10.50"] < versions["99.00"]
 
 
 async def test_an_unreachable_service_is_named(servers: Mapping[str, str], tmp_path: Path) -> None:
@@ -304,6 +385,8 @@ async def test_an_unreachable_service_is_named(servers: Mapping[str, str], tmp_p
     [
         (b'<!DOCTYPE a [<!ENTITY b "b">]><a>&b;</a>', 400),
         (b'<!DOCTYPE a SYSTEM "file:///etc/passwd"><a/>', 400),
+        (b"<!DOCTYPE a [" + LAUGHS + b"]><a>&e9;</a>", 400),
+        (b"<a>" * 200_000, 500),
         (b" " * 100 * 1024 * 1024, 413),
         (b"<a>", 500),
     ],
@@ -311,7 +394,7 @@ async def test_an_unreachable_service_is_named(servers: Mapping[str, str], tmp_p
 async def test_the_service_refuses_hostile_requests(tmp_path: Path, body: bytes, status: int) -> None:
     """Document types and requests of 100 MiB are refused at once, and the service goes on answering."""
     env = soap_environment({}, tmp_path)
-    async with service("legacy_soap", env, tmp_path / "soap"), httpx.AsyncClient(timeout=30) as client:
+    async with service("legacy_soap", env, tmp_path / "soap") as soap, httpx.AsyncClient(timeout=30) as client:
 
         async def described() -> bool:
             return (await client.get(f"{address(env)}?wsdl")).status_code == httpx.codes.OK
@@ -321,6 +404,7 @@ async def test_the_service_refuses_hostile_requests(tmp_path: Path, body: bytes,
         answered = await client.post(address(env), content=body, headers={"Content-Type": "text/xml"})
         assert answered.status_code == status
         assert time.monotonic() - begun < 10
+        assert peak_bytes(soap) <= 200 * MIB
         await register(env, sale("after"))
 
 
