@@ -11,6 +11,11 @@ TOPIC = "sales.dlq"
 ATTEMPT_HEADER = "placar-attempt"
 
 
+def is_attempt(header: bytes) -> bool:
+    """Whether the header's value is a number that a dead letter can carry; anybody can write a header."""
+    return header.isdigit() and len(header) < 10
+
+
 @dataclass(frozen=True)
 class Refusal:
     """Why a record is refused: a code of contracts/reasons.py, and the field, value (shortened) and remedy in words."""

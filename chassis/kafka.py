@@ -1,13 +1,14 @@
 """Kafka clients that lose nothing: idempotent producers, acknowledged batches, consumers that commit by hand."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaConnectionError, KafkaError
+from aiokafka.partitioner import DefaultPartitioner
 
 from chassis.settings import KafkaSettings
 from chassis.unit import Unit
@@ -66,20 +67,36 @@ async def _started(client: Client) -> Client:
     return client
 
 
+def _producer(name: str, settings: KafkaSettings) -> AIOKafkaProducer:
+    return AIOKafkaProducer(
+        bootstrap_servers=settings.bootstrap,
+        client_id=name,
+        enable_idempotence=True,
+        acks="all",
+        linger_ms=5,
+        max_batch_size=256 * 1024,
+        max_request_size=4 * 1024 * 1024,
+    )
+
+
+def _consumer(name: str, settings: KafkaSettings, topics: Sequence[str], group: str | None) -> AIOKafkaConsumer:
+    return AIOKafkaConsumer(
+        *topics,
+        bootstrap_servers=settings.bootstrap,
+        client_id=name,
+        group_id=group,
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        isolation_level="read_committed",
+    )
+
+
 @asynccontextmanager
 async def producer(unit: Unit, settings: KafkaSettings) -> AsyncIterator[AIOKafkaProducer]:
     """A started producer (idempotent, acks=all) while the context lasts; waits for the broker."""
 
     async def start() -> AIOKafkaProducer:
-        client = AIOKafkaProducer(
-            bootstrap_servers=settings.bootstrap,
-            client_id=unit.name,
-            enable_idempotence=True,
-            acks="all",
-            linger_ms=5,
-            max_request_size=4 * 1024 * 1024,
-        )
-        return await _started(client)
+        return await _started(_producer(unit.name, settings))
 
     client = await unit.connect("kafka", settings.bootstrap, SETTING, start, (KafkaConnectionError, OSError))
     try:
@@ -99,16 +116,7 @@ async def consumer(
     """
 
     async def start() -> AIOKafkaConsumer:
-        client = AIOKafkaConsumer(
-            *topics,
-            bootstrap_servers=settings.bootstrap,
-            client_id=unit.name,
-            group_id=group,
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
-            isolation_level="read_committed",
-        )
-        return await _started(client)
+        return await _started(_consumer(unit.name, settings, topics, group))
 
     client = await unit.connect("kafka", settings.bootstrap, SETTING, start, (KafkaConnectionError, OSError))
     try:
@@ -121,29 +129,88 @@ async def consumer(
 async def publish(client: AIOKafkaProducer, records: Iterable[Record]) -> int:
     """Send all records and return their number once the broker has acknowledged every one of them.
 
+    They go in batches of a partition each, in their order, which takes less than half the CPU of a `send` for each.
+
     Raises:
         KafkaError: one was not acknowledged; the caller must not go on as if it were.
     """
-    pending = [
-        await client.send(record.topic, record.value, key=record.key, headers=list(record.headers))
-        for record in records
-    ]
-    results = await asyncio.gather(*pending, return_exceptions=True)
-    for result in results:
+    count = 0
+    choose = DefaultPartitioner()
+    partitions: dict[str, list[int]] = {}
+    filling: dict[tuple[str, int], Any] = {}
+    pending = []
+
+    async def submit(topic: str, partition: int) -> None:
+        batch = filling.pop((topic, partition))
+        batch.close()
+        pending.append(await client.send_batch(batch, topic, partition=partition))
+
+    for record in records:
+        count += 1
+        topic, key, value, headers = record.topic, record.key, record.value, list(record.headers)
+        if topic not in partitions:
+            partitions[topic] = sorted(await client.partitions_for(topic))
+        partition = choose(key, partitions[topic], partitions[topic])
+        place = topic, partition
+        if place not in filling:
+            filling[place] = client.create_batch()
+        if filling[place].append(timestamp=None, key=key, value=value, headers=headers) is None:
+            await submit(*place)
+            filling[place] = client.create_batch()
+            filling[place].append(timestamp=None, key=key, value=value, headers=headers)  # the first always fits
+    for place in list(filling):
+        await submit(*place)
+    for result in await asyncio.gather(*pending, return_exceptions=True):
         if isinstance(result, BaseException):
             raise result if isinstance(result, KafkaError) else KafkaError(repr(result))
-    return len(pending)
+    return count
 
 
-async def read_to_end(client: AIOKafkaConsumer) -> AsyncIterator[tuple[bytes | None, bytes | None]]:
-    """Key and value of every record that is in the consumer's assigned partitions now, then stop."""
-    partitions = client.assignment()
-    ends = await client.end_offsets(list(partitions))
-    open_partitions = {tp for tp in partitions if await client.position(tp) < ends[tp]}
+@asynccontextmanager
+async def sending(command: str, settings: KafkaSettings) -> AsyncIterator[AIOKafkaProducer]:
+    """A producer as above for a command, which does not wait for the broker.
+
+    Raises:
+        KafkaConnectionError: the broker is away.
+    """
+    client = await _started(_producer(command, settings))
+    try:
+        yield client
+    finally:
+        await client.stop()
+
+
+@asynccontextmanager
+async def reading(command: str, settings: KafkaSettings, topics: Sequence[str]) -> AsyncIterator[AIOKafkaConsumer]:
+    """A consumer of whole topics, without a group, for a command, which does not wait for the broker.
+
+    Raises:
+        KafkaConnectionError: the broker is away.
+    """
+    client = await _started(_consumer(command, settings, topics, None))
+    try:
+        yield client
+    finally:
+        await client.stop()
+
+
+async def messages_to_end(
+    client: AIOKafkaConsumer, ends: Mapping[TopicPartition, int] | None = None
+) -> AsyncIterator[ConsumerRecord]:
+    """Every record from where the consumer stands to `ends`, or to what is the end of its partitions now; then stop."""
+    if ends is None:
+        ends = await client.end_offsets(list(client.assignment()))
+    open_partitions = {tp for tp in ends if await client.position(tp) < ends[tp]}
     while open_partitions:
         for tp, messages in (await client.getmany(*open_partitions, timeout_ms=500)).items():
             for message in messages:
                 if message.offset < ends[tp]:
-                    yield message.key, message.value
+                    yield message
             if await client.position(tp) >= ends[tp]:
                 open_partitions.discard(tp)
+
+
+async def read_to_end(client: AIOKafkaConsumer) -> AsyncIterator[tuple[bytes | None, bytes | None]]:
+    """Key and value of every record that is in the consumer's assigned partitions now, then stop."""
+    async for message in messages_to_end(client):
+        yield message.key, message.value

@@ -18,6 +18,12 @@ class Metrics:
         self._records = self.counter(
             "placar_records_total", "Records by topic and outcome; received = the sum of the others"
         )
+        self._in_hand = self.gauge("placar_records_in_hand", "Records being worked on, by topic")
+        self._unaccounted = self.gauge(
+            "placar_records_unaccounted", "By topic: received, not in hand, and without an outcome; never other than 0"
+        )
+        self._open: dict[str, int] = {}
+        self._held: dict[str, int] = {}
         self._unreachable = self.counter(
             "placar_connection_failures_total", "Failed attempts to reach a server, by server"
         )
@@ -37,6 +43,21 @@ class Metrics:
     def record(self, topic: str, outcome: Outcome, count: int = 1) -> None:
         """Enter `count` records of `topic` into the ledger."""
         self._records.add({"topic": topic, "outcome": outcome}, count)
+        self._open[topic] = self._open.get(topic, 0) + (count if outcome == "received" else -count)
+        self._check(topic)
+
+    def in_hand(self, topic: str, change: int) -> None:
+        """So many more records of `topic` are being worked on, or fewer: those have their outcome now.
+
+        Counted where the work begins and ends, apart from the outcomes, so that a record that lost its way between is
+        seen in `placar_records_unaccounted`. A batch that fails ends the process, and its counters with it.
+        """
+        self._held[topic] = self._held.get(topic, 0) + change
+        self._in_hand.set({"topic": topic}, self._held[topic])
+        self._check(topic)
+
+    def _check(self, topic: str) -> None:
+        self._unaccounted.set({"topic": topic}, self._open.get(topic, 0) - self._held.get(topic, 0))
 
     def connection_failed(self, server: str) -> None:
         """Count one failed attempt to reach `server`."""

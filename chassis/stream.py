@@ -2,8 +2,9 @@
 
 Why the agent empties its channel itself instead of iterating the stream: in faust-streaming 0.15 a stream acknowledges
 what it skips in a rebalance, and `take`, `noack_take` and `events` stand on that iteration. Here a record of an earlier
-group generation is dropped without acknowledgement (Faust seeks back to the committed offset and it comes again), and
-offsets are acknowledged in order, after the outputs, so that the committed offset never passes an unprocessed record.
+group generation is dropped without acknowledgement (the transport seeks back to the committed offset and it comes
+again), and offsets are acknowledged in order, after the outputs, so that the committed offset never passes an
+unprocessed record. The channel holds whole batches of records (chassis/faust_transport.py).
 """
 
 import asyncio
@@ -11,8 +12,8 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Annotated, Any
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, cast
 
 import faust
 from aiokafka import AIOKafkaProducer
@@ -22,6 +23,7 @@ from pydantic import Field
 
 from chassis import dead_letters, kafka
 from chassis.dead_letters import Refusal
+from chassis.faust_transport import Batch, Consumer, Transport
 from chassis.kafka import Record
 from chassis.lineage import Datasets, topic_dataset
 from chassis.metrics import Outcome
@@ -33,6 +35,8 @@ from contracts.codec import DecodeError, Decoder, Encoder
 STOP_TIMEOUT_S = 8.0  # only a broker that is away makes a stop take long
 COMMIT_INTERVAL_S = 1.0
 HEARTBEAT_S = 1.0  # how soon a worker notices that another came or went
+QUEUED_FETCHES = 4  # fetched and not yet taken by the agent
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 SESSION_TIMEOUT_S = 10.0  # after this long without a heartbeat a dead worker's partitions go to another
 
 
@@ -100,18 +104,18 @@ def attempt_of(headers: Any) -> int:
     """How often the record was tried, from the header that a replay sets; 1 without it or where it is unreadable."""
     pairs = headers.items() if isinstance(headers, Mapping) else headers or ()
     for name, value in pairs:
-        if name == dead_letters.ATTEMPT_HEADER and value is not None and bytes(value).isdigit():
+        if name == dead_letters.ATTEMPT_HEADER and value is not None and dead_letters.is_attempt(bytes(value)):
             return int(value)
     return 1
 
 
-def written_at(timestamp: float | None, now: datetime) -> datetime:
-    """The record's Kafka timestamp (seconds), or `now` where it has none or an impossible one."""
-    if timestamp is None or timestamp < 0:
+def written_at(timestamp_ms: int | None, now: datetime) -> datetime:
+    """The record's Kafka timestamp, or `now` where it has none or an impossible one."""
+    if timestamp_ms is None or timestamp_ms < 0:
         return now
     try:
-        return datetime.fromtimestamp(round(timestamp, 3), UTC)
-    except (OverflowError, ValueError, OSError):
+        return EPOCH + timedelta(milliseconds=timestamp_ms)
+    except OverflowError:
         return now
 
 
@@ -148,12 +152,14 @@ async def process(agent: Agent, codecs: Codecs, unit: str, message: Any) -> tupl
     return "dead_letter", letter
 
 
-async def next_batch(queue: Any, limit: int) -> list[Any]:
-    """At least one event, and what else is there already: small batches when idle, large ones under load."""
-    events = [await queue.get()]
-    while len(events) < limit and not queue.empty():
-        events.append(queue.get_nowait())
-    return events
+async def next_batches(queue: Any, enough: int) -> list[Batch]:
+    """At least one batch, and of what else is there already until they hold `enough` records together."""
+    batches: list[Batch] = [await queue.get()]
+    count = len(batches[0].records)
+    while count < enough and not queue.empty():
+        batches.append(queue.get_nowait())
+        count += len(batches[-1].records)
+    return batches
 
 
 class _Worker:
@@ -168,42 +174,51 @@ class _Worker:
             "placar_batch_seconds", "Decode to acknowledgement, per batch", (0.01, 0.05, 0.1, 0.5, 1.0, 5.0)
         )
 
-    async def handle(self, events: Sequence[Any], client: AIOKafkaProducer) -> None:
-        """Process the events, publish what they become, then acknowledge them."""
+    async def handle(
+        self, batches: Sequence[Batch], client: AIOKafkaProducer, acknowledge: Callable[[Batch], None]
+    ) -> None:
+        """Process the records, publish what they become, then acknowledge them."""
         begun = time.perf_counter()
         topic, metrics = self._agent.consumes, self._unit.metrics
-        metrics.record(topic, "received", len(events))
+        count = sum(len(batch.records) for batch in batches)
+        metrics.record(topic, "received", count)
+        metrics.in_hand(topic, count)
         outcomes: dict[Outcome, int] = {}
         records = []
-        for event in events:
-            outcome, record = await process(self._agent, self._codecs, self._unit.name, event.message)
-            outcomes[outcome] = outcomes.get(outcome, 0) + 1
-            if record is not None:
-                records.append(record)
+        for batch in batches:
+            for message in batch.records:
+                outcome, record = await process(self._agent, self._codecs, self._unit.name, message)
+                outcomes[outcome] = outcomes.get(outcome, 0) + 1
+                if record is not None:
+                    records.append(record)
         await kafka.publish(client, records)
-        for event in events:
-            event.ack()
-        for outcome, count in outcomes.items():
-            metrics.record(topic, outcome, count)
+        for batch in batches:
+            acknowledge(batch)
+        for outcome, of_outcome in outcomes.items():
+            metrics.record(topic, outcome, of_outcome)
+        metrics.in_hand(topic, -count)
         self._seconds.observe({}, time.perf_counter() - begun)
 
     def faust_app(self, client: AIOKafkaProducer, folder: str) -> Any:
         """The Faust application: one raw topic, one agent that runs alone and whose crash is the application's."""
         unit, settings = self._unit, self._settings
+        fetch = -(-settings.batch_max // 2)  # less than this and one more fetch are no more than a batch
         app = faust.App(
             unit.name,
             broker=f"kafka://{settings.kafka.bootstrap}",
             broker_commit_interval=COMMIT_INTERVAL_S,
             broker_heartbeat_interval=HEARTBEAT_S,
+            broker_max_poll_records=fetch,
             broker_session_timeout=SESSION_TIMEOUT_S,
             consumer_auto_offset_reset="earliest",
             datadir=folder,
-            stream_buffer_maxsize=4 * settings.batch_max,
+            stream_buffer_maxsize=QUEUED_FETCHES,
             stream_recovery_delay=0.0,
             topic_allow_declare=False,
             topic_disable_leader=True,
             web_enabled=False,
         )
+        app.transport = Transport(app.conf.broker_consumer, app)
         topic = app.topic(
             self._agent.consumes, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw"
         )
@@ -213,12 +228,12 @@ class _Worker:
             queue = stream.channel.queue
             while True:
                 try:
-                    events = await next_batch(queue, settings.batch_max)
+                    batches = await next_batches(queue, fetch)
                 except StopAsyncIteration:  # Faust stops the agent
                     return
-                current = [e for e in events if e.message.generation_id == app.consumer_generation_id]
+                current = [batch for batch in batches if batch.generation == app.consumer_generation_id]
                 if current:
-                    await self.handle(current, client)
+                    await self.handle(current, client, cast(Consumer, app.consumer).acknowledge)
 
         @app.on_partitions_assigned.connect(weak=False)
         async def assigned(_: Any, assigned: Any, **__: Any) -> None:
@@ -233,18 +248,28 @@ class _Worker:
 
 
 async def run(unit: Unit, settings: StreamSettings, agent: Agent) -> None:
-    """Run the agent until it is cancelled; ready while it holds its share of the topic's partitions.
+    """Run the agent with the codecs of its contracts; see `work`.
 
     Raises:
-        Exception: whatever stopped the agent (broker or registry away for too long); the offsets stay where they were.
+        ContractError: the registry does not hold the contract of a published topic.
+        Exception: whatever stopped the agent.
     """
     registry = Registry(unit, settings.registry)
-    unit.readiness.waiting("partitions", f"waiting for partitions of {agent.consumes}")
     codecs = Codecs(
         registry.decoder(agent.consumes),
         await registry.encoder(agent.publishes),
         await registry.encoder(dead_letters.TOPIC),
     )
+    await work(unit, settings, agent, codecs)
+
+
+async def work(unit: Unit, settings: StreamSettings, agent: Agent, codecs: Codecs) -> None:
+    """Run the agent until it is cancelled; ready while it holds its share of the topic's partitions.
+
+    Raises:
+        Exception: whatever stopped the agent (broker or registry away for too long); the offsets stay where they were.
+    """
+    unit.readiness.waiting("partitions", f"waiting for partitions of {agent.consumes}")
     worker = _Worker(unit, settings, agent, codecs)
     with tempfile.TemporaryDirectory(prefix=f"placar-{unit.name}-") as folder:
         async with kafka.producer(unit, settings.kafka) as client:

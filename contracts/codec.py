@@ -12,6 +12,7 @@ from schema_registry.client import AsyncSchemaRegistryClient
 from contracts.catalogue import Topic
 
 MAGIC = 0
+SAID = 160
 _HEADER = struct.Struct(">bI")
 
 Encoder = Callable[[Mapping[str, Any]], bytes]
@@ -64,6 +65,12 @@ async def encoder(registry: AsyncSchemaRegistryClient, topic: Topic) -> Encoder:
     return lambda record: encode_body(schema_id, parsed, record)
 
 
+def _why(schema_id: int, what: str, error: Exception) -> str:
+    """A detail of bounded length: fastavro quotes whole schemas."""
+    said = str(error)
+    return f"schema id {schema_id}: {what}: {said if len(said) <= SAID else said[:SAID] + '...'}"
+
+
 class Decoder:
     """Decodes values of one topic into its reader schema, whatever schema they were written with."""
 
@@ -73,17 +80,19 @@ class Decoder:
         self._writers: dict[int, Any] = {}
 
     async def _writer(self, schema_id: int) -> Any:
+        if schema_id == 0:  # the client would ask for no schema at all, and fail over the answer
+            raise DecodeError("schema_unknown", "schema id 0 is never given")
         if schema_id not in self._writers:
             try:
                 found = await self._registry.get_by_id(schema_id)
             except (SchemaParseException, UnknownType) as error:
-                raise DecodeError("schema_incompatible", f"schema id {schema_id} is no Avro schema: {error}") from error
+                raise DecodeError("schema_incompatible", _why(schema_id, "no Avro schema", error)) from error
             if found is None:
                 raise DecodeError("schema_unknown", f"schema id {schema_id} is not in the registry")
             try:
                 self._writers[schema_id] = fastavro.parse_schema(found.raw_schema)
             except (SchemaParseException, UnknownType, TypeError, ValueError, KeyError) as error:
-                raise DecodeError("schema_incompatible", f"schema id {schema_id} is no Avro schema: {error}") from error
+                raise DecodeError("schema_incompatible", _why(schema_id, "no Avro schema", error)) from error
         return self._writers[schema_id]
 
     async def decode(self, payload: bytes) -> dict[str, Any]:
@@ -103,7 +112,7 @@ class Decoder:
         try:
             record = fastavro.schemaless_reader(body, writer, self._reader)
         except (SchemaParseException, fastavro.read.SchemaResolutionError) as error:
-            raise DecodeError("schema_incompatible", f"schema id {schema_id}: {error}") from error
+            raise DecodeError("schema_incompatible", _why(schema_id, "other fields", error)) from error
         except (
             EOFError,
             ValueError,
@@ -114,7 +123,7 @@ class Decoder:
             ArithmeticError,
             StopIteration,
         ) as error:
-            raise DecodeError("avro_malformed", f"schema id {schema_id}: {type(error).__name__}: {error}") from error
+            raise DecodeError("avro_malformed", _why(schema_id, type(error).__name__, error)) from error
         if not isinstance(record, dict):
             raise DecodeError("schema_incompatible", f"schema id {schema_id}: a {type(record).__name__}, not a record")
         if body.read(1):

@@ -1,11 +1,11 @@
-"""The JSON of example records as the Python values that the codec takes and gives.
+"""Records as JSON that people write and read, and as the Python values that the codec takes and gives.
 
 In JSON a decimal is text, a timestamp is text in ISO 8601 with milliseconds and Z, and bytes are text of code points 0
 to 255 (as in Avro's own JSON encoding).
 """
 
 from collections.abc import Iterator, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -55,3 +55,20 @@ def typed(schema: Any, value: Any) -> Any:
         KeyError: the example has a field that the schema does not have.
     """
     return _typed(schema, value, dict(_records(schema)))
+
+
+def plain(value: Any) -> Any:
+    """The JSON of a value; `typed` makes it the value again."""
+    match value:
+        case Decimal():
+            return str(value)
+        case datetime():
+            return value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        case bytes():
+            return value.decode("latin-1")
+        case Mapping():
+            return {name: plain(item) for name, item in value.items()}
+        case list():
+            return [plain(item) for item in value]
+        case _:
+            return value

@@ -65,7 +65,9 @@ def text(field: str, value: str | None) -> str:
         raise InvalidError("field_missing", field, value)
     if not value.isascii():
         value = unicodedata.normalize("NFC", value)
-    value = _SPACES.sub(" ", value).strip(" ")
+    if "  " in value or not value.isprintable():  # the one printable white space is the blank
+        value = _SPACES.sub(" ", value)
+    value = value.strip(" ")
     if not value.isprintable():
         categories = {unicodedata.category(character) for character in value}
         if "Cc" in categories:

@@ -12,6 +12,10 @@ PYTHON = sys.executable
 BIN = Path(PYTHON).parent
 
 
+OPTIONS = {"connected": ("--numprocesses", "2", "--dist", "loadgroup")}
+"""Of the folders that need some: the connected tests run in the two groups that their conftest makes."""
+
+
 @dataclass(frozen=True)
 class Phase:
     """One check: its name, its command, and whether it is a pytest run whose tests count."""
@@ -23,7 +27,7 @@ class Phase:
 
 def pytest_phase(folder: str) -> Phase:
     """A folder of tests as a phase."""
-    return Phase(folder, (PYTHON, "-m", "pytest", f"tests/{folder}"), counts=True)
+    return Phase(folder, (PYTHON, "-m", "pytest", f"tests/{folder}", *OPTIONS.get(folder, ())), counts=True)
 
 
 PHASES = (
@@ -31,7 +35,7 @@ PHASES = (
     Phase("ruff format", (str(BIN / "ruff"), "format", "--check")),
     Phase("mypy --strict", (str(BIN / "mypy"),)),
     Phase("import-linter", (str(BIN / "lint-imports"),)),
-    *(pytest_phase(folder) for folder in ("unit", "contract", "connected", "e2e")),
+    *(pytest_phase(folder) for folder in ("unit", "contract", "connected", "e2e", "chaos")),
 )
 
 

@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalGenerationError, KafkaError
@@ -13,7 +13,7 @@ from httpx import TransportError
 from schema_registry.client.errors import ClientError
 
 from chassis.clickhouse import SETTING, ClickHouse, StoreAway
-from chassis.dead_letters import ATTEMPT_HEADER, Refusal, dead_letter
+from chassis.dead_letters import ATTEMPT_HEADER, Refusal, dead_letter, is_attempt
 from chassis.dead_letters import TOPIC as DEAD_LETTERS
 from chassis.kafka import Record, publish
 from chassis.unit import Unit
@@ -78,15 +78,13 @@ class Sink:
 def _attempt(message: ConsumerRecord) -> int:
     """Which attempt a replayed record is: its header, 1 without one."""
     value = dict(message.headers).get(ATTEMPT_HEADER, b"1")
-    return int(value) if value.isdigit() else 1
+    return int(value) if value is not None and is_attempt(value) else 1
 
 
-async def _take(sink: Sink, batch: Batch, message: ConsumerRecord) -> Refusal | None:
-    """Put one record into the batch, or say why it cannot be used."""
-    topic, metrics = batch.plan.topic, sink.unit.metrics
+async def _take(sink: Sink, batch: Batch, message: ConsumerRecord) -> Refusal | Literal["waiting", "ignored"]:
+    """Put one record into the batch, or say why it cannot be used. Of two of one identity, one counts as ignored."""
     if message.value is None:
-        metrics.record(topic, "ignored")  # a tombstone: nothing here is deleted by key
-        return None
+        return "ignored"  # a tombstone: nothing here is deleted by key
     try:
         record = await sink.insist(
             "schema registry", lambda: batch.decoder.decode(message.value), (TransportError, ClientError)
@@ -99,27 +97,29 @@ async def _take(sink: Sink, batch: Batch, message: ConsumerRecord) -> Refusal | 
         return Refusal("store_unfit", str(error)[:500])
     name = identity(batch.plan, record)
     held = batch.newest.get(name)
-    if held is not None:
-        metrics.record(topic, "ignored")  # of the two only one is written
     if held is None or newer(batch.plan, record, held[0]):
         batch.newest[name] = (record, made)
     batch.timestamps.append(message.timestamp)
-    return None
+    return "waiting" if held is None else "ignored"
 
 
 async def _read(sink: Sink, batch: Batch, messages: Sequence[ConsumerRecord]) -> None:
     """Put a partition's records into the batch; the rest are acknowledged dead letters when this returns."""
     refused: list[Record] = []
-    topic = batch.plan.topic
+    ignored = 0
+    topic, metrics, held = batch.plan.topic, sink.unit.metrics, len(batch.newest)
+    metrics.record(topic, "received", len(messages))
+    metrics.in_hand(topic, len(messages))
     for message in messages:
         refusal = await _take(sink, batch, message)
-        if refusal is None:
+        ignored += refusal == "ignored"
+        if not isinstance(refusal, Refusal):
             continue
         place = {"partition": message.partition, "offset": message.offset}
         sink.unit.log.warning("record_refused", topic=topic, **place, reason=refusal.reason, detail=refusal.detail)
         if topic == DEAD_LETTERS:
-            sink.unit.metrics.record(topic, "ignored")  # a dead letter about a dead letter would never end
-            continue
+            ignored += 1
+            continue  # a dead letter about a dead letter would never end
         letter = dead_letter(
             sink.encode_dead_letter,
             sink.unit.name,
@@ -133,8 +133,9 @@ async def _read(sink: Sink, batch: Batch, messages: Sequence[ConsumerRecord]) ->
         refused.append(letter)
     if refused:
         await publish(sink.producer, refused)
-        sink.unit.metrics.record(topic, "dead_letter", len(refused))
-    sink.unit.metrics.record(topic, "received", len(messages))
+        metrics.record(topic, "dead_letter", len(refused))
+    metrics.record(topic, "ignored", ignored)
+    metrics.in_hand(topic, len(batch.newest) - held - len(messages))
     last = messages[-1]
     batch.offsets[TopicPartition(topic, last.partition)] = last.offset + 1
     batch.since = batch.since if batch.since is not None else time.monotonic()
@@ -151,6 +152,7 @@ async def _write(sink: Sink, batch: Batch) -> dict[TopicPartition, int]:
             sink.delay.observe({"topic": batch.plan.topic}, (now_ms - timestamp) / 1000)
         sink.rows_written.add({"table": table}, len(block))
         sink.unit.metrics.record(batch.plan.topic, "published", len(batch.newest))
+        sink.unit.metrics.in_hand(batch.plan.topic, -len(batch.newest))
     offsets = batch.offsets
     batch.newest, batch.offsets, batch.timestamps, batch.since = {}, {}, [], None
     return offsets

@@ -14,6 +14,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 
 from chassis import kafka
 from chassis.kafka import Record
+from chassis.postgres import open_connection
 from chassis.registry import Registry
 from chassis.unit import Unit
 from contracts.codec import Decoder
@@ -21,7 +22,6 @@ from contracts.sale import TOPIC
 from services.connect_watcher.connect import Connect, RefusedError
 from services.connect_watcher.poll import deploy
 from services.connect_watcher.settings import WatcherSettings
-from services.connect_watcher.source import connected
 from services.connect_watcher.transform import Published, deletion, log_behind, newest
 
 RAW_TOPIC = "sales.postgres"
@@ -134,7 +134,7 @@ async def resync(
     connect, slot = Connect(http, settings.connector), wanted[SLOT]
     registry = Registry(unit, settings.registry)
     decoder, encode = registry.decoder(TOPIC), await registry.encoder(TOPIC)
-    database = await connected(settings.postgres)
+    database = await open_connection(settings.postgres, settings.deadline_s)
     try:
         await connect.configure(wanted)
         await _stop(connect, database, slot, settings.deadline_s)

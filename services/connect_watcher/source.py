@@ -2,6 +2,7 @@
 
 import asyncpg
 
+from chassis.postgres import open_connection
 from chassis.settings import PostgresSettings
 
 TIMEOUT_S = 5.0
@@ -28,27 +29,10 @@ SELECT 'the trigger sales_truncate is not there or not ENABLE ALWAYS: TRUNCATE w
 """
 
 
-async def connected(settings: PostgresSettings, command_timeout_s: float | None = None) -> asyncpg.Connection:
-    """A session in the shop's database, whose statements may take `command_timeout_s` seconds.
-
-    Raises:
-        OSError | asyncpg.PostgresError: the server is away or refuses.
-    """
-    return await asyncpg.connect(
-        host=settings.host,
-        port=settings.port,
-        user=settings.user,
-        password=settings.password.get_secret_value(),
-        database=settings.db,
-        timeout=TIMEOUT_S,
-        command_timeout=command_timeout_s,
-    )
-
-
 async def trouble(settings: PostgresSettings, slot: str, publication: str) -> str:
     """What is wrong with the source in one line, also that it does not answer; empty where nothing is."""
     try:
-        database = await connected(settings, TIMEOUT_S)
+        database = await open_connection(settings, TIMEOUT_S)
         try:
             rows = await database.fetch(TROUBLE, slot, publication)
         finally:

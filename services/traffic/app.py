@@ -12,6 +12,7 @@ from itertools import islice
 from typing import Any, TypeVar
 
 from chassis import s3
+from chassis.postgres import open_connection
 from chassis.retail import sell
 from chassis.unit import Unit
 from services.traffic import bucket, database, erp
@@ -53,7 +54,7 @@ async def seed(unit: Unit, settings: TrafficSettings, *, initial: bool) -> None:
     number, rows, back = (INITIAL_SALES, INITIAL_ROWS, INITIAL_BACK) if initial else (MORE_SALES, MORE_ROWS, MORE_BACK)
 
     async def into_postgres() -> int:
-        connection = await database.open_connection(settings.postgres)
+        connection = await open_connection(settings.postgres, database.COMMAND_S)
         try:
             return await database.seed(connection, rng, number=number, back=back, only_empty=initial)
         finally:
@@ -124,7 +125,7 @@ class Seller:
     async def _postgres(self, todo: Sequence[Action]) -> None:
         async def attempt() -> None:
             if self._connection is None or self._connection.is_closed():
-                self._connection = await database.open_connection(self._settings.postgres)
+                self._connection = await open_connection(self._settings.postgres, database.COMMAND_S)
                 self._staff = await database.staff(self._connection)
             await database.apply(self._connection, self._staff, self._sales, todo)
 

@@ -19,6 +19,7 @@ INSERT = """
 insert into sales (salesman_id, salesman, city, country, amount, product, sale_date, created_at)
 values ($1, $2, $3, $4, $5, $6, $7, $7) returning id
 """
+COMMAND_S = 30.0
 UPDATE = "update sales set city = $2, amount = $3, product = $4 where id = $1"
 
 
@@ -30,20 +31,6 @@ def address(settings: PostgresSettings) -> str:
 def wall(moment: datetime) -> datetime:
     """The UTC wall clock, as the columns without time zone hold it."""
     return moment.astimezone(UTC).replace(tzinfo=None)
-
-
-async def open_connection(settings: PostgresSettings) -> asyncpg.Connection:
-    """A connection; its errors are among Unreachable."""
-    return await asyncpg.connect(
-        host=settings.host,
-        port=settings.port,
-        database=settings.db,
-        user=settings.user,
-        password=settings.password.get_secret_value(),
-        timeout=10,
-        command_timeout=30,
-        ssl=False,
-    )
 
 
 async def staff(connection: asyncpg.Connection) -> dict[str, int]:

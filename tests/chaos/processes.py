@@ -16,6 +16,7 @@ PORTS = {
     "flink_watcher": "FLINK_WATCHER_OPS_PORT",
     "clickhouse": "CLICKHOUSE_HTTP_PORT",
     "clickhouse_sink": "CLICKHOUSE_SINK_OPS_PORT",
+    "legacy": "LEGACY_OPS_PORT",
 }
 TASKMANAGERS = ("taskmanager1", "taskmanager2")
 WORKER = "pyflink.fn_execution"

@@ -1,6 +1,7 @@
 """Real servers for the connected tests: one native runtime per session, without Flink, Connect and Placar's units."""
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 import pytest
 
@@ -8,6 +9,7 @@ from tests.runtime import start_runtime
 
 # what these need comes with them: broker and registry with topics and subjects, database, object store, tables
 STARTED = ("contracts", "s3", "tables")
+FLINK = ("ranking/", "test_flink_")
 ACCOUNTS = {
     "KAFKA_HOST": "127.0.0.1",
     "SCHEMA_REGISTRY_HOST": "127.0.0.1",
@@ -24,6 +26,16 @@ ACCOUNTS = {
     "S3_BUCKET": "sales-data",
     "LINEAGE_TRANSPORT": "off",
 }
+
+
+@pytest.hookimpl(tryfirst=True)  # xdist looks for the groups in the same hook
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Two groups that can run at once, each in its own order: what has a Flink cluster, and what shares `servers`."""
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            place = item.path.relative_to(here).as_posix()
+            item.add_marker(pytest.mark.xdist_group("flink" if place.startswith(FLINK) else "servers"))
 
 
 @pytest.fixture(scope="session")

@@ -59,7 +59,7 @@ async def test_wrong_setting(servers: Mapping[str, str], tmp_path: Path) -> None
         assert await process.exit_status() == 2
 
 
-@pytest.mark.parametrize(("number", "times"), [(signal.SIGTERM, 2), (signal.SIGKILL, 1)], ids=["stopped", "killed"])
+@pytest.mark.parametrize(("number", "times"), [(signal.SIGTERM, 10), (signal.SIGKILL, 1)], ids=["stopped", "killed"])
 async def test_second_worker_comes_and_goes(
     number: signal.Signals, times: int, servers: Mapping[str, str], tmp_path: Path
 ) -> None:

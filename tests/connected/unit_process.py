@@ -36,6 +36,12 @@ class UnitProcess:
                 sys.executable, "-m", self._module, env=self._environment, stderr=log
             )
 
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        assert self._process is not None
+        return self._process.pid
+
     def said(self) -> str:
         """What it has logged."""
         return self._log.read_text("utf-8")

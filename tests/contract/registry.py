@@ -28,3 +28,11 @@ class MemoryRegistry:
         """The schema of an id, or None."""
         held = self.schemas.get(schema_id)
         return None if held is None else SimpleNamespace(raw_schema=held)
+
+    async def schema_id(self, _: str, schema: Any) -> int:
+        """The id of a schema, which is given one where it has none."""
+        for number, held in self.schemas.items():
+            if held == schema:
+                return number
+        self.schemas[len(self.schemas) + 1] = schema
+        return len(self.schemas)

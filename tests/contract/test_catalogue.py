@@ -1,6 +1,7 @@
 """The catalogue is complete and consistent."""
 
 import json
+import re
 from pathlib import Path
 
 import fastavro
@@ -11,12 +12,14 @@ from contracts.catalogue import CatalogueError, Topic, catalogue
 from contracts.examples import typed
 from contracts.reasons import REASONS, remedy
 from contracts.windows import window_lengths
+from tests import invalid
 
 UNITS = {
     *("cdc", "files", "legacy", "file_poller", "legacy_soap", "legacy_poller", "clickhouse_sink", "api", "traffic"),
-    *("connect_watcher", "flink_watcher"),
+    *("connect_watcher", "flink_watcher", "dead_letters", "ledger"),
 }
 OTHER_PROCESSES = {"connect", "ranking"}
+ROOT = Path(__file__).parents[2]
 TOPICS = list(catalogue().values())
 
 
@@ -65,9 +68,25 @@ def test_further_window_lengths_derive_their_topics() -> None:
 
 def test_invalid_examples_have_known_reasons() -> None:
     """Each invalid example names a reason code that exists, and at least sixty kinds of bad input are named."""
-    reasons = [example["reason"] for topic in TOPICS for example in topic.examples("invalid").values()]
-    assert set(reasons) <= set(REASONS)
-    assert len(reasons) >= 60
+    cases = [(topic.name, name, case) for topic in TOPICS for name, case in topic.examples("invalid").items()]
+    assert {case["reason"] for _, _, case in cases} <= set(REASONS)
+    kinds = {(topic, json.dumps({**case, "reason": ""}, sort_keys=True)) for topic, _, case in cases}
+    assert len(kinds) == len(cases), "two cases of a topic are the same"
+    assert len(kinds) >= 60
+    assert all(sum(kind in case for kind in (*invalid.RECORD_KINDS, "object", "soap")) == 1 for _, _, case in cases)
+
+
+def test_every_reason_has_an_example() -> None:
+    """Each reason code is what some kind of bad input gets; a file that cannot be read is no input of ours."""
+    used = {case["reason"] for topic in TOPICS for case in topic.examples("invalid").values()}
+    assert used == set(REASONS) - {"file_unreadable"}
+
+
+def test_reasons_are_documented() -> None:
+    """docs/dead-letters.md has every reason code with its meaning and remedy, and no other."""
+    row = re.compile(r"^\| `(\w+)` \| (.+) \| (.+) \|$", re.MULTILINE)
+    found = row.findall((ROOT / "docs" / "dead-letters.md").read_text("utf-8"))
+    assert [(code, (meaning, cure)) for code, meaning, cure in found] == list(REASONS.items())
 
 
 def test_reasons_have_meaning_and_remedy() -> None:

@@ -10,6 +10,7 @@ from contracts.catalogue import catalogue
 from contracts.reasons import REASONS
 from services.file_poller.splitter import Splitter
 from services.file_poller.transform import parse, refused_header, refused_start
+from tests import invalid
 
 OBJECTS = {name: case for name, case in catalogue()["sales.files"].examples("invalid").items() if "object" in case}
 
@@ -27,11 +28,11 @@ def judged(content: bytes, chunk: int) -> tuple[list[Refusal], int]:
     return [row for row in rows if isinstance(row, Refusal)], sum(not isinstance(row, Refusal) for row in rows)
 
 
-@pytest.mark.parametrize("chunk", [7, 65536])
+@pytest.mark.parametrize("chunk", [97, 65536])
 @pytest.mark.parametrize(("name", "case"), list(OBJECTS.items()), ids=list(OBJECTS))
 def test_invalid_objects(name: str, case: Mapping[str, Any], chunk: int) -> None:
     """Each invalid object or row is one dead letter with its reason, and the rest of the file is counted."""
-    refusals, rows = judged(case["object"].encode("latin-1"), chunk)
+    refusals, rows = judged(invalid.content(case), chunk)
     assert [refusal.reason for refusal in refusals] == [case["reason"]], name
     assert case["reason"] in REASONS
     assert rows == case["rows"]

@@ -21,6 +21,7 @@ from streams.files.agents import agent as files
 from streams.files.settings import Settings as FilesSettings
 from streams.legacy.agents import agent as legacy
 from streams.legacy.settings import Settings as LegacySettings
+from tests import invalid
 from tests.contract.registry import MemoryRegistry
 
 AGENTS = [cdc(CdcSettings(epoch=1)), files(FilesSettings(timezone="UTC")), legacy(LegacySettings())]
@@ -125,7 +126,7 @@ async def outcome_of(agent: Agent, payload: bytes | None, registry: MemoryRegist
         key=KEY,
         value=payload,
         headers=[(dead_letters.ATTEMPT_HEADER, b"2")],
-        timestamp=WRITTEN_AT.timestamp(),
+        timestamp=round(WRITTEN_AT.timestamp() * 1000),
     )
     outcome, record = await process(agent, codecs, "unit-under-test", message)
     if record is None:
@@ -150,25 +151,15 @@ async def test_examples_become_unified_sales(agent: Agent) -> None:
         assert {field: event[field] for field in expected or {}} == (expected or {}), name
 
 
-def invalid_payload(example: dict[str, Any], topic_schema: Any, registry: MemoryRegistry) -> bytes:
-    """The bytes of an invalid example: given as they are, or a record of the topic's or of its own writer schema."""
-    if "payload_hex" in example:
-        return bytes.fromhex(example["payload_hex"])
-    schema = example.get("writer_schema", topic_schema)
-    schema_id = 1 if schema is topic_schema else 2
-    registry.schemas[schema_id] = schema
-    return encode_body(schema_id, parse(schema), typed(schema, example["record"]))
-
-
 @pytest.mark.parametrize("agent", AGENTS, ids=lambda agent: agent.consumes)
 async def test_invalid_examples_become_dead_letters(agent: Agent) -> None:
     """Each invalid example becomes one dead letter with its reason, original bytes, place, attempt and unit."""
     topic = catalogue()[agent.consumes]
     for name, example in topic.examples("invalid").items():
-        if "object" in example:  # a whole file: refused before it is a record
+        if not invalid.is_record(example):  # refused by the poller, before it is a record
             continue
         registry = MemoryRegistry(topic)
-        payload = invalid_payload(example, topic.avro, registry)
+        payload = await invalid.payload(example, topic, registry.schema_id)
         outcome, published, letter = await outcome_of(agent, payload, registry)
         assert (outcome, published) == ("dead_letter", "sales.dlq"), name
         assert letter["reason"] == example["reason"], f"{name}: {letter['detail']}"

@@ -2,9 +2,12 @@
 
 import csv
 import io
+import json
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -202,6 +205,39 @@ async def test_rest_serves_exactly_what_was_sold_through_three_sources(runtime: 
 
     reasons = await dead_letter_reasons(env)
     assert reasons == {"amount_range": 2, "amount_malformed": 1}
+
+
+def account(env: Mapping[str, str], window: datetime) -> tuple[int, dict[str, dict[str, Any]]]:
+    """The exit status of `task ledger` for the hours around the window, and its numbers by source."""
+    period = [(window + timedelta(hours=hours)).isoformat() for hours in (-2, 2)]
+    run = subprocess.run(
+        [sys.executable, "-m", "services.ledger", "--from", period[0], "--to", period[1], "--settle", "90", "--json"],
+        env=dict(env),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
+    )
+    lines = [json.loads(line) for line in run.stdout.splitlines()]
+    return run.returncode, {line["source"]: line for line in lines if "at_source" in line}
+
+
+async def test_the_ledger_accounts_for_what_was_sold(runtime: Runtime) -> None:
+    """Every sale of the three sources is in its topic, in sales.unified and in ClickHouse, or a dead letter."""
+    status, numbers = account(runtime.env, window_three_days_ago())
+    assert status == 0, numbers
+    steps = ("at_source", "topic", "unified", "clickhouse", "dead_letters")
+    assert {source: tuple(line[step] for step in steps) for source, line in numbers.items()} == {
+        "postgres": (15, 15, 14, 14, 1),  # one was deleted, an invalid one added
+        "files": (18, 19, 18, 18, 1),  # the corrected file has the invalid row no more
+        "legacy": (14, 14, 13, 13, 1),
+    }
+    async with httpx.AsyncClient() as client:
+        for unit in ("CDC", "FILES", "LEGACY", "FILE_POLLER", "LEGACY_POLLER", "CLICKHOUSE_SINK"):
+            answer = await client.get(f"http://127.0.0.1:{runtime.env[f'{unit}_OPS_PORT']}/metrics")
+            lines = [line for line in answer.text.splitlines() if line.startswith("placar_records_unaccounted{")]
+            assert lines, unit
+            assert {line.rpartition(" ")[2] for line in lines} == {"0"}, lines
 
 
 async def test_the_first_rankings_come_from_the_seed(runtime: Runtime) -> None:

@@ -304,6 +304,26 @@ def test_windows_leave_the_memory_and_the_log_starts_anew(monkeypatch: pytest.Mo
     assert len(list(job.store.log.get())) == 1
 
 
+@pytest.mark.parametrize("log_entries", [1, 1000])
+def test_a_shadow_publishes_nothing_and_its_successor_every_window_once(
+    log_entries: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also windows of which the log holds nothing any more, and one that has lost all its sales."""
+    monkeypatch.setattr(keeper, "LOG_ENTRIES", log_entries)
+    job = Job(START_MS, shadow=True)
+    for number in range(3):
+        job.total(("BR", PLACE[1] - number), "Ana", Total(100, 1))
+        job.pass_time(2 * INTERVAL_MS)
+    job.total(PLACE, "Ana", Total(0, 0))
+    job.pass_time(EMPTY_AFTER_MS + IDLE_MS)
+    assert not job.published
+    job.restart(shadow=False)
+    job.pass_time(4 * EMPTY_AFTER_MS)
+    published = {one.key: [entry["name"] for entry in one.record["entries"]] for _, one in job.published}
+    assert sorted(published.values()) == [[], ["Ana"], ["Ana"]]
+    assert published[KEY] == []
+
+
 ROWS = st.tuples(
     st.sampled_from(["BR", "PT"]),
     st.integers(PLACE[1] - 2, PLACE[1]),

@@ -2,13 +2,14 @@
 
 import asyncio
 from datetime import UTC, datetime
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from faust.types import TP
 
 from chassis.dead_letters import ATTEMPT_HEADER
-from chassis.stream import attempt_of, next_batch, written_at
+from chassis.faust_transport import Batch
+from chassis.stream import attempt_of, next_batches, written_at
 
 NOW = datetime(2026, 2, 19, 12, 0, tzinfo=UTC)
 
@@ -22,6 +23,7 @@ NOW = datetime(2026, 2, 19, 12, 0, tzinfo=UTC)
         ([(ATTEMPT_HEADER, b"3")], 3),
         ({ATTEMPT_HEADER: b"4"}, 4),
         ([(ATTEMPT_HEADER, b"many")], 1),
+        ([(ATTEMPT_HEADER, b"9" * 5000)], 1),
         ([(ATTEMPT_HEADER, None)], 1),
     ],
 )
@@ -32,19 +34,20 @@ def test_attempt(headers: Any, attempt: int) -> None:
 
 @pytest.mark.parametrize(
     ("timestamp", "expected"),
-    [(None, NOW), (-0.001, NOW), (1e300, NOW), (1771500000.123, datetime(2026, 2, 19, 11, 20, 0, 123_000, tzinfo=UTC))],
+    [(None, NOW), (-1, NOW), (2**62, NOW), (1771500000123, datetime(2026, 2, 19, 11, 20, 0, 123_000, tzinfo=UTC))],
 )
-def test_written_at(timestamp: float | None, expected: datetime) -> None:
+def test_written_at(timestamp: int | None, expected: datetime) -> None:
     """The Kafka timestamp, exact to the millisecond; now where there is none or it is impossible."""
     assert written_at(timestamp, NOW) == expected
 
 
-async def test_batch_takes_what_is_there() -> None:
-    """A batch holds what is queued, in order, up to its limit, and waits for the first event only."""
+async def test_batches_that_are_there_are_taken_together() -> None:
+    """What is queued is taken in order until it is enough, and only the first batch is waited for."""
     queue: asyncio.Queue[Any] = asyncio.Queue()
-    waiting = asyncio.create_task(next_batch(queue, 3))
-    events = [SimpleNamespace(number=number) for number in range(5)]
-    for event in events:
-        queue.put_nowait(event)
-    assert await waiting == events[:3]
-    assert await next_batch(queue, 3) == events[3:]
+    waiting = asyncio.create_task(next_batches(queue, 5))
+    batches = [Batch(TP("sales.files", 0), 1, [None] * size) for size in (2, 3, 1, 4, 9)]
+    for batch in batches:
+        queue.put_nowait(batch)
+    assert await waiting == batches[:2]
+    assert await next_batches(queue, 5) == batches[2:4]
+    assert await next_batches(queue, 5) == batches[4:]

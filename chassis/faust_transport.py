@@ -1,0 +1,153 @@
+"""Faust's Kafka transport with one difference: records go to the agent in the batches in which they were fetched.
+
+Faust hands over one record at a time, with a race of four tasks for each, and that is most of what a worker costs. Here
+the agent's channel holds a few `Batch`es. Group membership, rebalances, seeks and commits stay Faust's. What else
+differs, because a record would be lost or a commit would never come:
+
+- Gaps in the offsets (compaction, control records) end before the record that shows them. Faust's include it, so it
+  stands twice among the acknowledged ones and every commit ends there; one right after offset 0 is not seen at all.
+- A seek back to the committed offsets takes a partition without one back to its beginning; Faust leaves it where it is,
+  behind records that it has just thrown away.
+- Records of aborted transactions are not delivered (`read_committed`).
+- An acknowledgement from before a rebalance counts for nothing; the records come again.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from time import monotonic
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import ConsumerStoppedError
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP
+from faust.types.tuples import ack_lock
+
+FETCH_WAIT_S = 1.0
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Consecutive records of one partition, as aiokafka gives them, and the group generation that fetched them."""
+
+    tp: TP
+    generation: int
+    records: Sequence[Any]
+
+
+class ConsumerThread(driver.AIOKafkaConsumerThread):
+    """Faust's thread around aiokafka's consumer, which reads committed records only."""
+
+    def _create_worker_consumer(self, transport: driver.Transport) -> AIOKafkaConsumer:
+        consumer = super()._create_worker_consumer(transport)
+        consumer._isolation_level = "read_committed"  # Faust offers it only together with transactions of its own
+        return consumer
+
+
+class Consumer(driver.Consumer):
+    """Puts `Batch`es into the channels of the agents, and takes acknowledgements of whole batches."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._room = asyncio.Event()
+        self._room.set()
+
+    def _new_consumer_thread(self) -> ConsumerThread:
+        return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
+
+    async def perform_seek(self) -> None:
+        """Seek every partition to its committed offset, or to its beginning where it has none."""
+        await super().perform_seek()
+        self._gap.clear()  # what lies behind is read again, gaps included
+        fresh = [tp for tp in self.assignment() if not self._committed_offset[tp]]
+        if fresh:
+            await self._thread.seek_to_beginning(*(TopicPartition(*tp) for tp in fresh))
+            self._read_offset.update(dict.fromkeys(fresh))
+
+    def acknowledge(self, batch: Batch) -> None:
+        """The batch is processed: its offsets may be committed, unless the group was rebalanced since the fetch."""
+        if batch.generation != self.app.consumer_generation_id:
+            return
+        tp = batch.tp
+        with ack_lock:
+            committed, index = self._committed_offset[tp] or 0, self._acked_index[tp]
+            offsets = [
+                record.offset for record in batch.records if record.offset >= committed and record.offset not in index
+            ]
+            index.update(offsets)
+            self._acked[tp].extend(offsets)
+        self.app.monitor.stream_inbound_time[tp] = monotonic()  # Faust's watch reports a partition that stands still
+
+    async def _drain_messages(self, fetcher: Any) -> None:
+        """Fetch and deliver until the consumer or its fetcher is stopped.
+
+        Whatever is fetched and not delivered lies behind the position, so a seek to the committed offsets follows.
+        """
+        behind = False
+        try:
+            while not (self.should_stop or fetcher.should_stop):
+                await asyncio.sleep(0)
+                if behind:
+                    await self.wait(self.can_resume_flow.wait())
+                    behind = not await self._sought_back()
+                    continue
+                records, active = await self._wait_next_records(FETCH_WAIT_S)
+                if records and not self.should_stop:
+                    behind = not await self._delivered(records, active or set())
+        except (ConsumerStoppedError, asyncio.CancelledError):
+            if not self.app.should_stop:
+                raise
+
+    async def _sought_back(self) -> bool:
+        """Seek to the committed offsets; whether it was possible, for another rebalance may have begun."""
+        generation = self.app.consumer_generation_id
+        try:
+            await self.perform_seek()
+        except Exception:
+            if self._current(generation):
+                raise
+            return False
+        return self._current(generation)
+
+    def _current(self, generation: int) -> bool:
+        """Whether records that were fetched in the generation are still this worker's."""
+        return self.flow_active and generation == self.app.consumer_generation_id
+
+    async def _delivered(self, records: Any, active: set[TP]) -> bool:
+        """Put the records into the channels, waiting while these are full; whether no rebalance came between."""
+        generation = self.app.consumer_generation_id
+        for key, messages in records.items():
+            tp = TP(*key)
+            await self.app.flow_control.acquire()  # a resumed flow empties the channels first
+            if not self._room.is_set():
+                await self.wait(self._room.wait())
+            if tp not in active or not self._current(generation):
+                return False
+            self._note_gaps(tp, messages)
+            batch = Batch(tp, generation, messages)
+            for channel in self.app.topics:
+                if tp.topic in channel.topics:
+                    channel.queue.put_nowait_enhanced(
+                        batch, on_pressure_high=self._room.clear, on_pressure_drop=self._room.set
+                    )
+        return True
+
+    def _note_gaps(self, tp: TP, messages: Sequence[Any]) -> None:
+        """Remember offsets that no record has, so that commits can pass them."""
+        first, last = messages[0].offset, messages[-1].offset
+        read = self._read_offset[tp]
+        if read is None:
+            read = first - 1
+        if last - read != len(messages):
+            for message in messages:
+                if message.offset > read + 1:
+                    self._gap[tp].addi(read + 1, message.offset)
+                read = message.offset
+        self._read_offset[tp] = last
+
+
+class Transport(driver.Transport):
+    """Faust's transport with this consumer."""
+
+    Consumer = Consumer

@@ -1,0 +1,1 @@
+"""Lists, shows and replays dead letters."""

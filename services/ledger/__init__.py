@@ -1,0 +1,1 @@
+"""Compares what the sources hold with what became of it, step by step."""

@@ -1,0 +1,386 @@
+"""Every kind of bad input through the real units, and the dead letters' command against what they leave."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from lxml import etree
+
+from contracts.catalogue import Topic, catalogue
+from services.dead_letters.__main__ import main
+from services.file_poller.splitter import KEPT_BYTES
+from streams.cdc.agents import agent as cdc
+from streams.cdc.settings import Settings as CdcSettings
+from streams.files.agents import agent as files
+from streams.files.settings import Settings as FilesSettings
+from streams.legacy.agents import agent as legacy
+from streams.legacy.settings import Settings as LegacySettings
+from tests import invalid
+from tests.connected.commands import Run, called, process
+from tests.connected.serving import Database, database
+from tests.connected.sources import bucket, service
+from tests.connected.streams import Published, Servers, unique, unit_in_process, until
+from tests.connected.test_legacy import address, answer, misbehaving, soap_environment
+from tests.connected.unit_process import UnitProcess
+
+AGENTS = {
+    agent.consumes: agent for agent in (cdc(CdcSettings(epoch=1)), files(FilesSettings()), legacy(LegacySettings()))
+}
+FILES = AGENTS["sales.files"]
+CASES = {name: topic.examples("invalid") for name, topic in catalogue().items() if topic.examples("invalid")}
+
+
+@dataclass(frozen=True)
+class Expected:
+    """The dead letter that a bad input must become."""
+
+    unit: str
+    reason: str
+    value: bytes
+
+
+async def schema_id(servers: Servers, name: str, schema: Any) -> int:
+    """The id of a topic's schema, or of another one, under a subject of its own."""
+    topic = catalogue()[name]
+    if schema == topic.avro and topic.schema_role == "writer":
+        found = await servers.client.check_version(topic.subject, dict(schema))
+        assert found is not None
+        known: int = found.schema_id
+        return known
+    number: int = await servers.client.register(f"{unique(name)}-value", dict(schema))
+    return number
+
+
+async def fed(servers: Servers, topic: Topic, unit: str) -> dict[tuple[str, int, int], Expected]:
+    """Write the topic's bad records; what must become of each, by its place."""
+    cases = [case for case in CASES[topic.name].values() if invalid.is_record(case)]
+    payloads = [await invalid.payload(case, topic, lambda *of: schema_id(servers, *of)) for case in cases]
+    places = await servers.feed(topic.name, payloads)
+    return {
+        (topic.name, *place): Expected(unit, case["reason"], payload)
+        for place, case, payload in zip(places, cases, payloads, strict=True)
+    }
+
+
+def uploaded(servers: Mapping[str, str], prefix: str) -> dict[str, Expected]:
+    """Upload the bad files; what must become of each, by its key in the bucket."""
+    cases = {f"{prefix}/{name}.csv": case for name, case in CASES["sales.files"].items() if "object" in case}
+    for key, case in cases.items():
+        bucket(servers).put(key, invalid.content(case))
+    return {
+        key: Expected("file_poller", case["reason"], invalid.kept(case)[:KEPT_BYTES]) for key, case in cases.items()
+    }
+
+
+def soap_sales(prefix: str) -> dict[str, dict[str, str]]:
+    """The bad sales of the legacy service, each with an id of its own, by name of the case."""
+    made = {}
+    for name, case in CASES["sales.legacy"].items():
+        if "soap" in case:
+            element = etree.fromstring(invalid.content(case))
+            values = {str(child.tag): child.text or "" for child in element}
+            made[name] = values | {"saleId": f"{prefix}-{name}"}
+    return made
+
+
+def key_of(letter: Mapping[str, Any]) -> str:
+    """The file or the sale that a letter of a poller is about."""
+    return str((letter["key"] or b"").decode(errors="replace").partition("#")[0].removeprefix("sales-data/"))
+
+
+async def unaccounted(process: UnitProcess) -> dict[str, float]:
+    """What a process cannot account for, by series."""
+    return {name: value for name, value in (await process.samples()).items() if "records_unaccounted" in name}
+
+
+def in_process(text: str, gauge: str) -> list[int]:
+    """The values of a gauge of the ledger in an exposition text."""
+    return [int(line.rpartition(" ")[2]) for line in text.splitlines() if line.startswith(f"placar_records_{gauge}{{")]
+
+
+@pytest.mark.timeout(420)
+async def test_every_kind_of_bad_input_is_one_dead_letter(servers: Mapping[str, str], tmp_path: Path) -> None:
+    """Each named kind of bad input ends as exactly one dead letter, with its reason and its original bytes."""
+    reached, prefix = Servers(servers), unique("bad")
+    env = soap_environment(servers, tmp_path, FILE_POLLER_PREFIX=prefix, FILE_POLLER_INTERVAL_S=0.3)
+    async with AsyncExitStack() as stack:
+        db = await stack.enter_async_context(database(servers))
+        env |= {"CLICKHOUSE_DB": db.settings.db, "CLICKHOUSE_SINK_GROUP": prefix}
+        names = {topic: unique(topic) for topic in AGENTS}
+        of_topic: dict[tuple[str, int, int], Expected] = {}
+        for name in CASES:
+            of_topic |= await fed(reached, catalogue()[name], names.get(name, "clickhouse_sink"))
+        # what is wrong in sales.unified is written before anybody here reads it
+        found, read = await stack.enter_async_context(reached.published())
+        async with service("legacy_soap", env, tmp_path / "soap"), httpx.AsyncClient() as client:
+            wsdl = (await client.get(f"{address(env)}?wsdl")).content
+        soap = soap_sales(prefix)
+        port = int(env["LEGACY_SOAP_PORT"])
+        await stack.enter_async_context(misbehaving(wsdl, port, [], answer(*soap.values())))
+
+        objects = uploaded(servers, prefix)
+        units = [
+            await stack.enter_async_context(unit_in_process(reached, agent, names[topic]))
+            for topic, agent in AGENTS.items()
+        ]
+        processes = [
+            await stack.enter_async_context(service(name, env, tmp_path / name, wait=False))
+            for name in ("clickhouse_sink", "file_poller", "legacy_poller")
+        ]
+
+        def mine() -> list[dict[str, Any]]:
+            units_of = {*names.values(), "clickhouse_sink", "file_poller", "legacy_poller"}
+            letters = [value for topic, _, value in found.records if topic == "sales.dlq"]
+            return [
+                letter
+                for letter in letters
+                if letter["unit"] in units_of
+                and ((letter["topic"], letter["partition"], letter["offset"]) in of_topic or prefix in key_of(letter))
+            ]
+
+        wanted = len(of_topic) + len(objects) + len(soap)
+        assert wanted == sum(map(len, CASES.values())) >= 60
+
+        async def complete() -> bool:
+            await read()
+            assert not [work for _, work in units if work.done()]
+            return len(mine()) >= wanted
+
+        await until(complete, "every bad input is a dead letter", 180)
+        # the good sales of the same files are published, so each file was read to its end
+        await until(lambda: settled(units, processes), "everything that was received has its outcome")
+        await read()
+
+    letters = mine()
+    assert len(letters) == wanted
+    for letter in letters:
+        place = (letter["topic"], letter["partition"], letter["offset"])
+        if place in of_topic:
+            expected = of_topic[place]
+        elif letter["unit"] == "file_poller":
+            expected = objects[key_of(letter)]
+        else:
+            case = key_of(letter).removeprefix(f"{prefix}-")
+            assert (letter["unit"], letter["reason"]) == ("legacy_poller", CASES["sales.legacy"][case]["reason"])
+            assert_same_sale(letter["value"], soap[case], CASES["sales.legacy"][case])
+            continue
+        assert (letter["unit"], letter["reason"]) == (expected.unit, expected.reason), (place, letter["detail"])
+        assert letter["value"] == expected.value, (place, letter["detail"])
+        assert letter["attempt"] == 1
+    assert len({(v["topic"], v["partition"], v["offset"], v["key"]) for v in letters}) == wanted
+
+
+async def settled(units: Sequence[Any], processes: Sequence[UnitProcess]) -> bool:
+    """Whether no unit has a record in hand; every one must account for all that it received."""
+    texts = [unit.metrics.render(["text/plain"])[0].decode() for unit, _ in units]
+    assert all(in_process(text, "unaccounted") == [0] for text in texts)
+    idle = all(in_process(text, "in_hand") == [0] for text in texts)
+    for unit in processes:
+        assert set((await unaccounted(unit)).values()) == {0}
+        series = await unit.samples()
+        idle = idle and not any(value for name, value in series.items() if "records_in_hand" in name)
+    return idle
+
+
+def assert_same_sale(content: bytes, sale: Mapping[str, str], case: Mapping[str, Any]) -> None:
+    """A SOAP sale is kept element by element; of one that is too large its beginning."""
+    if "original_bytes" in case:
+        assert len(content) == case["original_bytes"]
+        assert content.count(b"x") > case["original_bytes"] - 1000
+        return
+    kept = {etree.QName(child).localname: child.text or "" for child in etree.fromstring(content)}
+    assert kept == sale
+
+
+async def command(servers: Mapping[str, str], *arguments: str) -> Run:
+    """Run the command."""
+    return await called(main, servers, *arguments)
+
+
+def file_sale(sale_id: str, **more: Any) -> dict[str, Any]:
+    """A record of `sales.files`."""
+    return {**catalogue()["sales.files"].examples()["canonical"], "sale_id": sale_id, **more}
+
+
+def versions(found: Published, prefix: str) -> dict[str, list[dict[str, Any]]]:
+    """Every unified sale of a prefix that was published, by sale."""
+    made: dict[str, list[dict[str, Any]]] = {}
+    for topic, _, value in found.records:
+        if topic == "sales.unified" and value["sale_id"].startswith(prefix):
+            made.setdefault(value["sale_id"], []).append(value)
+    return made
+
+
+async def about(servers: Mapping[str, str], unit: str, prefix: str) -> dict[str, dict[str, Any]]:
+    """The listed letters of a unit whose detail has the prefix, by id."""
+    listed = await command(servers, "list", "--unit", unit, "--json")
+    assert listed.status == 0
+    return {line["id"]: line for line in listed.lines if prefix in line["detail"]}
+
+
+async def look(servers: Mapping[str, str], unit: str, prefix: str, encoded: Sequence[bytes]) -> None:
+    """What list and show say of three letters about the country `prefix`, as tables and as JSON."""
+    mine = await about(servers, unit, prefix)
+    said = {(line["attempt"], line["replayed_at"], line["topic"], line["reason"]) for line in mine.values()}
+    assert (len(mine), said) == (3, {(1, None, "sales.files", "country_unknown")})
+    table = await command(servers, "list", "--unit", unit, "--reason", "country_unknown")
+    assert all(identity in table.out for identity in mine)
+    (letter,) = (await command(servers, "show", "--json", min(mine))).lines
+    assert letter["value"]["record"]["country"] == prefix
+    assert bytes.fromhex(letter["value"]["hex"]) in encoded
+    assert f'"country": "{prefix}"' in (await command(servers, "show", min(mine))).out
+
+
+async def test_a_replayed_sale_counts_once(servers: Mapping[str, str], tmp_path: Path) -> None:
+    """A letter is replayed once, as it was or patched, with attempt + 1; whatever comes twice, the sale counts once."""
+    reached, prefix, unit = Servers(servers), unique("replay"), unique("files")
+    patch = tmp_path / "patch.json"
+    patch.write_text(json.dumps({"country": "BR", "amount": "7.50"}), "utf-8")
+    async with AsyncExitStack() as stack:
+        db = await stack.enter_async_context(database(servers))
+        found, read = await stack.enter_async_context(reached.published())
+        await stack.enter_async_context(unit_in_process(reached, FILES, unit))
+        rows = [file_sale(f"{prefix}-{number}", country=prefix) for number in (1, 2)]
+        encoded = await reached.encode("sales.files", rows)
+        await reached.feed("sales.files", encoded)
+        await reached.feed("sales.files", encoded[:1])  # once more under the same key: two letters of one record
+
+        def letters() -> list[dict[str, Any]]:
+            of_unit = [value for topic, _, value in found.records if topic == "sales.dlq" and value["unit"] == unit]
+            return [value for value in of_unit if prefix in value["detail"]]
+
+        def sales() -> list[dict[str, Any]]:
+            return [value for values in versions(found, prefix).values() for value in values]
+
+        async def number(count: int, what: Callable[[], Sequence[Any]]) -> None:
+            async def there() -> bool:
+                await read()
+                assert len(what()) <= count
+                return len(what()) == count
+
+            await until(there, f"{count} of {what()}")
+
+        async def replay(*options: str) -> tuple[int, list[dict[str, Any]], dict[str, Any]]:
+            run = await command(servers, "replay", *await about(servers, unit, prefix), *options, "--json")
+            return run.status, run.lines[:-1], run.lines[-1]
+
+        await number(3, letters)
+        await look(servers, unit, prefix, encoded)
+
+        # a dry run tells what it would do, and does nothing
+        status, would, outcome = await replay("--patch", str(patch), "--dry-run")
+        assert (status, outcome["would_replay"], outcome["replayed"]) == (0, 2, 0)
+        assert {line["record"]["country"] for line in would} == {"BR"}
+        assert {line["replayed_at"] for line in (await about(servers, unit, prefix)).values()} == {None}
+
+        # as they were: refused again, each with attempt 2, and of the two letters of one record one
+        status, _, outcome = await replay()
+        assert (status, outcome["replayed"]) == (0, 2)
+        await number(5, letters)
+        assert sorted(value["attempt"] for value in letters()) == [1, 1, 1, 2, 2]
+        assert sales() == []
+
+        # patched: accepted; the letters of attempt 1 and 2 are of one record, so each record is sent once
+        status, sent, outcome = await replay("--patch", str(patch))
+        assert (status, outcome["replayed"], {line["attempt"] for line in sent}) == (0, 2, {3})
+        await number(2, sales)
+
+        # once: another replay sends nothing; --again does, and the sale still counts once
+        status, sent, outcome = await replay("--patch", str(patch))
+        assert (status, sent, outcome["replayed"], outcome["replayed_before"]) == (0, [], 0, 2)
+        for times in (4, 6):
+            _, _, outcome = await replay("--patch", str(patch), "--again")
+            assert outcome["replayed"] == 2
+            await number(times, sales)
+        assert len({(value["sale_id"], value["version"]) for value in sales()}) == 2
+        env = {**servers, "CLICKHOUSE_DB": db.settings.db, "CLICKHOUSE_SINK_GROUP": prefix}
+        async with service("clickhouse_sink", env, tmp_path / "sink") as sink:
+            stored = await stored_sales(db, sink, tuple(f"{prefix}-{number}" for number in (1, 2)))
+        assert stored == [(f"{prefix}-{number}", Decimal("7.50")) for number in (1, 2)]
+
+
+async def stored_sales(db: Database, sink: UnitProcess, names: tuple[str, ...]) -> list[Any]:
+    """Id and amount of these sales in ClickHouse, once they are there and the sink has written all that it read."""
+    query = "SELECT sale_id, amount FROM sales FINAL WHERE sale_id IN %(ids)s ORDER BY sale_id"
+
+    async def there() -> bool:
+        found = await db.store.select(query, {"ids": names})
+        return len(found) >= len(names) and await nothing_waits(sink)
+
+    await until(there, "the sales are stored")
+    return await db.store.select(query, {"ids": names})
+
+
+async def nothing_waits(sink: UnitProcess) -> bool:
+    """Whether the sink has nothing in hand."""
+    return not any(value for name, value in (await sink.samples()).items() if "records_in_hand" in name)
+
+
+async def test_what_cannot_be_replayed_is_named(servers: Mapping[str, str], tmp_path: Path) -> None:
+    """A row that never was in a topic, bytes that cannot be patched and a wrong patch are refused; the rest is sent."""
+    reached, prefix, unit = Servers(servers), unique("never"), unique("files")
+    patch, wrong = tmp_path / "patch.json", tmp_path / "wrong.json"
+    patch.write_text(json.dumps({"country": "BR"}), "utf-8")
+    wrong.write_text(json.dumps({"price": 1}), "utf-8")
+    env = {**servers, "FILE_POLLER_PREFIX": prefix, "FILE_POLLER_INTERVAL_S": "0.3"}
+    async with AsyncExitStack() as stack:
+        found, read = await stack.enter_async_context(reached.published())
+        await stack.enter_async_context(unit_in_process(reached, FILES, unit))
+        await stack.enter_async_context(service("file_poller", env, tmp_path / "poller"))
+        header = b"sale_id,salesman_name,city,country,amount,product,sale_date\n"
+        bucket(servers).put(f"{prefix}/a.csv", header + f"{prefix}-9,Ana,Recife\n".encode())
+        (row,) = await reached.encode("sales.files", [file_sale(f"{prefix}-1", country="BRA")])
+        places = await reached.feed("sales.files", [row, f"{prefix} is no Avro".encode()])
+
+        async def there() -> bool:
+            await read()
+            letters = [value for topic, _, value in found.records if topic == "sales.dlq"]
+            return sum(prefix.encode() in (value["value"] or b"") for value in letters) == 3
+
+        await until(there, "the row, the record and the text are dead letters")
+        ids = {
+            line["reason"]: line["id"]
+            for line in (await command(servers, "list", "--topic", "sales.files", "--json")).lines
+            if (line["unit"] == unit and (line["partition"], line["offset"]) in places) or prefix in line["detail"]
+        }
+        assert set(ids) == {"row_ragged", "country_unknown", "wire_format"}
+
+        refused = await command(servers, "replay", *ids.values(), "--patch", str(wrong), "--json")
+        assert (refused.status, refused.lines[-1]["replayed"], refused.lines[-1]["refused"]) == (1, 0, 3)
+        why = {line["id"]: line["refused"] for line in refused.lines[:-1]}
+        assert "never was in a topic" in why[ids["row_ragged"]]
+        assert "upload it again" in why[ids["row_ragged"]]
+        assert "nothing to patch" in why[ids["wire_format"]]
+        assert "lacks: 'price'" in why[ids["country_unknown"]]
+
+        some = await command(servers, "replay", *ids.values(), "--patch", str(patch))
+        assert some.status == 1
+        assert some.out.endswith("1 replayed, 2 cannot be replayed\n")
+
+        async def accepted() -> bool:
+            await read()
+            return set(versions(found, prefix)) == {f"{prefix}-1"}
+
+        await until(accepted, "the patched sale is published")
+
+
+async def test_nothing_fits_and_nobody_answers(servers: Mapping[str, str]) -> None:
+    """Where nothing fits the status is 1; where a server is away it is 2, and its address and settings are said."""
+    nothing = await command(servers, "list", "--unit", unique("nobody"))
+    assert (nothing.status, nothing.out) == (1, "")
+    assert nothing.err.endswith("no dead letter fits\n")
+    gone = await command(servers, "show", "0-999999999")
+    assert (gone.status, gone.err) == (1, "there is no dead letter 0-999999999 in sales.dlq (any more)\n")
+    away = await process("services.dead_letters", {**servers, "KAFKA_PORT": "1"}, "list")
+    assert (away.status, away.out) == (2, "")
+    assert "127.0.0.1:1 (settings KAFKA_HOST, KAFKA_PORT)" in away.err
+    assert "Traceback" not in away.err
+    unregistered = await command({**servers, "SCHEMA_REGISTRY_PORT": "1"}, "replay")
+    assert unregistered.status == 2
+    assert "settings SCHEMA_REGISTRY_HOST, SCHEMA_REGISTRY_PORT" in unregistered.err

@@ -1,0 +1,138 @@
+"""Every example of every topic through every consumer that the catalogue names for it."""
+
+import re
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from chassis import progress
+from contracts.catalogue import Topic, catalogue
+from contracts.codec import DecodeError, Decoder, encode_body, parse
+from contracts.examples import typed
+from contracts.windows import window_length
+from flink.ranking import sql
+from flink.ranking.configuration import read
+from flink.ranking.definitions import boards
+from services.clickhouse_sink.mapping import check, load_mappings
+from services.clickhouse_sink.settings import MAPPINGS_FILE
+from services.clickhouse_sink.transform import UnfitError, rows
+from services.dead_letters.transform import Filter, Letter, place, unreplayable
+from services.file_poller.transform import reading
+from services.legacy_poller.transform import Cursor, cursor
+from tests import invalid
+from tests.contract.registry import MemoryRegistry
+from tests.contract.test_streams import EXPECTED
+from tests.unit.test_clickhouse_sink_mapping import TABLES
+
+MAPPINGS = load_mappings(MAPPINGS_FILE)
+Record = dict[str, Any]
+
+
+def sink(topic: Topic, record: Record) -> None:
+    """clickhouse_sink: as many rows as its mapping says, each with a value for every column."""
+    mapping = MAPPINGS[topic.name]
+    plan = check(topic, mapping, *TABLES[mapping.table])
+    made = rows(plan, {**record, "$partition": 0, "$offset": 7})
+    assert len(made) == (mapping.each.rows if mapping.each else 1)
+    assert {len(row) for row in made} == {len(plan.columns)}
+
+
+# what the ranking job's SQL types hold, as Flink's avro-confluent format gives it: times as epoch ms
+FLINK: Mapping[str, Callable[[Any], bool]] = {
+    "STRING": lambda value: isinstance(value, str),
+    "BIGINT": lambda value: isinstance(value, datetime) or (isinstance(value, int) and -(2**63) <= value < 2**63),
+    "BOOLEAN": lambda value: isinstance(value, bool),
+    "DECIMAL(18, 2)": lambda value: (
+        isinstance(value, Decimal) and abs(value) < Decimal(10) ** 16 and value == value.quantize(Decimal("0.01"))
+    ),
+}
+
+
+def ranking(_: Topic, record: Record) -> None:
+    """The ranking job: each column of its source table is a value of the column's type."""
+    statement = sql.sales_table(read({}), boards([window_length("1h")]))
+    columns = re.findall(r"(\w+) (STRING|BIGINT|BOOLEAN|DECIMAL\(18, 2\))", statement)
+    assert {"sale_id", "source", "country", "amount", "event_time", "version", "deleted"} <= dict(columns).keys()
+    for name, kind in columns:
+        assert FLINK[kind](record[name]), (name, kind, record[name])
+
+
+def file_poller(_: Topic, record: Record) -> None:
+    """The file poller: its own position is read back as it was written."""
+    position = progress.newest(record["position"])
+    assert position is not None
+    if record["unit"] == "file_poller":
+        before = reading(position)
+        assert before is not None
+        assert before.position() == position
+
+
+def legacy_poller(_: Topic, record: Record) -> None:
+    """The legacy poller: its own position is read back as it was written."""
+    position = progress.newest(record["position"])
+    assert position is not None
+    if record["unit"] == "legacy_poller":
+        assert cursor(position) != Cursor()
+        assert cursor(position).position() == position
+
+
+def streams(topic: Topic, _: Record) -> None:
+    """cdc, files, legacy: tests/contract/test_streams.py has an expectation for each example."""
+    assert set(EXPECTED[topic.name]) == set(topic.examples())
+
+
+def dead_letters(topic: Topic, record: Record) -> None:
+    """The dead letters' command: lists a letter of its topic, and reads its own notes back."""
+    if topic.name == "sales.dlq":
+        letter = Letter(place=(0, 7), **record)
+        assert Filter(reason=letter.reason, topic=letter.topic, unit=letter.unit, since=letter.time).fits(letter)
+        assert (unreplayable(letter, catalogue()[letter.topic]) is None) == (letter.partition >= 0)
+    elif record["unit"] == "dead_letters":
+        assert place(record["cursor"]) == (2, 17)
+        assert (progress.newest(record["position"]) or {}).keys() == {"attempt", "replayed_at"}
+
+
+CONSUMERS: Mapping[str, Callable[[Topic, Record], None]] = {
+    "cdc": streams,
+    "files": streams,
+    "legacy": streams,
+    "clickhouse_sink": sink,
+    "ranking": ranking,
+    "file_poller": file_poller,
+    "legacy_poller": legacy_poller,
+    "dead_letters": dead_letters,
+}
+PAIRS = [(topic, consumer) for topic in catalogue().values() for consumer in topic.consumers]
+
+
+@pytest.mark.parametrize(("topic", "consumer"), PAIRS, ids=[f"{topic.name}-{consumer}" for topic, consumer in PAIRS])
+async def test_every_example_through_every_consumer(topic: Topic, consumer: str) -> None:
+    """A consumer that the catalogue names takes every example of the topic, off the wire."""
+    decoder = Decoder(MemoryRegistry(topic).client, topic)
+    for example in topic.examples().values():
+        payload = encode_body(1, parse(topic.avro), typed(topic.avro, example))
+        CONSUMERS[consumer](topic, await decoder.decode(payload))
+
+
+SUNK = [(name, case_name) for name in MAPPINGS for case_name in catalogue()[name].examples("invalid")]
+
+
+@pytest.mark.parametrize(("name", "case_name"), SUNK, ids=[f"{name}-{case}" for name, case in SUNK])
+async def test_the_sink_refuses_invalid_examples(name: str, case_name: str) -> None:
+    """Each invalid example of a topic that is stored is refused for its reason, when read or when fitted."""
+    topic = catalogue()[name]
+    case = topic.examples("invalid")[case_name]
+    registry = MemoryRegistry(topic)
+    payload = await invalid.payload(case, topic, registry.schema_id)
+    try:
+        record = await Decoder(registry.client, topic).decode(payload)
+    except DecodeError as error:
+        reason = error.reason
+    else:
+        with pytest.raises(UnfitError):
+            sink(topic, record)
+        reason = "store_unfit"
+    assert reason == case["reason"]

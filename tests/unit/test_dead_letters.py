@@ -1,0 +1,296 @@
+"""The rules of the dead letters' command: what is meant, what is replayed, what a patch makes of a record."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from chassis.dead_letters import ATTEMPT_HEADER
+from contracts.catalogue import catalogue
+from contracts.codec import Decoder, encode_body, parse
+from contracts.examples import plain, typed
+from services.dead_letters.__main__ import arguments
+from services.dead_letters.app import Outcome
+from services.dead_letters.records import UnfitError, as_written, patched
+from services.dead_letters.transform import (
+    Choice,
+    Filter,
+    Letter,
+    merge_patch,
+    newest,
+    place,
+    shown,
+    text,
+    unreplayable,
+)
+from tests.contract.registry import MemoryRegistry
+
+AT = datetime(2026, 2, 19, 10, tzinfo=UTC)
+FILES = catalogue()["sales.files"]
+
+
+def letter(number: int, **more: Any) -> Letter:
+    """A letter at offset `number`."""
+    of: dict[str, Any] = {
+        "place": (0, number),
+        "topic": "sales.files",
+        "partition": 1,
+        "offset": 7,
+        "key": b"k",
+        "value": b"v",
+        "reason": "wire_format",
+        "detail": "",
+        "unit": "files",
+        "attempt": 1,
+        "time": AT + timedelta(seconds=number),
+    }
+    return Letter(**of | more)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "fits"),
+    [
+        (Filter(), True),
+        (Filter(places=frozenset({(0, 3)})), True),
+        (Filter(places=frozenset({(1, 3)})), False),
+        (Filter(reason="wire_format", topic="sales.files", unit="files", since=AT + timedelta(seconds=3)), True),
+        (Filter(reason="file_bom"), False),
+        (Filter(topic="sales.legacy"), False),
+        (Filter(unit="legacy"), False),
+        (Filter(since=AT + timedelta(seconds=4)), False),
+    ],
+)
+def test_filter(wanted: Filter, fits: bool) -> None:
+    """A letter is meant where everything that was asked for fits, a moment itself included."""
+    assert wanted.fits(letter(3)) == fits
+
+
+def chosen(wanted: Filter, *letters: Letter) -> Mapping[Any, Any]:
+    """What a replay chooses."""
+    choice = Choice(wanted)
+    for one in letters:
+        choice.see(one)
+    return choice.chosen()
+
+
+def test_of_the_same_record_the_newest_attempt_is_replayed() -> None:
+    """Letters of the same topic, key and bytes are one: the newest attempt stands for all, whatever their order."""
+    attempts = [letter(1), letter(3, attempt=3), letter(2, attempt=2)]
+    assert chosen(Filter(), *attempts) == {(0, 3): [(0, 1), (0, 3), (0, 2)]}
+    others = [letter(4, key=None), letter(5, key=b""), letter(6, value=None), letter(7, topic="sales.legacy")]
+    assert set(chosen(Filter(), *attempts, *others)) == {(0, n) for n in (3, 4, 5, 6, 7)}
+
+
+def test_an_older_attempt_is_not_replayed_for_its_reason() -> None:
+    """What has been refused for another reason since is not replayed for the reason of the older attempt."""
+    attempts = [letter(1, reason="schema_unknown"), letter(2, attempt=2, reason="country_unknown")]
+    assert chosen(Filter(reason="schema_unknown"), *attempts) == {}
+    assert set(chosen(Filter(reason="country_unknown"), *attempts)) == {(0, 2)}
+
+
+@pytest.mark.parametrize(
+    ("of", "said"),
+    [
+        ({}, None),
+        ({"partition": -1, "reason": "row_ragged"}, "upload it again"),
+        ({"partition": -1, "topic": "sales.legacy", "reason": "legacy_malformed"}, "in the legacy system"),
+        ({"topic": "rankings.city"}, "task rebuild"),
+        ({"topic": "sales.gone"}, "not in contracts/topics"),
+    ],
+)
+def test_what_cannot_be_replayed_says_what_to_do(of: dict[str, Any], said: str | None) -> None:
+    """A letter that never was in a topic, or whose topic keeps the newest record, is refused with a remedy."""
+    one = letter(1, **of)
+    why = unreplayable(one, catalogue().get(one.topic))
+    assert why is None if said is None else why is not None and said in why
+
+
+# the examples of RFC 7386, appendix A
+RFC_7386 = [
+    ({"a": "b"}, {"a": "c"}, {"a": "c"}),
+    ({"a": "b"}, {"b": "c"}, {"a": "b", "b": "c"}),
+    ({"a": "b"}, {"a": None}, {}),
+    ({"a": "b", "b": "c"}, {"a": None}, {"b": "c"}),
+    ({"a": ["b"]}, {"a": "c"}, {"a": "c"}),
+    ({"a": "c"}, {"a": ["b"]}, {"a": ["b"]}),
+    ({"a": {"b": "c"}}, {"a": {"b": "d", "c": None}}, {"a": {"b": "d"}}),
+    ({"a": [{"b": "c"}]}, {"a": [1]}, {"a": [1]}),
+    (["a", "b"], ["c", "d"], ["c", "d"]),
+    ({"a": "b"}, ["c"], ["c"]),
+    ({"a": "foo"}, None, None),
+    ({"a": "foo"}, "bar", "bar"),
+    ({"e": None}, {"a": 1}, {"e": None, "a": 1}),
+    ([1, 2], {"a": "b", "c": None}, {"a": "b"}),
+    ({}, {"a": {"bb": {"ccc": None}}}, {"a": {"bb": {}}}),
+]
+
+
+@pytest.mark.parametrize(("target", "patch", "result"), RFC_7386)
+def test_merge_patch(target: Any, patch: Any, result: Any) -> None:
+    """A merge patch does what RFC 7386 says."""
+    assert merge_patch(target, patch) == result
+
+
+def written(topic: str, example: str) -> tuple[MemoryRegistry, bytes]:
+    """A registry, and an example as its topic's producer writes it."""
+    contract = catalogue()[topic]
+    return MemoryRegistry(contract), encode_body(
+        1, parse(contract.avro), typed(contract.avro, contract.examples()[example])
+    )
+
+
+@pytest.mark.parametrize("topic", list(catalogue()))
+async def test_a_record_is_shown_as_its_example(topic: str) -> None:
+    """What show prints of a record is the JSON in which people write examples and patches."""
+    contract = catalogue()[topic]
+    for name, example in contract.examples().items():
+        registry, content = written(topic, name)
+        assert (await as_written(registry.client, contract, content)).values == example
+        assert plain(typed(contract.avro, example)) == example
+
+
+async def test_a_patch_changes_a_record() -> None:
+    """A patched record differs in what the patch says, keeps the id of its schema, and is read by the contract."""
+    registry, content = written("sales.files", "canonical")
+    made, values = await patched(registry.client, FILES, content, {"country": "PT"})
+    assert made[:5] == content[:5]
+    assert values == {**FILES.examples()["canonical"], "country": "PT"}
+    assert plain(await Decoder(registry.client, FILES).decode(made)) == values
+
+
+async def test_a_patch_keeps_what_the_contract_does_not_name() -> None:
+    """A column that only the producer's schema has is still there after the patch."""
+    registry = MemoryRegistry(FILES)
+    more = {**FILES.avro, "fields": [*FILES.avro["fields"], {"name": "channel", "type": "string"}]}
+    registry.schemas[2] = more
+    content = encode_body(2, parse(more), typed(more, {**FILES.examples()["canonical"], "channel": "shop"}))
+    made, values = await patched(registry.client, FILES, content, {"amount": "1.00"})
+    assert values["channel"] == "shop"
+    assert made[4] == 2
+    assert (await as_written(registry.client, FILES, made)).values == values
+
+
+@pytest.mark.parametrize(
+    ("patch", "said"),
+    [
+        ({"price": "1.00"}, "has a field that schema id 1 lacks: 'price'"),
+        ({"amount": 1.5}, "amount"),
+        ({"amount": None}, "amount"),
+        ({"row_number": "one"}, "row_number"),
+        ({"row_number": 2**63}, "row_number"),
+        ({"last_modified": "yesterday"}, "does not fit schema id 1"),
+        ({"last_modified": 7}, "does not fit schema id 1"),
+    ],
+)
+async def test_a_patch_that_does_not_fit_is_refused(patch: dict[str, Any], said: str) -> None:
+    """An unknown field, a missing one and a wrong type are named."""
+    registry, content = written("sales.files", "canonical")
+    with pytest.raises(UnfitError) as refused:
+        await patched(registry.client, FILES, content, patch)
+    assert said in str(refused.value)
+
+
+async def test_a_patch_of_another_topics_record_is_refused() -> None:
+    """A record that its own schema can read but the topic's contract cannot is not sent."""
+    registry, legacy = MemoryRegistry(FILES), catalogue()["sales.legacy"]
+    registry.schemas[2] = legacy.avro
+    content = encode_body(2, parse(legacy.avro), typed(legacy.avro, legacy.examples()["canonical"]))
+    with pytest.raises(UnfitError, match=r"does not fit the contract of sales\.files"):
+        await patched(registry.client, FILES, content, {"city": "Recife"})
+
+
+@pytest.mark.parametrize("content", [b"", b"a,b,c", b"\0\0\0\0\7x", b"\0\0\0\0\1\4"])
+async def test_bytes_that_are_no_record_cannot_be_patched(content: bytes) -> None:
+    """There is nothing to patch in bytes that cannot be read, and that is said."""
+    with pytest.raises(UnfitError, match="cannot be read, so there is nothing to patch"):
+        await patched(MemoryRegistry(FILES).client, FILES, content, {"city": "Recife"})
+
+
+async def test_a_patched_change_needs_a_higher_version() -> None:
+    """A unified sale that is patched under its old version is refused: of equal versions the first counts."""
+    unified = catalogue()["sales.unified"]
+    registry, content = written("sales.unified", "sale")
+    with pytest.raises(UnfitError, match="raise it too"):
+        await patched(registry.client, unified, content, {"city": "Recife"})
+    version = unified.examples()["sale"]["version"]
+    _, values = await patched(registry.client, unified, content, {"city": "Recife", "version": version + 1})
+    assert values["city"] == "Recife"
+
+
+@pytest.mark.parametrize(
+    ("content", "as_text", "line"),
+    [
+        (b"a\nb", "a\nb", "a\\nb"),
+        ("João".encode(), "João", "João"),
+        (b"\0\0\0\0\1", None, "0000000001"),
+        (b"\xff", None, "ff"),
+        (b"x" * 30, "x" * 30, "x" * 17 + "..."),
+    ],
+)
+def test_bytes_are_shown_as_what_they_are(content: bytes, as_text: str | None, line: str) -> None:
+    """Text is shown as text, all else in hexadecimal; in a table on one short line."""
+    assert text(content) == as_text
+    assert shown(content, 20) == line
+    assert shown(None, 20) == "-"
+
+
+def test_the_newest_letters_are_kept() -> None:
+    """Of many letters a table has the newest, oldest of them first."""
+    letters = [letter(number) for number in (5, 1, 4, 2, 3)]
+    assert [one.place[1] for one in newest(letters, 3)] == [3, 4, 5]
+    tie = [replace(letter(9), time=AT), replace(letter(8), time=AT)]
+    assert [one.place[1] for one in newest(tie, 2)] == [8, 9]
+
+
+@pytest.mark.parametrize(("text_", "found"), [("2-17", (2, 17)), ("0-0", (0, 0))])
+def test_id(text_: str, found: tuple[int, int]) -> None:
+    """An id is partition and offset."""
+    assert place(text_) == found
+
+
+@pytest.mark.parametrize("wrong", ["", "7", "a-b", "1-2-3", "-1-2", "1--2", "99999999999-1"])
+def test_wrong_id(wrong: str) -> None:
+    """Anything else is no id."""
+    with pytest.raises(ValueError, match="is not the id of a dead letter, such as 2-17"):
+        place(wrong)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "status"),
+    [
+        (Outcome(1, 0, 0), 0),
+        (Outcome(0, 0, 1), 0),
+        (Outcome(0, 0, 0), 1),
+        (Outcome(1, 1, 0), 1),
+        (Outcome(1, 0, 0, "away"), 1),
+    ],
+)
+def test_status(outcome: Outcome, status: int) -> None:
+    """0 when done, 1 when nothing fits or not everything could be replayed."""
+    assert outcome.status == status
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        [],
+        ["show"],
+        ["show", "x"],
+        ["list", "--reason", "unheard_of"],
+        ["list", "--since", "yesterday"],
+        ["replay", "--patch", "/nowhere/patch.json"],
+        ["replay", "--topic", "sales.gone"],
+    ],
+)
+def test_wrong_usage(wrong: list[str]) -> None:
+    """A wrong command line ends with status 2."""
+    with pytest.raises(SystemExit) as ended:
+        arguments(wrong)
+    assert ended.value.code == 2
+
+
+def test_the_header_of_an_attempt_is_what_units_read() -> None:
+    """The name under which an attempt travels does not change: units of an older version read it."""
+    assert ATTEMPT_HEADER == "placar-attempt"

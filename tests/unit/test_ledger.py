@@ -1,0 +1,285 @@
+"""The rules of the ledger: what a sale is called at each step, and where one is missing."""
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from contracts.catalogue import catalogue
+from contracts.examples import typed
+from services.ledger.__main__ import arguments
+from services.ledger.app import Period, lacking, still_missing
+from services.ledger.report import print_lines, print_table
+from services.ledger.sources import Files, SourceError, read_csv, sales_of
+from services.ledger.transform import (
+    STEPS,
+    Account,
+    Seen,
+    Step,
+    Steps,
+    account,
+    milliseconds,
+    missing_at,
+    newest,
+    of_files,
+    of_legacy,
+    of_postgres,
+    of_unified,
+    sale_id,
+    within,
+    written,
+)
+from streams.validation import InvalidError
+from streams.validation import text as unit_text
+
+AT = milliseconds(datetime(2026, 2, 19, 10, 15, tzinfo=UTC))
+HERE, GONE, NEVER = Seen(AT, 5), Seen(AT, 6, gone=True), None
+
+
+def steps(*seen: Seen | None, cut: set[Step] | None = None, dead: Step | None = None) -> Steps:
+    """What the four steps say of the sale `s`."""
+    made = Steps(cut=cut or set())
+    for step, one in zip(STEPS, seen, strict=True):
+        if one is not None:
+            made.sales[step]["s"] = one
+    if dead is not None:
+        made.dead[dead].add("s")
+    return made
+
+
+@pytest.mark.parametrize(
+    ("source", "seen", "step"),
+    [
+        ("postgres", (HERE, HERE, HERE, HERE), None),
+        ("postgres", (HERE, NEVER, NEVER, NEVER), "topic"),
+        ("postgres", (HERE, HERE, NEVER, NEVER), "unified"),
+        ("postgres", (HERE, HERE, HERE, NEVER), "clickhouse"),
+        ("postgres", (HERE, NEVER, HERE, HERE), "topic"),
+        ("postgres", (HERE, HERE, NEVER, HERE), "unified"),
+        # what the database does not have any more must be deleted everywhere
+        ("postgres", (NEVER, GONE, GONE, GONE), None),
+        ("postgres", (NEVER, HERE, HERE, HERE), "topic"),
+        ("postgres", (NEVER, GONE, HERE, HERE), "unified"),
+        ("postgres", (NEVER, GONE, GONE, HERE), "clickhouse"),
+        ("postgres", (NEVER, GONE, NEVER, NEVER), None),
+        ("postgres", (HERE, HERE, GONE, GONE), "unified"),
+        # a file that vanished or a book that forgot changes nothing
+        ("files", (NEVER, HERE, HERE, HERE), None),
+        ("files", (NEVER, NEVER, HERE, HERE), None),
+        ("files", (NEVER, HERE, NEVER, NEVER), "unified"),
+        ("legacy", (NEVER, NEVER, HERE, NEVER), "clickhouse"),
+        # ClickHouse has the sale, but not its newest version
+        ("files", (HERE, HERE, Seen(AT, 7), Seen(AT, 6)), "clickhouse"),
+        ("files", (HERE, HERE, Seen(AT, 7), Seen(AT, 8)), None),
+    ],
+)
+def test_missing_at(source: str, seen: tuple[Seen | None, ...], step: Step | None) -> None:
+    """A sale is missing at the first step that has it otherwise than the step before."""
+    assert missing_at(source, steps(*seen), "s") == step
+
+
+def test_retention_loses_nothing() -> None:
+    """Where a topic has lost its beginning, a sale that a later step has is not missing there; else it is."""
+    passed = steps(HERE, NEVER, HERE, HERE, cut={"topic"})
+    assert missing_at("postgres", passed, "s") is None
+    assert missing_at("postgres", steps(HERE, NEVER, NEVER, HERE, cut={"topic", "unified"}), "s") is None
+    assert missing_at("postgres", steps(HERE, NEVER, NEVER, NEVER, cut={"topic", "unified"}), "s") == "topic"
+
+
+def test_a_dead_letter_is_not_missing() -> None:
+    """A sale that became a dead letter on its way to the step that lacks it is counted apart."""
+    found = account("files", steps(HERE, HERE, NEVER, NEVER, dead="unified"), {"s"})
+    assert (found.dead, found.counts["topic"], found.counts["unified"]) == (1, 1, 0)
+    assert not any(found.missing.values())
+    other = account("files", steps(HERE, HERE, HERE, NEVER, dead="unified"), {"s"})
+    assert (other.dead, other.missing["clickhouse"]) == (0, ["s"])
+
+
+def test_account_counts_what_is_there() -> None:
+    """Deleted sales are not counted; missing ones are named in order."""
+    made = steps(HERE, HERE, GONE, GONE)
+    for name in ("b", "a"):
+        made.sales["source"][name] = HERE
+    found = account("postgres", made, {"s", "a", "b"})
+    assert found.counts == {"source": 3, "topic": 1, "unified": 0, "clickhouse": 0}
+    assert found.missing == {"source": [], "topic": ["a", "b"], "unified": ["s"], "clickhouse": []}
+
+
+def test_a_period_is_of_any_step() -> None:
+    """A sale belongs to the period when any step says that it happened then: its start included, its end not."""
+    made = Steps()
+    made.sales["source"] |= {"first": Seen(100), "last": Seen(199), "end": Seen(200), "before": Seen(99)}
+    made.sales["clickhouse"] |= {"elsewhere": Seen(150), "end": Seen(200)}
+    made.sales["topic"]["unreadable"] = Seen(None)
+    assert within(made, 100, 200) == {"first", "last", "elsewhere"}
+
+
+def test_the_newest_version_counts() -> None:
+    """Of several records of a sale the highest version says what it is, whatever their order."""
+    sales: dict[str, Seen] = {}
+    for seen in (Seen(1, 2), Seen(2, 3), Seen(3, 1)):
+        newest(sales, "s", seen)
+    newest(sales, None, Seen(9, 9))
+    assert sales == {"s": Seen(2, 3)}
+
+
+@given(st.text(max_size=20))
+@example("  a b\tc ")
+@example("Joa\u0303o")
+@example("a\u00a0b")
+def test_ids_are_written_as_the_units_write_them(raw: str) -> None:
+    """A sale's id is what the streams units make of it, so that it is found in what they publish."""
+    try:
+        expected = unit_text("sale_id", raw)
+    except InvalidError:
+        return
+    assert sale_id(raw) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("2026-02-19T10:15:00Z", AT),
+        (" 2026-02-19 10:15:00 ", AT),
+        ("2026-02-19T07:15:00-03:00", AT),
+        ("2026-02-19t10:15:00.123z", AT + 123),
+        ("yesterday", None),
+        ("", None),
+        (None, None),
+        ("0001-01-01T00:00:00+14:00", -62135647200000),
+    ],
+)
+def test_written(text: str | None, expected: int | None) -> None:
+    """A date as the files have it, in UTC where it names no zone; None where it is none."""
+    assert written(text) == expected
+
+
+def record(topic: str, name: str) -> dict[str, Any]:
+    """An example as it is decoded."""
+    contract = catalogue()[topic]
+    made: dict[str, Any] = typed(contract.avro, contract.examples()[name])
+    return made
+
+
+def test_records_tell_sale_time_and_version() -> None:
+    """Each topic's records tell the same of a sale: its id, when it happened, a version, whether it is gone."""
+    insert, change, delete = (of_postgres(record("sales.postgres", name)) for name in ("insert", "update", "delete"))
+    assert (insert[0], insert[1].at, insert[1].gone) == ("42", AT + 123, False)
+    assert (delete[0], delete[1].gone) == ("42", True)
+    assert insert[1].version < change[1].version < delete[1].version
+    assert of_postgres(record("sales.postgres", "heartbeat"))[0] is None
+    first, second = (of_files(record("sales.files", name)) for name in ("canonical", "second_upload"))
+    assert (first[0], first[1].at) == ("F-1001", AT)
+    assert first[1].version < second[1].version
+    assert of_legacy(record("sales.legacy", "canonical"))[:1] == ("L-77001",)
+    assert of_legacy(record("sales.legacy", "canonical"))[1].at == AT
+    assert of_unified(record("sales.unified", "sale")) == Seen(AT + 123, 72057594069599936)
+    assert of_unified(record("sales.unified", "deleted")).gone
+
+
+@pytest.mark.parametrize("topic", ["sales.postgres", "sales.files", "sales.legacy", "sales.unified"])
+def test_every_example_can_be_read(topic: str) -> None:
+    """No example, valid or not, stops the ledger."""
+    contract = catalogue()[topic]
+    read = {"sales.postgres": of_postgres, "sales.files": of_files, "sales.legacy": of_legacy}.get(topic, of_unified)
+    cases = contract.examples("invalid").values()
+    records = [case["record"] for case in cases if set(case) == {"record", "reason"}]
+    for one in [*contract.examples().values(), *records]:
+        read(typed(contract.avro, one))
+
+
+HEADER = b"sale_id,salesman_name,city,country,amount,product,sale_date\n"
+
+
+def test_csv_rows_of_the_period() -> None:
+    """Rows of the period are sales, whatever the chunks; what is no row is counted, and another header is no file."""
+    rows = HEADER + (
+        b"F-1,Ana,Recife,BR,1.00,SSD,2026-02-19T10:15:00Z\n\n"
+        b'"F-2","A ""B""\nC",Recife,BR,1.00,SSD,2026-02-19T10:15:01Z\r\n'
+        b"F-3,Ana,Recife\nF-4,Ana,Recife,BR,1.00,SSD,soon\n"
+        b"F-5,Ana,Recife,BR,1.00,SSD,2026-02-20T10:15:00Z"
+    )
+    for size in (1, 7, 1000):
+        found = Files()
+        read_csv((rows[at : at + size] for at in range(0, len(rows), size)), AT, AT + 3_600_000, found)
+        assert (found.sales, found.left_out) == ({"F-1": Seen(AT), "F-2": Seen(AT + 1000)}, 2)
+    other = Files()
+    read_csv([b"a,b\n", rows], AT, AT + 3_600_000, other)
+    assert (other.sales, other.left_out) == ({}, 1)
+
+
+def test_soap_sales_of_the_period() -> None:
+    """Sales of the period are read from an answer; a fault, an entity or a cut answer is an error, not no sales."""
+    answer = (
+        '<e:Envelope xmlns:e="u"><e:Body><s:GetRecentSalesResponse xmlns:s="urn:placar:sales"><s:sales>'
+        f"<s:Sale><s:saleId>L-1</s:saleId><s:saleDate>{AT}</s:saleDate></s:Sale>"
+        f"<s:Sale><s:saleId>L-2</s:saleId><s:saleDate>{AT + 10}</s:saleDate></s:Sale>"
+        "<s:Sale><s:saleId>L-3</s:saleId></s:Sale>"
+        "</s:sales></s:GetRecentSalesResponse></e:Body></e:Envelope>"
+    ).encode()
+    assert sales_of(answer, AT, AT + 10) == {"L-1": Seen(AT)}
+    for wrong in (answer[:-30], b"<fault/>", b"", b'<!DOCTYPE a [<!ENTITY b "c">]><a>&b;</a>'):
+        with pytest.raises(SourceError):
+            sales_of(wrong, AT, AT + 10)
+
+
+def an_account(**missing: list[str]) -> Account:
+    """An account in which these are missing."""
+    return Account(dict.fromkeys(STEPS, 3), 1, {step: missing.get(step, []) for step in STEPS})
+
+
+def test_only_what_stays_missing_is_missing() -> None:
+    """A sale that was missing at the first reading and is there at the next is not missing; a new one is not yet."""
+    before = {"files": an_account(topic=["a", "b", "c"])}
+    now = {"files": replace(an_account(topic=["b"], unified=["c", "d"]), dead=2)}
+    found = still_missing(before, now)
+    assert (found["files"].missing["topic"], found["files"].missing["unified"]) == (["b"], ["c"])
+    assert (found["files"].dead, lacking(found)) == (2, 2)
+
+
+def test_reports(capsys: pytest.CaptureFixture[str]) -> None:
+    """The table names the first missing sales of each step, JSON all of them; both have the numbers."""
+    names = [f"F-{number}" for number in range(25)]
+    found = {"files": an_account(unified=names), "legacy": an_account(clickhouse=["L-1"])}
+    print_table(found, Period(AT, AT + 3_600_000))
+    said = capsys.readouterr().out
+    assert "25 of files missing in sales.unified: F-0, F-1," in said
+    assert "F-19 and 5 more (--json shows all)" in said
+    assert "1 of legacy missing in ClickHouse: L-1\n" in said
+    assert said.endswith("2026-02-19T10:15:00Z to 2026-02-19T11:15:00Z: 26 sales are missing\n")
+    print_lines(found, Period(AT, AT + 3_600_000))
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["sale_id"] for line in lines if "sale_id" in line] == [*names, "L-1"]
+    assert lines[-2] == {
+        "from": "2026-02-19T10:15:00Z",
+        "to": "2026-02-19T11:15:00Z",
+        "source": "files",
+        "at_source": 3,
+        "topic": 3,
+        "unified": 3,
+        "clickhouse": 3,
+        "dead_letters": 1,
+        "missing": 25,
+    }
+    print_table({"files": an_account()}, Period(AT, AT + 3_600_000))
+    assert capsys.readouterr().out.endswith("nothing is missing\n")
+
+
+@pytest.mark.parametrize(
+    "wrong", [["--from", "soon"], ["--settle", "-1"], ["--source", "moon"], ["--from", "2999-01-01"]]
+)
+def test_wrong_usage(wrong: list[str]) -> None:
+    """A wrong command line ends with status 2."""
+    with pytest.raises(SystemExit) as ended:
+        arguments(wrong)
+    assert ended.value.code == 2
+
+
+def test_the_period_is_the_last_day() -> None:
+    """Without a period it is the day before now, or before --to."""
+    asked = arguments(["--to", "2026-02-19T10:15:00Z"])
+    assert (asked.start, asked.end) == (AT - 86_400_000, AT)
