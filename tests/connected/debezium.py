@@ -205,15 +205,33 @@ class Shop:
         assert status == 0, said
         return said
 
-    async def raw_records(self) -> int:
-        """How many records `sales.postgres` holds."""
-        client = AIOKafkaConsumer(bootstrap_servers=f"127.0.0.1:{self.servers['KAFKA_PORT']}")
+    @asynccontextmanager
+    async def _raw(self) -> AsyncIterator[tuple[AIOKafkaConsumer, dict[TopicPartition, int]]]:
+        """A reader of `sales.postgres` from its beginning, and the topic's ends."""
+        client = AIOKafkaConsumer(
+            bootstrap_servers=f"127.0.0.1:{self.servers['KAFKA_PORT']}", auto_offset_reset="earliest"
+        )
         await client.start()
         try:
             places = [TopicPartition("sales.postgres", n) for n in range(catalogue()["sales.postgres"].partitions)]
-            return sum((await client.end_offsets(places)).values())
+            client.assign(places)
+            yield client, await client.end_offsets(places)
         finally:
             await client.stop()
+
+    async def raw_records(self) -> int:
+        """How many records `sales.postgres` holds."""
+        async with self._raw() as (_, ends):
+            return sum(ends.values())
+
+    async def tombstones(self, ids: list[int]) -> set[int]:
+        """Those of the sales whose newest record in `sales.postgres` has no value."""
+        newest: dict[str, bool] = {}
+        async with self._raw() as (client, ends):
+            while any([await client.position(place) < end for place, end in ends.items()]):
+                for messages in (await client.getmany(timeout_ms=200)).values():
+                    newest |= {sale_id(each.key): each.value is None for each in messages if each.key}
+        return {number for number in ids if newest.get(str(number))}
 
 
 def listener(port: str) -> psutil.Process:

@@ -57,6 +57,7 @@ async def test_every_change_of_a_row(open_shop: Shop) -> None:
     await back.rollback()
     await open_shop.agree(ids, "changed")
     assert sorted(await open_shop.rows(ids)) == sorted(map(str, (kept, updated, target, again, first, second)))
+    assert await open_shop.tombstones(ids) == {deleted, moved, spare}
     assert not await open_shop.refused(ids)
 
 
@@ -204,6 +205,7 @@ async def test_changes_while_the_connector_is_deleted(open_shop: Shop) -> None:
                 return await open_shop.sql.fetchval(query, SLOT) is not None
 
             await until(begun, "the new slot is being made", DEADLINE_S)
+            assert (await open_shop.status())[0] != "RUNNING", "resync takes RUNNING for: the slot captures"
             await other.execute("UPDATE sales SET amount = 4.00 WHERE id = $1", updated)
         await reading
     finally:

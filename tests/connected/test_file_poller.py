@@ -292,14 +292,17 @@ async def test_an_unreadable_object_stops_nothing(servers: Mapping[str, str]) ->
 
 @pytest.mark.parametrize("then", ["replaced", "deleted"])
 async def test_an_object_that_changes_while_it_is_read(servers: Mapping[str, str], then: str) -> None:
-    """A file replaced in the middle is read anew under a higher version; a deleted one ends where it was."""
+    """A file replaced in the middle is read anew under a higher version; a deleted one ends there; others are read."""
     prefix, store = unique(then), bucket(servers)
     key, rows = f"{prefix}/a.csv", 2_000
     store.put(key, HEADER + b"".join(row(n) for n in range(rows)))
+    store.put(f"{prefix}/other.csv", HEADER + row("other"))
     requests = 0
 
-    def before(_: str) -> None:
+    def before(asked: str) -> None:
         nonlocal requests
+        if asked != key:
+            return
         requests += 1
         if requests == 2 and then == "replaced":
             store.put(key, HEADER + row("new"))
@@ -313,8 +316,9 @@ async def test_an_object_that_changes_while_it_is_read(servers: Mapping[str, str
         await polling.round()
         await polling.round()
         values = [value for _, value in await sales.of(f"sales-data/{prefix}/".encode())]
-        old = [v for v in values if v["sale_id"] != "new"]
+        old = [v for v in values if v["sale_id"] not in ("new", "other")]
         new = [v for v in values if v["sale_id"] == "new"]
+        assert [v["sale_id"] for v in values].count("other") == 1
         assert 0 < len(old) < rows
         assert len(new) == (1 if then == "replaced" else 0)
         assert all(v["object_version"] > old[0]["object_version"] for v in new)

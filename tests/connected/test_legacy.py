@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from decimal import Decimal
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -203,14 +203,19 @@ async def flood(request: web.Request) -> web.StreamResponse:
     response = web.StreamResponse()
     await response.prepare(request)
     for _ in range(100):
-        await response.write(b" " * 1024 * 1024)
+        await response.write(b" " * MIB)
     return response
 
 
+@cache
+def packed() -> bytes:
+    """100 MiB in 100 KiB; made before it is asked for, since who asks waits a second only."""
+    return gzip.compress(b" " * 100 * MIB)
+
+
 async def gzip_bomb(request: web.Request) -> web.StreamResponse:
-    """An answer of 100 MiB, packed into 100 KiB."""
-    packed = gzip.compress(b" " * 100 * 1024 * 1024)
-    return web.Response(body=packed, headers={"Content-Type": "text/xml", "Content-Encoding": "gzip"})
+    """An answer of 100 MiB, packed."""
+    return web.Response(body=packed(), headers={"Content-Type": "text/xml", "Content-Encoding": "gzip"})
 
 
 async def cut_off(request: web.Request) -> web.StreamResponse:
@@ -235,6 +240,7 @@ MISBEHAVIOURS: dict[str, Misbehaviour] = {
     "not_xml": lambda r: plain(r, 200, b"\x00\xff{}"),
     "entity_bomb": lambda r: plain(r, 200, hostile(ENTITIES)),
     "external_entity": lambda r: plain(r, 200, hostile(EXTERNAL)),
+    "too_long": lambda r: plain(r, 200, answer({"saleId": "hostile"}) + b" " * MIB),
     "late": late,
     "dripping": dripping,
     "flood": flood,
@@ -302,6 +308,7 @@ async def test_a_misbehaving_service_loses_nothing(servers: Mapping[str, str], t
     )
     port = int(env["LEGACY_SOAP_PORT"])
     script = list(MISBEHAVIOURS.values())
+    packed()
     async with (
         reader(servers, "sales.legacy") as sales,
         reader(servers, "sales.dlq") as letters,
@@ -323,12 +330,14 @@ async def test_a_misbehaving_service_loses_nothing(servers: Mapping[str, str], t
 
 
 async def test_a_hostile_description_is_refused(servers: Mapping[str, str], tmp_path: Path) -> None:
-    """A WSDL that is endless, slow or holds entities is refused within bounds; a good one is then used."""
+    """A WSDL that is too long, slow or holds entities is refused within bounds; a good one is then used."""
     prefix, env = unique("described"), soap_environment(servers, tmp_path)
     wsdl = await description(env, tmp_path)
-    doctypes = [wsdl.replace(b"?>", b"?>" + doctype, 1) for doctype in (ENTITIES, EXTERNAL)]
+    refused = [wsdl.replace(b"?>", b"?>" + doctype, 1) for doctype in (ENTITIES, EXTERNAL)]
+    refused.append(wsdl + b" " * 5 * MIB)
+    packed()
     descriptions: list[Misbehaviour] = [flood, gzip_bomb, dripping]
-    descriptions += [partial(plain, status=200, body=each) for each in doctypes]
+    descriptions += [partial(plain, status=200, body=each) for each in refused]
     async with (
         reader(servers, "sales.legacy") as sales,
         misbehaving(wsdl, int(env["LEGACY_SOAP_PORT"]), [], answer({"saleId": f"{prefix}-1"}), descriptions),
