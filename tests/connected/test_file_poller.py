@@ -193,7 +193,7 @@ async def test_killed_in_the_middle_of_a_file(servers: Mapping[str, str], tmp_pa
 
 async def test_a_big_file_in_little_memory(servers: Mapping[str, str], tmp_path: Path) -> None:
     """A file of 64 MiB is read to its end in at most 200 MiB of memory; `task bench:files` does the same with 1 GiB."""
-    prefix, rows = unique("big"), 16_000
+    prefix, rows = unique("big"), 17_000
     line = row(1).replace(b"SSD", b"x" * 4100)
     assert rows * len(line) > 64 * 1024 * 1024
     bucket(servers).put(f"{prefix}/a.csv", HEADER + line * rows)
