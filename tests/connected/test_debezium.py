@@ -217,7 +217,7 @@ async def test_changes_while_the_connector_is_deleted(open_shop: Shop) -> None:
 
 async def lose(shop: Shop, how: str) -> None:
     """Drop the slot of the stopped connector, or have the server give it up for holding too much of the log."""
-    if how == "dropped":
+    if how != "given up":
         await shop.sql.execute("SELECT pg_drop_replication_slot($1)", SLOT)
         return
     await shop.sql.execute("ALTER SYSTEM SET max_slot_wal_keep_size = '1MB'")
@@ -238,10 +238,14 @@ async def lose(shop: Shop, how: str) -> None:
 
 @pytest.mark.parametrize(
     ("how", "reason"),
-    [("dropped", "no longer available on the server"), ("given up", "the server gave up the slot")],
+    [
+        ("dropped", "no longer available on the server"),
+        ("made anew", "no longer available on the server"),
+        ("given up", "the server gave up the slot"),
+    ],
 )
 async def test_a_lost_slot(open_shop: Shop, tmp_path: Path, how: str, reason: str) -> None:
-    """Without its slot the connector does not go on; the watcher says why, and a resync repairs what was missed."""
+    """Without the slot it had it does not go on; the watcher says why, and a resync repairs what was missed."""
     updated, deleted, inserted, later = ids = open_shop.next_ids(4)
     await open_shop.sell(updated, deleted)
     await open_shop.agree(ids, "before")
@@ -250,6 +254,8 @@ async def test_a_lost_slot(open_shop: Shop, tmp_path: Path, how: str, reason: st
     await open_shop.sql.execute("UPDATE sales SET amount = 2.00 WHERE id = $1", updated)
     await open_shop.sql.execute("DELETE FROM sales WHERE id = $1", deleted)
     await open_shop.sell(inserted)
+    if how == "made anew":
+        await open_shop.sql.execute("SELECT pg_create_logical_replication_slot($1, 'pgoutput')", SLOT)
     await open_shop.connect.put("/resume")
     environment = {**open_shop.servers, "CONNECT_WATCHER_INTERVAL_S": "0.5"}
     async with service("connect_watcher", environment, tmp_path / "log", wait=False) as watcher:

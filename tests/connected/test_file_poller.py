@@ -147,17 +147,22 @@ async def test_a_corrected_upload_wins_and_a_vanished_file_changes_nothing(
             return len(await sales.of(start)) >= number
 
         async with service("file_poller", env, tmp_path / "log"):
+            store.put(f"{prefix}/kept.csv", HEADER + row("kept"))
             store.put(key, HEADER + row(1) + row(2))
-            await until(lambda: read(2), "the first upload is read")
+            await until(lambda: read(3), "the first upload is read")
             store.put(key, HEADER + row(1, "99.00"))  # within the same second, as likely as not
-            await until(lambda: read(3), "the second upload is read")
+            await until(lambda: read(4), "the second upload is read")
         store.delete(key)
         async with service("file_poller", env, tmp_path / "log"):
             store.put(f"{prefix}/b.csv", HEADER + row(3))
-            await until(lambda: read(4), "a new file is read after the restart")
+
+            async def new_read() -> bool:
+                return "3" in [v["sale_id"] for _, v in await sales.of(start)]
+
+            await until(new_read, "a new file, younger than what was read before, is read after the restart")
         values = [value for _, value in await sales.of(start)]
         assert Counter((v["sale_id"], v["amount"]) for v in values) == Counter(
-            [("1", "10.50"), ("2", "10.50"), ("1", "99.00"), ("3", "10.50")]
+            [("kept", "10.50"), ("1", "10.50"), ("2", "10.50"), ("1", "99.00"), ("3", "10.50")]
         )
         corrected = next(v for v in values if v["amount"] == "99.00")
         assert corrected["object_version"] > next(v for v in values if v["sale_id"] == "2")["object_version"]
