@@ -22,6 +22,37 @@ CREATE TABLE IF NOT EXISTS sales (
 -- updates and deletes carry the whole row before the change
 ALTER TABLE sales REPLICA IDENTITY FULL;
 
+-- no value of Avro's decimal stands for NaN: the connector would stop at it
+DO $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_constraint WHERE conname = 'sales_amount_is_a_number') THEN
+        ALTER TABLE sales ADD CONSTRAINT sales_amount_is_a_number CHECK (amount <> 'NaN') NOT VALID;
+    END IF;
+END
+$$;
+
+-- TRUNCATE says that rows are gone, not which: delete them one by one first, so that each deletion is captured
+CREATE OR REPLACE FUNCTION delete_before_truncate() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    EXECUTE format('DELETE FROM %I.%I', TG_TABLE_SCHEMA, TG_TABLE_NAME);
+    RETURN NULL;
+END
+$$;
+CREATE OR REPLACE TRIGGER sales_truncate BEFORE TRUNCATE ON sales EXECUTE FUNCTION delete_before_truncate();
+ALTER TABLE sales ENABLE ALWAYS TRIGGER sales_truncate;
+
+-- The connector's snapshot asks this. With a new slot Debezium reads under the slot's own snapshot, so that rows and
+-- later changes fit together. With an older one, as after a kill in the middle of a snapshot, it reads the newest rows
+-- and begins after them: what was deleted in between would stay for ever. Refuse that; `task resync` makes a new slot.
+CREATE OR REPLACE FUNCTION debezium_slot_is_new() RETURNS boolean LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    IF current_setting('transaction_isolation') = 'read committed' THEN
+        RAISE EXCEPTION 'the slot is older than the snapshot, deletions in between would be missed: run task resync';
+    END IF;
+    RETURN true;
+END
+$$;
+
 -- written by the connector every few seconds, so that its slot advances while nobody sells
 CREATE TABLE IF NOT EXISTS debezium_heartbeat (
     id integer PRIMARY KEY,

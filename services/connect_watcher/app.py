@@ -3,19 +3,37 @@
 import asyncio
 import sys
 
+import asyncpg
 import httpx
+import structlog
+from aiokafka.errors import KafkaError
 
 from chassis import logs
 from chassis.lineage import Dataset, Datasets, topic_dataset
+from chassis.metrics import Metrics
+from chassis.ops import Readiness
 from chassis.settings import load
 from chassis.unit import Unit
-from services.connect_watcher.connect import Connect
+from services.connect_watcher.connect import Connect, RefusedError
 from services.connect_watcher.poll import NotRunningError, deploy, watch
+from services.connect_watcher.resync import ResyncError, resync
 from services.connect_watcher.settings import WatcherSettings
-from services.connect_watcher.transform import TemplateError, configuration
+from services.connect_watcher.transform import TemplateError, configuration, hide
 
 NAME = "connect_watcher"
 ANSWER_S = 10.0
+# what ends a command with one line instead of a trace
+CANNOT = (
+    NotRunningError,
+    TemplateError,
+    ResyncError,
+    RefusedError,
+    httpx.TransportError,
+    KafkaError,
+    asyncpg.PostgresError,
+    OSError,
+    TimeoutError,
+)
 
 
 def datasets(settings: WatcherSettings) -> Datasets:
@@ -59,19 +77,28 @@ async def main(unit: Unit, settings: WatcherSettings) -> None:
         await watch(unit, settings, Connect(http, settings.connector), config, interventions)
 
 
-async def _deploy(settings: WatcherSettings) -> None:
-    log = logs.configure(NAME, settings.log_level)
+async def _deploy(settings: WatcherSettings, log: structlog.stdlib.BoundLogger) -> str:
     async with client(settings) as http:
         await deploy(Connect(http, settings.connector), wanted(settings), settings, log)
+    return "RUNNING"
 
 
-def once() -> int:
-    """Deploy the connector and wait until it runs; returns the exit status."""
+async def _resync(settings: WatcherSettings, log: structlog.stdlib.BoundLogger, restored: bool) -> str:
+    unit = Unit(NAME, log, Metrics(NAME), Readiness())
+    async with client(settings) as http:
+        gone = await resync(unit, settings, http, wanted(settings), restored=restored)
+    return f"RUNNING, reads the table anew; {gone} sales that are gone were deleted"
+
+
+def once(*, resynced: bool = False, restored: bool = False) -> int:
+    """Deploy the connector and wait until it runs, or have it read the table anew; returns the exit status."""
     settings = load(WatcherSettings)
+    log = logs.configure(NAME, settings.log_level)
     try:
-        asyncio.run(_deploy(settings))
-    except (NotRunningError, TemplateError) as error:
-        sys.stderr.write(f"connector not deployed: {error}\n")
+        said = asyncio.run(_resync(settings, log, restored) if resynced else _deploy(settings, log))
+    except CANNOT as error:
+        why = hide(str(error) or repr(error), [settings.postgres.password.get_secret_value()])
+        sys.stderr.write(f"connector not {'resynced' if resynced else 'deployed'}: {why}\n")
         return 1
-    sys.stdout.write(f"connector {settings.connector}: RUNNING\n")
+    sys.stdout.write(f"connector {settings.connector}: {said}\n")
     return 0

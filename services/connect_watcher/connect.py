@@ -42,6 +42,18 @@ class Connect:
         """Restart the connector and its tasks, as far as they failed."""
         await self._call("POST", "/restart?includeTasks=true&onlyFailed=true")
 
+    async def stop(self) -> None:
+        """Stop the connector: its tasks end, its configuration and offsets stay."""
+        await self._call("PUT", "/stop")
+
+    async def forget(self) -> None:
+        """Remove the offsets of the stopped connector, so that it begins with a snapshot."""
+        await self._call("DELETE", "/offsets")
+
+    async def resume(self) -> None:
+        """Start the stopped connector."""
+        await self._call("PUT", "/resume")
+
 
 def _message(response: httpx.Response) -> str:
     try:

@@ -8,6 +8,7 @@ import structlog
 from aioprometheus.collectors import Counter
 
 from chassis.unit import Unit
+from services.connect_watcher import source
 from services.connect_watcher.connect import Connect, RefusedError
 from services.connect_watcher.settings import WatcherSettings
 from services.connect_watcher.transform import Verdict, hide, verdict
@@ -34,6 +35,11 @@ async def look(connect: Connect, wanted: Mapping[str, str]) -> Verdict:
     return found
 
 
+def _source(wanted: Mapping[str, str]) -> tuple[str, str]:
+    """The names of slot and publication."""
+    return wanted["slot.name"], wanted["publication.name"]
+
+
 async def deploy(
     connect: Connect, wanted: Mapping[str, str], settings: WatcherSettings, log: structlog.stdlib.BoundLogger
 ) -> None:
@@ -56,7 +62,9 @@ async def deploy(
                     found = await look(connect, wanted)
                     if found.action == "none":
                         return
-                    said = found.why
+                    said = "; ".join(
+                        filter(None, (await source.trouble(settings.postgres, *_source(wanted)), found.why))
+                    )
                 except RefusedError as error:
                     said = str(error)
                 except httpx.TransportError as error:
@@ -75,7 +83,7 @@ async def deploy(
 async def watch(
     unit: Unit, settings: WatcherSettings, connect: Connect, wanted: Mapping[str, str], interventions: Counter
 ) -> None:
-    """Look every interval until cancelled; ready exactly while connector and task run."""
+    """Look every interval until cancelled; ready exactly while connector and task run and the source is in order."""
     secrets: Sequence[str] = [settings.postgres.password.get_secret_value()]
     need = f"connector {settings.connector}"
     running: bool | None = None
@@ -86,15 +94,17 @@ async def watch(
             )
         except RefusedError as error:
             found = Verdict("wait", str(error))
-        why = hide(found.why, secrets)
-        if found.action == "none":
+        wrong = await source.trouble(settings.postgres, *_source(wanted))
+        why = hide("; ".join(filter(None, (wrong, found.why))), secrets)
+        runs = found.action == "none" and not wrong
+        if runs:
             unit.readiness.met(need)
         else:
             unit.readiness.waiting(need, why)
         if found.action in ("create", "restart"):
             interventions.inc({"action": found.action})
             unit.log.warning("intervened", connector=settings.connector, action=found.action, reason=why)
-        elif running != (found.action == "none"):
+        elif running != runs:
             unit.log.info("connector_state", connector=settings.connector, state=why)
-        running = found.action == "none"
+        running = runs
         await asyncio.sleep(settings.interval_s)

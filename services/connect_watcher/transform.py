@@ -1,12 +1,22 @@
 """Pure: the connector's configuration from its template, and what its status asks for."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from string import Template
 from typing import Any, Literal
 
 Action = Literal["create", "restart", "wait", "none"]
+# words of a stack trace -> what helps against it
+REMEDIES = {
+    "no longer available on the server": "changes were missed, run task resync",
+    "slot has been invalidated": "changes were missed, run task resync",
+    "the slot is older than the snapshot": "the snapshot was interrupted, run task resync",
+    "null used for required field": "a row holds NaN, correct it and run task resync",
+    "Incompatible artifact": "the changed table breaks the contract, see docs/schema-changes.md",
+}
+POSITION_BITS = 56  # of a version of cdc: the position in the database's log; the epoch is above
 
 
 class TemplateError(Exception):
@@ -57,6 +67,11 @@ def reason(trace: str) -> str:
     return f"{lines[0]} (cause: {causes[-1]})" if causes and causes[-1] not in lines[0] else lines[0]
 
 
+def remedy(trace: str) -> str:
+    """What helps against a failure whose stack trace this is; empty where that is not known."""
+    return next((f"{what}: " for words, what in REMEDIES.items() if words in trace), "")
+
+
 def verdict(status: Mapping[str, Any] | None) -> Verdict:
     """What a status (GET /connectors/NAME/status; None for 404) asks for.
 
@@ -65,7 +80,8 @@ def verdict(status: Mapping[str, Any] | None) -> Verdict:
     if status is None:
         return Verdict("create", "the connector does not exist")
     parts = [("connector", status["connector"]), *((f"task {task['id']}", task) for task in status["tasks"])]
-    failed = [f"{name} FAILED: {reason(part.get('trace', ''))}" for name, part in parts if part["state"] == "FAILED"]
+    traces = [(name, part.get("trace", "")) for name, part in parts if part["state"] == "FAILED"]
+    failed = [f"{name} FAILED: {remedy(trace)}{reason(trace)}" for name, trace in traces]
     if failed:
         return Verdict("restart", "; ".join(failed))
     others = [f"{name} is {part['state']}" for name, part in parts if part["state"] != "RUNNING"]
@@ -74,3 +90,42 @@ def verdict(status: Mapping[str, Any] | None) -> Verdict:
     if not status["tasks"]:
         return Verdict("wait", "no task is assigned yet")
     return Verdict("none", "connector and tasks RUNNING")
+
+
+@dataclass(frozen=True)
+class Published:
+    """The newest record of a sale: its version, whether it says that the sale is gone, and its bytes."""
+
+    version: int
+    deleted: bool
+    value: bytes
+
+
+def newest(known: Published | None, found: Published) -> Published:
+    """The one with the higher version; of two equal ones the first."""
+    return found if known is None or found.version > known.version else known
+
+
+def log_behind(versions: Iterable[int], position: int) -> str | None:
+    """Why new changes would lose against published ones, or None.
+
+    `position` is where the database's log is now, in bytes. It is below a published position only where the database
+    was restored; then the epoch must be raised.
+    """
+    highest = max(versions, default=0)
+    epoch, seen = highest >> POSITION_BITS, highest % (1 << POSITION_BITS)
+    if seen <= position:
+        return None
+    return (
+        f"the database's log is at {position}, but changes up to {seen} were published under epoch {epoch}: it was"
+        f" restored. Set CDC_EPOCH={epoch + 1}, restart cdc, then run task resync -- --restored"
+    )
+
+
+def deletion(event: Mapping[str, Any], now: datetime) -> dict[str, Any]:
+    """That a sale is gone. Its version is above what it deletes and below every later change of the row.
+
+    Positions in the log are multiples of eight, so that none lies between.
+    """
+    seen = now.replace(microsecond=now.microsecond // 1000 * 1000)
+    return {**event, "version": event["version"] + 1, "deleted": True, "ingestion_time": seen}

@@ -1,6 +1,7 @@
 """The SOAP client (zeep): one operation, whose answer is bounded, checked and left as elements."""
 
 import asyncio
+import time
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -25,7 +26,7 @@ Unanswered = (AnswerError, Error, httpx.HTTPError, OSError, etree.LxmlError, Val
 
 
 class _Bounded(AsyncTransport):
-    """Reads at most `limit` bytes of an answer, unpacked."""
+    """Reads at most `limit` bytes of an answer and MAX_WSDL_BYTES of the WSDL, unpacked, each within `timeout_s`."""
 
     def __init__(self, limit: int, timeout_s: float) -> None:
         super().__init__(  # type: ignore[no-untyped-call]
@@ -54,10 +55,23 @@ class _Bounded(AsyncTransport):
         return httpx.Response(answer.status_code, headers=kept, content=bytes(body), request=answer.request)
 
     def _load_remote_data(self, url: str) -> bytes:
-        data: bytes = super()._load_remote_data(url)  # type: ignore[no-untyped-call]
-        if len(data) > MAX_WSDL_BYTES:
-            raise AnswerError(f"the WSDL is longer than {MAX_WSDL_BYTES} bytes")
-        return data
+        """The WSDL, or what it imports; called in a thread.
+
+        Raises:
+            AnswerError: it is longer than MAX_WSDL_BYTES, or the whole took longer than the deadline.
+            httpx.HTTPError: the service does not answer, or with an error.
+        """
+        body = bytearray()
+        ends = time.monotonic() + self._timeout_s
+        with self.wsdl_client.stream("GET", url) as answer:
+            answer.raise_for_status()
+            for part in answer.iter_bytes():
+                body += part
+                if len(body) > MAX_WSDL_BYTES:
+                    raise AnswerError(f"the WSDL is longer than {MAX_WSDL_BYTES} bytes")
+                if time.monotonic() > ends:
+                    raise AnswerError(f"the WSDL was not there within {self._timeout_s:g} s")
+        return bytes(body)
 
 
 @dataclass(frozen=True)

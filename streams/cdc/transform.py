@@ -11,6 +11,10 @@ from streams.validation import RawSale
 
 TABLE = "sales"
 EPOCH_SHIFT = 56
+TRUNCATED = (
+    ", the table was truncated; the trigger sales_truncate has deleted its rows one by one before,"
+    " where there is none, run task resync"
+)
 
 # operation -> which image of the row counts, and what becomes of it
 OPERATIONS = {
@@ -45,7 +49,8 @@ def transform(record: dict[str, Any], context: Context, *, epoch: int) -> Output
     if source["table"] != TABLE:
         return Ignored(f"table {source['table']}")
     if record["op"] not in OPERATIONS:
-        return Refusal("operation_unknown", f"op is {record['op'][:20]!r}")
+        more = TRUNCATED if record["op"] == "t" else ""
+        return Refusal("operation_unknown", f"op is {record['op'][:20]!r}{more}")
     image, outcome = OPERATIONS[record["op"]]
     if record[image] is None:
         return Refusal("field_missing", f"{image} is null in a change with op {record['op']}")

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,8 @@ from chassis.unit import Unit
 from services.file_poller.poll import TOPIC, UNREADABLE_ROUNDS, Encoders, Poller
 from services.file_poller.settings import FilePollerSettings
 from services.file_poller.splitter import KEPT_BYTES
-from services.file_poller.transform import reading
-from tests.connected.sources import Reader, bucket, reader, service
+from services.file_poller.transform import Reading, reading
+from tests.connected.sources import Reader, bucket, peak_bytes, reader, service
 from tests.connected.streams import free_port, unique, until
 
 HEADER = b"sale_id,salesman_name,city,country,amount,product,sale_date\n"
@@ -146,17 +147,22 @@ async def test_a_corrected_upload_wins_and_a_vanished_file_changes_nothing(
             return len(await sales.of(start)) >= number
 
         async with service("file_poller", env, tmp_path / "log"):
+            store.put(f"{prefix}/kept.csv", HEADER + row("kept"))
             store.put(key, HEADER + row(1) + row(2))
-            await until(lambda: read(2), "the first upload is read")
+            await until(lambda: read(3), "the first upload is read")
             store.put(key, HEADER + row(1, "99.00"))  # within the same second, as likely as not
-            await until(lambda: read(3), "the second upload is read")
+            await until(lambda: read(4), "the second upload is read")
         store.delete(key)
         async with service("file_poller", env, tmp_path / "log"):
             store.put(f"{prefix}/b.csv", HEADER + row(3))
-            await until(lambda: read(4), "a new file is read after the restart")
+
+            async def new_read() -> bool:
+                return "3" in [v["sale_id"] for _, v in await sales.of(start)]
+
+            await until(new_read, "a new file, younger than what was read before, is read after the restart")
         values = [value for _, value in await sales.of(start)]
         assert Counter((v["sale_id"], v["amount"]) for v in values) == Counter(
-            [("1", "10.50"), ("2", "10.50"), ("1", "99.00"), ("3", "10.50")]
+            [("kept", "10.50"), ("1", "10.50"), ("2", "10.50"), ("1", "99.00"), ("3", "10.50")]
         )
         corrected = next(v for v in values if v["amount"] == "99.00")
         assert corrected["object_version"] > next(v for v in values if v["sale_id"] == "2")["object_version"]
@@ -190,6 +196,24 @@ async def test_killed_in_the_middle_of_a_file(servers: Mapping[str, str], tmp_pa
         assert len(values) <= rows + 2 * batch
 
 
+async def test_a_big_file_in_little_memory(servers: Mapping[str, str], tmp_path: Path) -> None:
+    """A file of 64 MiB is read to its end in at most 200 MiB of memory; `task bench:files` does the same with 1 GiB."""
+    prefix, rows = unique("big"), 17_000
+    line = row(1).replace(b"SSD", b"x" * 4100)
+    assert rows * len(line) > 64 * 1024 * 1024
+    bucket(servers).put(f"{prefix}/a.csv", HEADER + line * rows)
+    async with service("file_poller", environment(servers, prefix), tmp_path / "log") as process:
+
+        async def complete() -> bool:
+            files = [name for name in await process.samples() if name.startswith("placar_files_total{")]
+            return any('outcome="read"' in name for name in files)
+
+        await until(complete, "the file is read to its end")
+        published = [v for name, v in (await process.samples()).items() if 'outcome="published"' in name]
+        assert published == [rows]
+        assert peak_bytes(process) <= 200 * 1024 * 1024
+
+
 async def test_many_objects_list_in_pages(servers: Mapping[str, str], tmp_path: Path) -> None:
     """1,200 objects in pages of 500 are all read, each once."""
     prefix, store = unique("pages"), bucket(servers)
@@ -209,14 +233,15 @@ async def test_many_objects_list_in_pages(servers: Mapping[str, str], tmp_path: 
 
 
 class Hooked:
-    """A store that calls `before` ahead of each request for an object."""
+    """A store that calls `before` ahead of each request for an object, and whose clock says `modified`."""
 
-    def __init__(self, store: S3Store, before: Callable[[str], None]) -> None:
-        self._store, self._before = store, before
+    def __init__(self, store: S3Store, before: Callable[[str], None], modified: Callable[[datetime], datetime]) -> None:
+        self._store, self._before, self._modified = store, before, modified
 
     def list(self, *given: Any, **named: Any) -> Any:
-        """The store's."""
-        return self._store.list(*given, **named)
+        """The store's, with its clock."""
+        for page in self._store.list(*given, **named):
+            yield [{**meta, "last_modified": self._modified(meta["last_modified"])} for meta in page]
 
     def get(self, key: str, **named: Any) -> Any:
         """The store's, after `before`."""
@@ -226,9 +251,14 @@ class Hooked:
 
 @asynccontextmanager
 async def poller(
-    servers: Mapping[str, str], prefix: str, before: Callable[[str], None], **more: Any
+    servers: Mapping[str, str],
+    prefix: str,
+    before: Callable[[str], None] = lambda _: None,
+    known: dict[str, Reading] | None = None,
+    modified: Callable[[datetime], datetime] = lambda seen: seen,
+    **more: Any,
 ) -> AsyncIterator[Poller]:
-    """A poller in this process whose rounds the test runs."""
+    """A poller in this process whose rounds the test runs; `known` is what was read before."""
     unit = Unit("file_poller", logs.configure("file_poller", "error"), Metrics("file_poller"), Readiness())
     store = bucket(servers)
     settings = FilePollerSettings(
@@ -243,8 +273,8 @@ async def poller(
     encoders = Encoders(*[await registry.encoder(topic) for topic in (TOPIC, dead_letters.TOPIC, progress.TOPIC)])
     async with AsyncExitStack() as stack:
         client = await stack.enter_async_context(kafka.producer(unit, settings.kafka))
-        hooked: Any = Hooked(store, before)
-        yield Poller(unit, settings, store=hooked, client=client, encoders=encoders, known={})
+        hooked: Any = Hooked(store, before, modified)
+        yield Poller(unit, settings, store=hooked, client=client, encoders=encoders, known=known or {})
 
 
 async def test_an_unreadable_object_stops_nothing(servers: Mapping[str, str]) -> None:
@@ -267,14 +297,17 @@ async def test_an_unreadable_object_stops_nothing(servers: Mapping[str, str]) ->
 
 @pytest.mark.parametrize("then", ["replaced", "deleted"])
 async def test_an_object_that_changes_while_it_is_read(servers: Mapping[str, str], then: str) -> None:
-    """A file replaced in the middle is read anew under a higher version; a deleted one ends where it was."""
+    """A file replaced in the middle is read anew under a higher version; a deleted one ends there; others are read."""
     prefix, store = unique(then), bucket(servers)
     key, rows = f"{prefix}/a.csv", 2_000
     store.put(key, HEADER + b"".join(row(n) for n in range(rows)))
+    store.put(f"{prefix}/other.csv", HEADER + row("other"))
     requests = 0
 
-    def before(_: str) -> None:
+    def before(asked: str) -> None:
         nonlocal requests
+        if asked != key:
+            return
         requests += 1
         if requests == 2 and then == "replaced":
             store.put(key, HEADER + row("new"))
@@ -288,8 +321,9 @@ async def test_an_object_that_changes_while_it_is_read(servers: Mapping[str, str
         await polling.round()
         await polling.round()
         values = [value for _, value in await sales.of(f"sales-data/{prefix}/".encode())]
-        old = [v for v in values if v["sale_id"] != "new"]
+        old = [v for v in values if v["sale_id"] not in ("new", "other")]
         new = [v for v in values if v["sale_id"] == "new"]
+        assert [v["sale_id"] for v in values].count("other") == 1
         assert 0 < len(old) < rows
         assert len(new) == (1 if then == "replaced" else 0)
         assert all(v["object_version"] > old[0]["object_version"] for v in new)
@@ -309,20 +343,113 @@ async def test_an_unreachable_store_is_named(servers: Mapping[str, str], tmp_pat
         await until(named, "the store's address and setting are named")
 
 
+async def positions(servers: Mapping[str, str]) -> dict[str, Reading]:
+    """What a new process finds to have been read, by key."""
+    unit = Unit("file_poller", logs.configure("file_poller", "error"), Metrics("file_poller"), Readiness())
+    registry = Registry(
+        unit, RegistrySettings(host=servers["SCHEMA_REGISTRY_HOST"], port=int(servers["SCHEMA_REGISTRY_PORT"]))
+    )
+    async with asyncio.timeout(30):
+        read = await progress.read(
+            unit, KafkaSettings(host=servers["KAFKA_HOST"], port=int(servers["KAFKA_PORT"])), registry
+        )
+    found = {cursor.removeprefix("sales-data/"): reading(position) for cursor, position in read.items()}
+    return {key: each for key, each in found.items() if each is not None}
+
+
 async def test_what_was_read_is_known_after_a_restart(servers: Mapping[str, str]) -> None:
     """The positions that the poller wrote are what a new process reads from the topic."""
     prefix = unique("positions")
     bucket(servers).put(f"{prefix}/a.csv", HEADER + row(1))
-    async with poller(servers, prefix, lambda _: None) as polling:
+    async with poller(servers, prefix) as polling:
         await polling.round()
-        unit = Unit("file_poller", logs.configure("file_poller", "error"), Metrics("file_poller"), Readiness())
-        registry = Registry(
-            unit,
-            RegistrySettings(host=servers["SCHEMA_REGISTRY_HOST"], port=int(servers["SCHEMA_REGISTRY_PORT"])),
-        )
-        settings = KafkaSettings(host=servers["KAFKA_HOST"], port=int(servers["KAFKA_PORT"]))
-        async with asyncio.timeout(30):
-            positions = await progress.read(unit, settings, registry)
-        found = reading(positions[f"sales-data/{prefix}/a.csv"])
-        assert found is not None
-        assert (found.rows, found.done) == (1, True)
+    found = (await positions(servers))[f"{prefix}/a.csv"]
+    assert (found.rows, found.done) == (1, True)
+
+
+class CrashError(Exception):
+    """The process ends here."""
+
+
+async def test_a_crash_at_any_moment(servers: Mapping[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ended before or after any of its publications, the poller goes on so that each row counts once."""
+    publish, rows, batch = kafka.publish, 5, 2
+    left = 0
+
+    async def crashing(client: Any, records: Any) -> int:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            raise CrashError
+        number = await publish(client, records)
+        left -= 1
+        if left == 0:
+            raise CrashError
+        return number
+
+    async with topics(servers) as (sales, letters):
+        moment, crashed, prefix = 0, True, unique("crash")
+        while crashed:
+            moment += 1
+            left, folder = moment, f"{prefix}-{moment}"
+            key, start = f"{folder}/a.csv", f"sales-data/{folder}/".encode()
+            bucket(servers).put(key, HEADER + b"".join(map(row, range(1, rows + 1))))
+            with monkeypatch.context() as patched:
+                patched.setattr(kafka, "publish", crashing)
+                async with poller(servers, folder, batch_rows=batch) as polling:
+                    try:
+                        await polling.round()
+                        crashed = False
+                    except CrashError:
+                        crashed = True
+            async with poller(servers, folder, known=await positions(servers), batch_rows=batch) as polling:
+                await polling.round()
+            values = [value for _, value in await sales.of(start)]
+            found = sorted({(value["row_number"], value["sale_id"]) for value in values})
+            assert found == [(n, str(n)) for n in range(1, rows + 1)], f"crashed at moment {moment}"
+            assert len({value["object_version"] for value in values}) == 1
+            assert len(values) <= rows + batch
+        assert moment > 2 * rows / batch, "too few moments to prove anything"
+        assert not [value for _, value in await letters.read() if prefix.encode() in (value["key"] or b"")]
+
+
+async def test_the_clock_of_the_store_does_not_matter(servers: Mapping[str, str]) -> None:
+    """Uploads that seem to be of another century, or older than the one before, are read, and the later one wins."""
+    prefix, store = unique("clock"), bucket(servers)
+    ahead, behind = datetime(2100, 1, 1, tzinfo=UTC), datetime(1971, 1, 1, tzinfo=UTC)
+    clock = ahead
+    async with topics(servers) as (sales, _), poller(servers, prefix, modified=lambda _: clock) as polling:
+        store.put(f"{prefix}/a.csv", HEADER + row("a"))
+        await polling.round()
+        clock = behind
+        store.put(f"{prefix}/a.csv", HEADER + row("a", "99.00"))
+        store.put(f"{prefix}/b.csv", HEADER + row("b"))
+        await polling.round()
+        await polling.round()
+        values = [value for _, value in await sales.of(f"sales-data/{prefix}/".encode())]
+        assert sorted((v["sale_id"], v["amount"]) for v in values) == [("a", "10.50"), ("a", "99.00"), ("b", "10.50")]
+        versions = {v["amount"]: v["object_version"] for v in values if v["sale_id"] == "a"}
+        assert versions["99.00"] > versions["10.50"]
+
+
+async def test_a_file_that_is_still_being_written(servers: Mapping[str, str]) -> None:
+    """A file that ends in the middle of a row makes one dead letter; the whole file, once it is there, wins."""
+    prefix, store = unique("writing"), bucket(servers)
+    whole = HEADER + row(1) + row(2) + row(3)
+    async with topics(servers) as (sales, letters), poller(servers, prefix) as polling:
+        store.put(f"{prefix}/a.csv", whole[: whole.index(b"\n3,") + 5])
+        store.put(f"{prefix}/b.csv", HEADER + row("other"))
+        await polling.round()
+        store.put(f"{prefix}/a.csv", whole)
+        await polling.round()
+        start = f"sales-data/{prefix}/".encode()
+        values = [value for _, value in await sales.of(start)]
+        assert Counter(v["sale_id"] for v in values) == Counter({"1": 2, "2": 2, "3": 1, "other": 1})
+        newest = max(v["object_version"] for v in values)
+        assert sorted(v["sale_id"] for v in values if v["object_version"] == newest and v["sale_id"] != "other") == [
+            "1",
+            "2",
+            "3",
+        ]
+        dead = [v for _, v in await letters.read() if (v["key"] or b"").startswith(start)]
+        assert [v["reason"] for v in dead] == ["row_ragged"]

@@ -1,12 +1,15 @@
 """The legacy SOAP service and its poller against a real broker, and the poller against a service that misbehaves."""
 
 import asyncio
+import gzip
 import signal
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from decimal import Decimal
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +19,24 @@ import zeep
 from aiohttp import web
 from lxml import etree
 
-from tests.connected.sources import Reader, reader, service
+from chassis import kafka, logs, progress
+from chassis.metrics import Metrics
+from chassis.ops import Readiness
+from chassis.registry import Registry
+from chassis.settings import KafkaSettings, RegistrySettings
+from chassis.unit import Unit
+from services.legacy_poller.poll import CURSOR
+from services.legacy_poller.soap import MAX_WSDL_BYTES, Unanswered, connect
+from services.legacy_poller.transform import Cursor
+from tests.connected.sources import Reader, peak_bytes, reader, service
 from tests.connected.streams import free_port, unique, until
 from tests.connected.unit_process import UnitProcess
 
 ENVELOPE = "http://schemas.xmlsoap.org/soap/envelope/"
 NAMESPACE = "urn:placar:sales"
+MIB = 1024 * 1024
+# each entity stands for ten of the one before: a billion in the end
+LAUGHS = b'<!ENTITY e0 "ha">' + b"".join(f'<!ENTITY e{n} "{f"&e{n - 1};" * 10}">'.encode() for n in range(1, 10))
 
 
 def soap_environment(servers: Mapping[str, str], folder: Path, **more: object) -> dict[str, str]:
@@ -191,8 +206,19 @@ async def flood(request: web.Request) -> web.StreamResponse:
     response = web.StreamResponse()
     await response.prepare(request)
     for _ in range(100):
-        await response.write(b" " * 1024 * 1024)
+        await response.write(b" " * MIB)
     return response
+
+
+@cache
+def packed() -> bytes:
+    """100 MiB in 100 KiB; made before it is asked for, since who asks waits a second only."""
+    return gzip.compress(b" " * 100 * MIB)
+
+
+async def gzip_bomb(request: web.Request) -> web.StreamResponse:
+    """An answer of 100 MiB, packed."""
+    return web.Response(body=packed(), headers={"Content-Type": "text/xml", "Content-Encoding": "gzip"})
 
 
 async def cut_off(request: web.Request) -> web.StreamResponse:
@@ -217,16 +243,24 @@ MISBEHAVIOURS: dict[str, Misbehaviour] = {
     "not_xml": lambda r: plain(r, 200, b"\x00\xff{}"),
     "entity_bomb": lambda r: plain(r, 200, hostile(ENTITIES)),
     "external_entity": lambda r: plain(r, 200, hostile(EXTERNAL)),
+    "too_long": lambda r: plain(r, 200, answer({"saleId": "hostile"}) + b" " * MIB),
     "late": late,
     "dripping": dripping,
     "flood": flood,
+    "gzip_bomb": gzip_bomb,
     "cut_off": cut_off,
 }
 
 
 @asynccontextmanager
-async def misbehaving(wsdl: bytes, port: int, script: list[Misbehaviour], good: bytes) -> AsyncIterator[list[int]]:
-    """A service that answers calls by the script, then well; gives the sinceTimestamp of each call."""
+async def misbehaving(
+    wsdl: bytes, port: int, script: list[Misbehaviour], good: bytes, descriptions: Sequence[Misbehaviour] = ()
+) -> AsyncIterator[list[int]]:
+    """A service that answers calls by the script, then well; gives the sinceTimestamp of each call.
+
+    It answers the first requests for its WSDL by `descriptions`.
+    """
+    described = list(descriptions)
     asked: list[int] = []
 
     async def call(request: web.Request) -> web.StreamResponse:
@@ -238,6 +272,9 @@ async def misbehaving(wsdl: bytes, port: int, script: list[Misbehaviour], good: 
         return await plain(request, 200, good)
 
     async def describe(request: web.Request) -> web.StreamResponse:
+        if described:
+            answered: web.StreamResponse = await described.pop(0)(request)
+            return answered
         return await plain(request, 200, wsdl)
 
     app = web.Application()
@@ -251,16 +288,21 @@ async def misbehaving(wsdl: bytes, port: int, script: list[Misbehaviour], good: 
         await runner.cleanup()
 
 
-async def test_a_misbehaving_service_loses_nothing(servers: Mapping[str, str], tmp_path: Path) -> None:
-    """Faults, timeouts, truncated, malformed, hostile and endless answers are tried again from the same moment."""
-    prefix, env = unique("misbehaving"), soap_environment(servers, tmp_path, LEGACY_POLLER_MAX_ANSWER_BYTES=1_000_000)
+async def description(env: Mapping[str, str], tmp_path: Path) -> bytes:
+    """The WSDL of the real service, which is stopped again."""
     async with service("legacy_soap", env, tmp_path / "soap"), httpx.AsyncClient() as client:
 
         async def described() -> bool:
             return (await client.get(f"{address(env)}?wsdl")).status_code == httpx.codes.OK
 
         await until(described, "the WSDL is there")
-        wsdl = (await client.get(f"{address(env)}?wsdl")).content
+        return (await client.get(f"{address(env)}?wsdl")).content
+
+
+async def test_a_misbehaving_service_loses_nothing(servers: Mapping[str, str], tmp_path: Path) -> None:
+    """Faults, timeouts, truncated, malformed, hostile and endless answers are tried again from the same moment."""
+    prefix, env = unique("misbehaving"), soap_environment(servers, tmp_path, LEGACY_POLLER_MAX_ANSWER_BYTES=1_000_000)
+    wsdl = await description(env, tmp_path)
     good = answer(
         {"saleId": f"{prefix}-1", "amount": "1.00", "saleDate": "5"},
         {"saleId": f"{prefix}-2", "amount": "abc", "saleDate": "5"},
@@ -269,6 +311,7 @@ async def test_a_misbehaving_service_loses_nothing(servers: Mapping[str, str], t
     )
     port = int(env["LEGACY_SOAP_PORT"])
     script = list(MISBEHAVIOURS.values())
+    packed()
     async with (
         reader(servers, "sales.legacy") as sales,
         reader(servers, "sales.dlq") as letters,
@@ -286,6 +329,59 @@ async def test_a_misbehaving_service_loses_nothing(servers: Mapping[str, str], t
         assert [v["reason"] for v in refused] == ["legacy_malformed"]
         assert b"yesterday" in refused[0]["value"]
         assert not [value for _, value in sales.records if value["sale_id"] in ("hostile", "truncated")]
+        assert peak_bytes(poller) <= 300 * MIB
+
+
+async def test_a_hostile_description_is_refused(tmp_path: Path) -> None:
+    """A WSDL that is too long, slow or holds entities is refused within bounds; a good one is then used."""
+    env = soap_environment({}, tmp_path)
+    wsdl = await description(env, tmp_path)
+    entities, external = [wsdl.replace(b"?>", b"?>" + doctype, 1) for doctype in (ENTITIES, EXTERNAL)]
+    packed()
+    descriptions: dict[Misbehaviour, str] = {
+        flood: "longer than",
+        gzip_bomb: "longer than",
+        partial(plain, status=200, body=wsdl + b" " * MAX_WSDL_BYTES): "longer than",
+        dripping: "was not there within 3 s",
+        partial(plain, status=200, body=entities): "DTDForbidden",
+        partial(plain, status=200, body=external): "DTDForbidden",
+    }
+    async with misbehaving(wsdl, int(env["LEGACY_SOAP_PORT"]), [], answer({"saleId": "good"}), list(descriptions)):
+        for said in descriptions.values():
+            with pytest.raises(Unanswered) as refused:
+                await connect(address(env), 3, MIB)
+            assert said in repr(refused.value)
+        client = await connect(address(env), 3, MIB)
+        assert [each.findtext("{*}saleId") for each in await client.recent_sales(0)] == ["good"]
+        await client.close()
+
+
+async def test_a_clock_that_went_back(servers: Mapping[str, str], tmp_path: Path) -> None:
+    """A poller whose clock was a day ahead misses nothing, and what it publishes is newer than all before."""
+    prefix, env = unique("clock"), soap_environment(servers, tmp_path)
+    ahead = time.time_ns() // 1_000_000 + 86_400_000
+    unit = Unit("legacy_poller", logs.configure("legacy_poller", "error"), Metrics("legacy_poller"), Readiness())
+    kafka_settings = KafkaSettings(host=servers["KAFKA_HOST"], port=int(servers["KAFKA_PORT"]))
+    registry = Registry(
+        unit, RegistrySettings(host=servers["SCHEMA_REGISTRY_HOST"], port=int(servers["SCHEMA_REGISTRY_PORT"]))
+    )
+    encode = await registry.encoder(progress.TOPIC)
+    async with kafka.producer(unit, kafka_settings) as client:
+        position = Cursor(ahead, ahead).position()
+        await kafka.publish(client, [progress.record(encode, unit.name, CURSOR, position)])
+    async with reader(servers, "sales.legacy") as sales, service("legacy_soap", env, tmp_path / "soap"):
+        await register(env, sale(f"{prefix}-1"))
+        async with service("legacy_poller", env, tmp_path / "poller") as poller:
+            await published(sales, prefix, 1)
+            await register(env, sale(f"{prefix}-2"), sale(f"{prefix}-1", "99.00"))
+            await published(sales, prefix, 3)
+            await polled(poller)
+        found = await sales.of(prefix.encode())
+        assert amounts(found) == Counter(
+            {(f"{prefix}-1", "10.50"): 1, (f"{prefix}-1", "99.00"): 1, (f"{prefix}-2", "10.50"): 1}
+        )
+        versions = {value["amount"]: value["fetched_at"] for _, value in found if value["sale_id"] == f"{prefix}-1"}
+        assert datetime.fromtimestamp(ahead / 1000, UTC) < versions["10.50"] < versions["99.00"]
 
 
 async def test_an_unreachable_service_is_named(servers: Mapping[str, str], tmp_path: Path) -> None:
@@ -300,28 +396,27 @@ async def test_an_unreachable_service_is_named(servers: Mapping[str, str], tmp_p
         await until(named, "the service's address and setting are named")
 
 
-@pytest.mark.parametrize(
-    ("body", "status"),
-    [
-        (b'<!DOCTYPE a [<!ENTITY b "b">]><a>&b;</a>', 400),
-        (b'<!DOCTYPE a SYSTEM "file:///etc/passwd"><a/>', 400),
-        (b" " * 100 * 1024 * 1024, 413),
-        (b"<a>", 500),
-    ],
-)
-async def test_the_service_refuses_hostile_requests(tmp_path: Path, body: bytes, status: int) -> None:
+# what a request holds: the status of its answer
+REQUESTS: list[tuple[bytes, int]] = [
+    (b'<!DOCTYPE a [<!ENTITY b "b">]><a>&b;</a>', 400),
+    (b'<!DOCTYPE a SYSTEM "file:///etc/passwd"><a/>', 400),
+    (b"<!DOCTYPE a [" + LAUGHS + b"]><a>&e9;</a>", 400),
+    (b"<a>" * 200_000, 500),
+    (b" " * 100 * MIB, 413),
+    (b"<a>", 500),
+]
+
+
+async def test_the_service_refuses_hostile_requests(tmp_path: Path) -> None:
     """Document types and requests of 100 MiB are refused at once, and the service goes on answering."""
     env = soap_environment({}, tmp_path)
-    async with service("legacy_soap", env, tmp_path / "soap"), httpx.AsyncClient(timeout=30) as client:
-
-        async def described() -> bool:
-            return (await client.get(f"{address(env)}?wsdl")).status_code == httpx.codes.OK
-
-        await until(described, "the WSDL is there")
-        begun = time.monotonic()
-        answered = await client.post(address(env), content=body, headers={"Content-Type": "text/xml"})
-        assert answered.status_code == status
-        assert time.monotonic() - begun < 10
+    async with service("legacy_soap", env, tmp_path / "soap") as asked, httpx.AsyncClient(timeout=30) as client:
+        for body, status in REQUESTS:
+            begun = time.monotonic()
+            answered = await client.post(address(env), content=body, headers={"Content-Type": "text/xml"})
+            assert answered.status_code == status, body[:50]
+            assert time.monotonic() - begun < 10
+        assert peak_bytes(asked) <= 200 * MIB
         await register(env, sale("after"))
 
 

@@ -1,6 +1,7 @@
 """The watcher: the connector's configuration, what a status asks for, and that a password is never shown."""
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
@@ -11,7 +12,20 @@ from services.connect_watcher.app import wanted
 from services.connect_watcher.connect import Connect, RefusedError
 from services.connect_watcher.poll import NotRunningError, deploy, look
 from services.connect_watcher.settings import WatcherSettings
-from services.connect_watcher.transform import TemplateError, configuration, hide, reason, verdict
+from services.connect_watcher.transform import (
+    POSITION_BITS,
+    Published,
+    TemplateError,
+    configuration,
+    deletion,
+    hide,
+    log_behind,
+    newest,
+    reason,
+    remedy,
+    verdict,
+)
+from streams.cdc.transform import EPOCH_SHIFT
 
 TRACE = """org.apache.kafka.connect.errors.ConnectException: An exception occurred in the change event producer.
 \tat io.debezium.pipeline.ErrorHandler.setProducerThrowable(ErrorHandler.java:67)
@@ -65,6 +79,67 @@ def test_reason_is_first_line_and_root_cause() -> None:
     assert reason("") == "no trace"
 
 
+@pytest.mark.parametrize(
+    ("trace", "said"),
+    [
+        ("DebeziumException: ... but this is no longer available on the server. Reconfigure", "run task resync"),
+        ("PSQLException: ERROR: the slot is older than the snapshot", "run task resync"),
+        ('DataException: Invalid value: null used for required field: "amount"', "NaN"),
+        ("RuleViolationException: Incompatible artifact: sales.postgres-value", "docs/schema-changes.md"),
+        ("Publication autocreation is disabled", ""),
+    ],
+)
+def test_what_helps(trace: str, said: str) -> None:
+    """A failure whose remedy is known is told with it, before its trace."""
+    failed = verdict({"connector": {"state": "RUNNING"}, "tasks": [{"id": 0, "state": "FAILED", "trace": trace}]})
+    assert said in remedy(trace)
+    assert failed.why == f"task 0 FAILED: {remedy(trace)}{trace}"
+    assert bool(remedy(trace)) == bool(said)
+
+
+EPOCH_1 = 1 << EPOCH_SHIFT
+
+
+def test_versions_are_read_as_cdc_writes_them() -> None:
+    """The epoch of a version begins at the same bit for the unit that writes it and for the resync that reads it."""
+    assert POSITION_BITS == EPOCH_SHIFT
+
+
+@pytest.mark.parametrize(
+    ("versions", "position", "behind"),
+    [
+        ([], 0, False),
+        ([EPOCH_1 | 800, EPOCH_1 | 80], 800, False),
+        ([EPOCH_1 | 808, EPOCH_1 | 80], 800, True),
+        ([EPOCH_1 | 80_000, 2 * EPOCH_1 | 8], 800, False),  # restored, and the epoch raised
+    ],
+)
+def test_a_log_that_is_behind(versions: list[int], position: int, behind: bool) -> None:
+    """A log below what was published under the highest epoch means a restored database; the epoch to set is told."""
+    said = log_behind(versions, position)
+    assert (said is not None) == behind
+    assert said is None or "CDC_EPOCH=2" in said
+
+
+def test_the_newest_of_a_sale() -> None:
+    """The highest version counts whatever the order, and of two equal ones the first."""
+    first, same, higher = Published(8, False, b"a"), Published(8, True, b"b"), Published(16, True, b"c")
+    assert newest(None, first) is first
+    assert newest(first, same) is first
+    assert newest(first, higher) is higher
+    assert newest(higher, first) is higher
+
+
+def test_a_deletion_is_between_the_sale_and_its_next_change() -> None:
+    """A deletion keeps the sale's values, under a version above its own and below that of the next position."""
+    now = datetime(2026, 2, 19, 10, 0, 0, 123456, tzinfo=UTC)
+    sale = {"sale_id": "1", "city": "Recife", "version": EPOCH_1 | 8, "deleted": False, "ingestion_time": None}
+    gone = deletion(sale, now)
+    assert EPOCH_1 | 8 < gone["version"] < EPOCH_1 | 16
+    assert (gone["deleted"], gone["city"]) == (True, "Recife")
+    assert gone["ingestion_time"] == now.replace(microsecond=123000)
+
+
 def test_shipped_template_is_complete(monkeypatch: pytest.MonkeyPatch) -> None:
     """The shipped configuration captures public.sales into sales.postgres with the settings of the environment."""
     for name, value in {
@@ -86,6 +161,10 @@ def test_shipped_template_is_complete(monkeypatch: pytest.MonkeyPatch) -> None:
         assert config[f"{side}.converter.apicurio.registry.url"] == "http://127.0.0.1:6001/apis/registry/v2"
         assert config[f"{side}.converter"].endswith("AvroConverter")
     assert "exactly.once.support" not in config
+    assert config["offset.mismatch.strategy"] == "trust_offset"
+    assert config["skipped.operations"] == "none"
+    assert "debezium_slot_is_new()" in config["snapshot.select.statement.overrides.public.sales"]
+    assert int(config["errors.max.retries"]) > 0
     assert "$" not in "".join(value for key, value in config.items() if key != "database.password")
 
 

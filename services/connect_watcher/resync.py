@@ -1,0 +1,163 @@
+"""Reads the table anew after changes were missed: a new slot, a new snapshot, and deletions for what is gone.
+
+A snapshot repairs what was inserted and updated while nobody captured; it cannot say what was deleted. So the sales
+that were published and are in the table no longer are published as deleted.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+
+import asyncpg
+import httpx
+from aiokafka.admin import AIOKafkaAdminClient
+
+from chassis import kafka
+from chassis.kafka import Record
+from chassis.postgres import open_connection
+from chassis.registry import Registry
+from chassis.unit import Unit
+from contracts.codec import Decoder
+from contracts.sale import TOPIC
+from services.connect_watcher.connect import Connect, RefusedError
+from services.connect_watcher.poll import deploy
+from services.connect_watcher.settings import WatcherSettings
+from services.connect_watcher.transform import Published, deletion, log_behind, newest
+
+RAW_TOPIC = "sales.postgres"
+READER = "cdc"  # the group that turns the captured changes into sales
+SLOT = "slot.name"
+PREFIX = b"postgres:"
+GONE = """
+SELECT given.id FROM unnest($1::bigint[]) AS given (id) WHERE NOT EXISTS (SELECT FROM sales WHERE sales.id = given.id)
+"""
+
+
+class ResyncError(Exception):
+    """The table was not read anew; the message says why and what to do."""
+
+
+async def _until(missing: Callable[[], Awaitable[str]], deadline_s: float) -> None:
+    """Wait until nothing is missing.
+
+    Raises:
+        ResyncError: something still is after the deadline.
+    """
+    why = "nothing asked yet"
+    try:
+        async with asyncio.timeout(deadline_s):
+            why = await missing()
+            while why:
+                await asyncio.sleep(0.2)
+                why = await missing()
+    except TimeoutError:
+        raise ResyncError(f"after {deadline_s:g} s {why}; the connector stays stopped, run task resync again") from None
+
+
+async def _accepted(ask: Callable[[], Awaitable[None]], deadline_s: float) -> None:
+    """Ask Connect until it accepts: it refuses while it rebalances, and offsets while tasks still end."""
+
+    async def missing() -> str:
+        try:
+            await ask()
+        except RefusedError as error:
+            return f"Kafka Connect refuses: {error}"
+        return ""
+
+    await _until(missing, deadline_s)
+
+
+async def _stop(connect: Connect, database: asyncpg.Connection, slot: str, deadline_s: float) -> None:
+    """Stop the connector and return when it has let go of its slot."""
+
+    async def missing() -> str:
+        tasks = (await connect.status() or {"tasks": []})["tasks"]
+        held = await database.fetchval("SELECT active FROM pg_replication_slots WHERE slot_name = $1", slot)
+        return "the connector still holds its slot" if tasks or held else ""
+
+    await _accepted(connect.stop, deadline_s)
+    await _until(missing, deadline_s)
+
+
+async def _caught_up(unit: Unit, settings: WatcherSettings) -> None:
+    """Return when cdc has processed everything captured so far: what it still had to publish would be missed here."""
+    async with kafka.consumer(unit, settings.kafka, [RAW_TOPIC], None) as client:
+        places = list(client.assignment())
+        begins, ends = await client.beginning_offsets(places), await client.end_offsets(places)
+    admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka.bootstrap)
+
+    async def missing() -> str:
+        done = await admin.list_consumer_group_offsets(READER)
+        places = [place for place in ends if ends[place] > (done[place].offset if place in done else begins[place])]
+        return f"{READER} has not processed all of {RAW_TOPIC}" if places else ""
+
+    await admin.start()
+    try:
+        await _until(missing, settings.deadline_s)
+    finally:
+        await admin.close()
+
+
+async def _published(unit: Unit, settings: WatcherSettings, decoder: Decoder) -> dict[bytes, Published]:
+    """The newest record of every sale of Postgres, by key."""
+    found: dict[bytes, Published] = {}
+    async with kafka.consumer(unit, settings.kafka, [TOPIC], None) as client:
+        async for key, value in kafka.read_to_end(client):
+            if key is not None and value is not None and key.startswith(PREFIX):
+                event = await decoder.decode(value)
+                found[key] = newest(found.get(key), Published(event["version"], event["deleted"], value))
+    return found
+
+
+async def _gone(database: asyncpg.Connection, keys: Iterable[bytes]) -> Sequence[bytes]:
+    """Those of the keys whose sale is not in the table."""
+    ids = [int(key.removeprefix(PREFIX)) for key in keys]
+    return [PREFIX + str(row["id"]).encode() for row in await database.fetch(GONE, ids)]
+
+
+async def resync(
+    unit: Unit,
+    settings: WatcherSettings,
+    http: httpx.AsyncClient,
+    wanted: Mapping[str, str],
+    *,
+    restored: bool,
+) -> int:
+    """Read the table anew and return how many sales were published as deleted; safe to repeat.
+
+    Raises:
+        ResyncError: cdc is behind, or the database's log is behind what was published and nobody said that it was
+            restored; the connector stays stopped.
+        NotRunningError: the connector does not run before the deadline.
+        OSError | asyncpg.PostgresError | RefusedError | httpx.TransportError: a server is away or refuses.
+    """
+    connect, slot = Connect(http, settings.connector), wanted[SLOT]
+    registry = Registry(unit, settings.registry)
+    decoder, encode = registry.decoder(TOPIC), await registry.encoder(TOPIC)
+    database = await open_connection(settings.postgres, settings.deadline_s)
+    try:
+        await connect.configure(wanted)
+        await _stop(connect, database, slot, settings.deadline_s)
+        await _caught_up(unit, settings)
+        published = await _published(unit, settings, decoder)
+        position = await database.fetchval("SELECT pg_current_wal_lsn() - '0/0'::pg_lsn")
+        if not restored and (why := log_behind([each.version for each in published.values()], int(position))):
+            raise ResyncError(why)
+        await database.execute(
+            "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = $1", slot
+        )
+        await _accepted(connect.forget, settings.deadline_s)
+        await _accepted(connect.resume, settings.deadline_s)
+        await deploy(connect, wanted, settings, unit.log)
+        # The table is asked once the new slot exists: it captures what is deleted from now on.
+        live = [key for key, each in published.items() if not each.deleted]
+        gone = await _gone(database, live)
+        now = datetime.now(UTC)
+        records = [
+            Record(TOPIC, key, encode(deletion(await decoder.decode(published[key].value), now))) for key in gone
+        ]
+        async with kafka.producer(unit, settings.kafka) as client:
+            await kafka.publish(client, records)
+    finally:
+        await database.close()
+    return len(gone)
