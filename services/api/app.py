@@ -1,7 +1,8 @@
 """Composition root of the API: the application, its server, and the watch over what it needs."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 
 from fastapi import FastAPI
 from starlette.types import ASGIApp
@@ -10,11 +11,11 @@ from chassis.asgi import listen, serve
 from chassis.clickhouse import SETTING, ClickHouse, clickhouse
 from chassis.lineage import Dataset, Datasets
 from chassis.unit import Unit, cancellable
-from contracts.windows import WindowLength, tables
-from services.api import routes
-from services.api.health import Check, KafkaProbe, clickhouse_check
-from services.api.middleware import Observed
-from services.api.problems import install
+from contracts.windows import tables
+from services.api import openapi, problems, routes
+from services.api.health import Check, KafkaProbe, clickhouse_check, freshness
+from services.api.middleware import guarded
+from services.api.models import Health, HealthDetails
 from services.api.settings import ApiSettings
 from services.api.store import TABLES
 
@@ -29,18 +30,52 @@ def datasets(settings: ApiSettings) -> Datasets:
     return Datasets(inputs=[Dataset(store, f"{db}.{table}") for table in (*read, "sales")])
 
 
+def health_of(
+    store: ClickHouse, settings: ApiSettings, clickhouse_state: Check, kafka_state: Check
+) -> Callable[[bool], Awaitable[Health]]:
+    """What `GET /api/v1/health` answers, without and with details."""
+    started_at = datetime.now(UTC)
+    table = tables(TABLES["city"], settings.ranking.lengths)[settings.ranking.lengths[0].label]
+
+    async def health(details: bool) -> Health:
+        of_store, of_kafka = await asyncio.gather(clickhouse_state.health(), kafka_state.health())
+        up = of_store.state == of_kafka.state == "UP"
+        known = HealthDetails(
+            started_at=started_at,
+            clickhouse=of_store,
+            kafka=of_kafka,
+            rankings=await freshness(store, table, settings.fresh_s) if details and of_store.state == "UP" else None,
+        )
+        return Health(
+            status="UP" if up else "DOWN",
+            clickhouse=of_store.state,
+            kafka=of_kafka.state,
+            details=known if details else None,
+        )
+
+    return health
+
+
 def application(
-    unit: Unit, store: ClickHouse, lengths: Sequence[WindowLength], clickhouse_state: Check, kafka_state: Check
+    unit: Unit, store: ClickHouse, settings: ApiSettings, clickhouse_state: Check, kafka_state: Check
 ) -> ASGIApp:
     """The whole HTTP application."""
     app = FastAPI(
-        title="Placar", version="1", summary="Live, correct top-ten rankings of sales", redoc_url=None, docs_url=None
+        title="Placar",
+        version="1",
+        summary="Live, correct top-ten rankings of sales",
+        description=openapi.ABOUT,
+        redoc_url=None,
+        docs_url=None,
+        redirect_slashes=False,
+        generate_unique_id_function=lambda route: route.name,
     )
-    install(app, unit.log)
-    app.include_router(routes.rankings(store, lengths))
-    app.include_router(routes.operations(clickhouse_state, kafka_state, unit.metrics))
+    problems.install(app, unit.log)
+    app.include_router(routes.rankings(store, settings.ranking.lengths))
+    app.include_router(routes.operations(health_of(store, settings, clickhouse_state, kafka_state), unit.metrics))
     app.include_router(routes.page())
-    return Observed(app, unit.metrics)
+    openapi.install(app)
+    return guarded(app, unit.metrics, unit.log, settings)
 
 
 async def watch(unit: Unit, settings: ApiSettings, checks: dict[str, Check]) -> None:
@@ -80,7 +115,14 @@ async def main(unit: Unit, settings: ApiSettings) -> None:
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(cancellable(watch(unit, settings, checks)))
-                app = application(unit, store, settings.ranking.lengths, *checks.values())
-                tasks.create_task(serve(app, listener))
+                app = application(unit, store, settings, *checks.values())
+                tasks.create_task(
+                    serve(
+                        app,
+                        listener,
+                        receive_s=settings.receive_timeout_s,
+                        max_head_bytes=settings.max_head_bytes,
+                    )
+                )
         finally:
             await probe.close()
