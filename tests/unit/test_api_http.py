@@ -389,7 +389,7 @@ async def test_request_id_is_kept(capsys: pytest.CaptureFixture[str]) -> None:
 async def test_insane_request_id_is_replaced(offered: str) -> None:
     """An X-Request-Id that is empty, too long or has unusual characters is not taken over."""
     async with api([]) as (client, _):
-        response = await client.get("/nowhere", headers={"X-Request-Id": offered.encode()})  # type: ignore[dict-item]
+        response = await client.get("/nowhere", headers={b"X-Request-Id": offered.encode()})
     assert response.headers["x-request-id"] != offered
     assert len(response.headers["x-request-id"]) == 32
 

@@ -144,7 +144,7 @@ async def test_slow_answer() -> None:
             await asyncio.Event().wait()
             return []
 
-        store.select = never  # type: ignore[method-assign]
+        store.select = never  # type: ignore[method-assign, assignment]
         response = await client.get(CITY)
     assert "API_REQUEST_TIMEOUT_S" in assert_problem(response, 503)["detail"]
     assert int(response.headers["retry-after"]) >= 1
@@ -188,7 +188,7 @@ async def test_other_origins() -> None:
 
 async def test_allowed_origins() -> None:
     """Pages of an allowed origin may read answers, problems, ETag, X-Request-Id and Retry-After, and ask with tags."""
-    limits = {"rate_limit_per_s": 0.01, "rate_limit_burst": 4}
+    limits: dict[str, Any] = {"rate_limit_per_s": 0.01, "rate_limit_burst": 4}
     async with api(ten_rows(1), cors_origins=f"http://localhost:5173,{ORIGIN}", **limits) as (client, _):
         headers = {"Origin": ORIGIN, "Access-Control-Request-Method": "GET"}
         wanted = {"Access-Control-Request-Headers": "If-None-Match, X-Request-Id"}
