@@ -17,10 +17,11 @@ from services.api.health import Check, KafkaProbe, clickhouse_check, freshness
 from services.api.middleware import guarded
 from services.api.models import Health, HealthDetails
 from services.api.settings import ApiSettings
-from services.api.store import TABLES
+from services.api.store import TABLES, SharedReads
 
 NAME = "api"
 WATCH_S = 2.0
+WAITING = 8  # queries for each connection to ClickHouse, the running one among them
 
 
 def datasets(settings: ApiSettings) -> Datasets:
@@ -31,7 +32,7 @@ def datasets(settings: ApiSettings) -> Datasets:
 
 
 def health_of(
-    store: ClickHouse, settings: ApiSettings, clickhouse_state: Check, kafka_state: Check
+    store: SharedReads, settings: ApiSettings, clickhouse_state: Check, kafka_state: Check
 ) -> Callable[[bool], Awaitable[Health]]:
     """What `GET /api/v1/health` answers, without and with details."""
     started_at = datetime.now(UTC)
@@ -71,8 +72,9 @@ def application(
         generate_unique_id_function=lambda route: route.name,
     )
     problems.install(app, unit.log)
-    app.include_router(routes.rankings(store, settings.ranking.lengths))
-    app.include_router(routes.operations(health_of(store, settings, clickhouse_state, kafka_state), unit.metrics))
+    reads = SharedReads(store, settings.connections * WAITING)
+    app.include_router(routes.rankings(reads, settings.ranking.lengths))
+    app.include_router(routes.operations(health_of(reads, settings, clickhouse_state, kafka_state), unit.metrics))
     app.include_router(routes.page())
     openapi.install(app)
     return guarded(app, unit.metrics, unit.log, settings)

@@ -13,7 +13,7 @@ from asynch.errors import ServerException
 from chassis.clickhouse import ClickHouse, StoreAway, refusal
 from chassis.settings import KafkaSettings
 from services.api.models import Freshness, ServerHealth, State
-from services.api.store import newest_as_of
+from services.api.store import SharedReads, newest_as_of
 from services.api.transform import milliseconds
 
 CACHE_S = 1.0
@@ -74,7 +74,7 @@ def clickhouse_check(store: ClickHouse) -> Check:
     return Check(ask, (StoreAway, ServerException))
 
 
-async def freshness(store: ClickHouse, table: str, fresh_s: float) -> Freshness | None:
+async def freshness(store: SharedReads, table: str, fresh_s: float) -> Freshness | None:
     """How old the newest ranking in `table` is; None where there is none or ClickHouse does not say within LIMIT_S."""
     try:
         async with asyncio.timeout(LIMIT_S):

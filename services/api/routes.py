@@ -14,7 +14,6 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse
 from pydantic import AfterValidator, BaseModel, BeforeValidator, WithJsonSchema
 
-from chassis.clickhouse import ClickHouse
 from chassis.metrics import Metrics
 from contracts.windows import WindowLength, tables
 from services.api.models import (
@@ -30,7 +29,7 @@ from services.api.models import (
     instant,
 )
 from services.api.problems import RETRY_AFTER_S, NotFoundError
-from services.api.store import TABLES, Rows, city_set, known_windows, rank_sales, rank_sum, salesman_set
+from services.api.store import TABLES, Rows, SharedReads, city_set, known_windows, rank_sales, rank_sum, salesman_set
 from services.api.transform import (
     BEFORE_ALL,
     LAST_SECOND,
@@ -221,7 +220,7 @@ def _resume_windows(cursor: str, ranking: str, length: str, country: str) -> int
     return own.start
 
 
-def rankings(store: ClickHouse, lengths: Sequence[WindowLength]) -> APIRouter:
+def rankings(store: SharedReads, lengths: Sequence[WindowLength]) -> APIRouter:
     """The two rankings over each of the window lengths, which windows there are, and the sales behind a rank."""
     router = APIRouter(prefix="/api/v1", tags=["rankings"], dependencies=[Depends(_only_known)])
     labels = [length.label for length in lengths]

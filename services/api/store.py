@@ -1,11 +1,12 @@
 """The queries: whole ranking sets, and the sales behind a rank, from ClickHouse."""
 
+import asyncio
 from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from chassis.clickhouse import ClickHouse
+from chassis.clickhouse import ClickHouse, StoreAway
 from services.api.models import RankingName
 from services.api.transform import Asked, Newest, Place, Rank, epoch_second
 
@@ -79,7 +80,43 @@ _SCOPES = {"city": "city = %(name)s", "salesman": "salesman_name = %(name)s AND 
 Rows = list[tuple[Any, ...]]
 
 
-async def _set(store: ClickHouse, query: str, scope: str, *, table: str, window: Asked, values: dict[str, Any]) -> Rows:
+class SharedReads:
+    """Queries that are asked at the same moment by many are run once; at most `most` different ones run or wait.
+
+    The answers to one query come in the order in which it was run, so nobody who shares one sees an older revision than
+    before. Without the bound an overload would never end: every query would wait until nobody wants its answer.
+    """
+
+    def __init__(self, store: ClickHouse, most: int) -> None:
+        self._store = store
+        self._most = most
+        self._running: dict[tuple[str, tuple[tuple[str, Any], ...]], asyncio.Task[Rows]] = {}
+
+    async def select(self, query: str, values: Mapping[str, Any]) -> Rows:
+        """All rows of a query, as ClickHouse.select gives them.
+
+        Raises:
+            StoreAway: ClickHouse is unreachable, or too many other queries run and wait.
+            ServerException: it refuses the query.
+        """
+        key = (query, tuple(sorted(values.items())))
+        if key not in self._running:
+            if len(self._running) >= self._most:
+                raise StoreAway(f"{len(self._running)} queries run or wait already")
+            task = asyncio.create_task(self._store.select(query, values))
+            self._running[key] = task
+            task.add_done_callback(lambda done: self._over(key, done))
+        return await asyncio.shield(self._running[key])  # who gives up does not end it for the others
+
+    def _over(self, key: tuple[str, tuple[tuple[str, Any], ...]], done: asyncio.Task[Rows]) -> None:
+        del self._running[key]
+        if not done.cancelled():
+            done.exception()  # known to those who wait, if any still do
+
+
+async def _set(
+    store: SharedReads, query: str, scope: str, *, table: str, window: Asked, values: dict[str, Any]
+) -> Rows:
     if not isinstance(window, datetime):
         newest = _NEWEST[window].format(table=table, scope=scope)
         return await store.select(query.format(table=table, window=newest), values)
@@ -89,7 +126,7 @@ async def _set(store: ClickHouse, query: str, scope: str, *, table: str, window:
     return await store.select(query.format(table=table, window=_INSTANT), values | {"start": start})
 
 
-async def city_set(store: ClickHouse, table: str, window: Asked) -> Rows:
+async def city_set(store: SharedReads, table: str, window: Asked) -> Rows:
     """The rows in `table` of the city ranking of a window; none where there is no such window.
 
     Raises:
@@ -99,7 +136,7 @@ async def city_set(store: ClickHouse, table: str, window: Asked) -> Rows:
     return await _set(store, _CITY, _OF_ALL, table=table, window=window, values={})
 
 
-async def salesman_set(store: ClickHouse, table: str, window: Asked, country: str) -> Rows:
+async def salesman_set(store: SharedReads, table: str, window: Asked, country: str) -> Rows:
     """The same for the salespeople of a country; the newest window is the country's own.
 
     Raises:
@@ -109,7 +146,7 @@ async def salesman_set(store: ClickHouse, table: str, window: Asked, country: st
     return await _set(store, _SALESMAN, _OF_COUNTRY, table=table, window=window, values={"country": country})
 
 
-async def known_windows(store: ClickHouse, table: str, country: str, *, first: int, end: int, limit: int) -> Rows:
+async def known_windows(store: SharedReads, table: str, country: str, *, first: int, end: int, limit: int) -> Rows:
     """At most `limit` windows in `table` that start from `first` to before `end` (epoch seconds), newest first.
 
     Of the salespeople of a country; of the cities where it is ''.
@@ -122,14 +159,14 @@ async def known_windows(store: ClickHouse, table: str, country: str, *, first: i
     return await store.select(query, {"country": country, "first": first, "end": end, "limit": limit})
 
 
-async def newest_as_of(store: ClickHouse, table: str) -> int | None:
+async def newest_as_of(store: SharedReads, table: str) -> int | None:
     """When the newest revision in `table` was built, in epoch milliseconds; None where there is none.
 
     Raises:
         StoreAway: ClickHouse is unreachable.
         ServerException: it refuses the query (a table is missing).
     """
-    return (await store.select(_FRESHEST.format(table=table)))[0][0] or None
+    return (await store.select(_FRESHEST.format(table=table), {}))[0][0] or None
 
 
 def _values(rank: Rank) -> dict[str, Any]:
@@ -141,7 +178,7 @@ def _values(rank: Rank) -> dict[str, Any]:
     }
 
 
-async def rank_sum(store: ClickHouse, rank: Rank) -> tuple[Decimal, int]:
+async def rank_sum(store: SharedReads, rank: Rank) -> tuple[Decimal, int]:
     """Total and count of all sales of a rank.
 
     Raises:
@@ -152,7 +189,7 @@ async def rank_sum(store: ClickHouse, rank: Rank) -> tuple[Decimal, int]:
     return total, count
 
 
-async def rank_sales(store: ClickHouse, rank: Rank, after: Place, limit: int) -> Rows:
+async def rank_sales(store: SharedReads, rank: Rank, after: Place, limit: int) -> Rows:
     """At most `limit` sales of a rank behind `after`, by event time, source and sale id.
 
     Raises:
