@@ -217,13 +217,8 @@ _CACHE = {
         ASK_AGAIN,
     ),
 }
-_RETRY = {
-    "Retry-After": {
-        **_header("seconds until it is worth asking again", "2"),
-        "schema": {"type": "integer"},
-        "example": 2,
-    }
-}
+_SECONDS = {"schema": {"type": "integer"}, "example": 2}
+_RETRY = {"Retry-After": {"description": "seconds until it is worth asking again", "required": True, **_SECONDS}}
 
 
 def _json(body: BaseModel) -> Any:
@@ -237,11 +232,12 @@ def _absent(schema: dict[str, Any]) -> dict[str, Any]:
     return {**rest, **kinds[0]} if len(kinds) == 1 else schema
 
 
-def _problem_response(status: int) -> dict[str, Any]:
+def _problem_response(status: int, own: dict[str, Any]) -> dict[str, Any]:
+    """The response of a problem, beside what the operation itself may answer with that status."""
     meaning, example = PROBLEMS[status]
     content = {"schema": {"$ref": "#/components/schemas/Problem"}, "examples": {"problem": {"value": _json(example)}}}
     headers = {**_ID, **(_RETRY if status in (429, 503) else {})}
-    return {"description": meaning, "headers": headers, "content": {MEDIA_TYPE: content}}
+    return {"description": meaning, "headers": headers, "content": {MEDIA_TYPE: content, **own}}
 
 
 def _complete(operation: dict[str, Any]) -> None:
@@ -250,10 +246,8 @@ def _complete(operation: dict[str, Any]) -> None:
     responses.pop("422", None)  # FastAPI's own shape of it
     for status in PROBLEMS:
         if status != 404 or name in _MISSING:
-            responses.setdefault(str(status), {"description": ""})
-            own = responses[str(status)].get("content", {})
-            responses[str(status)] = _problem_response(status)
-            responses[str(status)]["content"].update(own)
+            own = responses.get(str(status), {}).get("content", {})
+            responses[str(status)] = _problem_response(status, own)
     responses["200"]["headers"] = {**_ID, **(_CACHE if name in _RANKINGS else {})}
     if name in _RANKINGS:
         responses["304"] = {"description": "what If-None-Match names is still the answer", "headers": {**_ID, **_CACHE}}
@@ -278,7 +272,7 @@ def install(app: FastAPI) -> None:
             problem = Problem.model_json_schema(mode="serialization", ref_template=reference)
             schemas.update(problem.pop("$defs"), Problem=problem)
             for model in schemas.values():
-                model["properties"] = {name: _absent(one) for name, one in model.get("properties", {}).items()}
+                model.get("properties", {}).update({k: _absent(v) for k, v in model.get("properties", {}).items()})
             for path in schema["paths"].values():
                 for operation in path.values():
                     for parameter in operation.get("parameters", ()):
