@@ -1,14 +1,22 @@
 """An ASGI application inside a unit: the listening socket, and uvicorn without its own signals."""
 
 import asyncio
+import json
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http import HTTPStatus
+from typing import Any
 
+import h11
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 DRAIN_S = 5  # requests that run at a stop may take so long
+RECEIVE_S = 10.0
+MAX_HEAD_BYTES = 16384
 ABORT = "placar.abort"
 """The extension in a request's scope that cuts its connection off and drops what has not been sent."""
 SEND_BUFFER = 128 * 1024  # bytes that the system keeps for a client that does not read; without it up to 4 MiB
@@ -21,6 +29,68 @@ class _Server(uvicorn.Server):
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+
+def _protocol(receive_s: float) -> type[H11Protocol]:
+    """uvicorn's HTTP/1.1 with a deadline for each request, and problems (RFC 9457) instead of its plain text.
+
+    uvicorn bounds the time between requests, but not that of a request's own bytes: a client that trickles them would
+    hold its connection for ever.
+    """
+
+    class Protocol(H11Protocol):
+        _deadline: asyncio.TimerHandle | None = None
+
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+            super().connection_made(transport)
+            self._deadline = self.loop.call_later(receive_s, self._late)
+
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            arriving = self.conn.their_state in (h11.IDLE, h11.SEND_BODY)
+            if not arriving:
+                self._met()
+            elif self._deadline is None:
+                self._deadline = self.loop.call_later(receive_s, self._late)
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            self._met()
+            super().connection_lost(exc)
+
+        def send_400_response(self, msg: str) -> None:
+            status = getattr(sys.exception(), "error_status_hint", 400)  # uvicorn calls this where h11 refuses
+            self._refuse(status, str(sys.exception() or msg))
+
+        def _met(self) -> None:
+            if self._deadline is not None:
+                self._deadline.cancel()
+                self._deadline = None
+
+        def _late(self) -> None:
+            self._refuse(408, f"the request did not come within {receive_s:g} s")
+
+        def _refuse(self, status: int, detail: str) -> None:
+            """Close the connection, with a problem where no answer has begun."""
+            if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE) and (
+                self.cycle is None or self.cycle.response_complete
+            ):
+                title = HTTPStatus(status).phrase
+                problem: dict[str, Any] = {"type": "about:blank", "title": title, "status": status, "detail": detail}
+                body = json.dumps(problem).encode()
+                headers = [
+                    (b"content-type", b"application/problem+json"),
+                    (b"content-length", str(len(body)).encode()),
+                    (b"connection", b"close"),
+                ]
+                for event in (
+                    h11.Response(status_code=status, headers=headers, reason=title.encode()),
+                    h11.Data(data=body),
+                    h11.EndOfMessage(),
+                ):
+                    self.transport.write(self.conn.send(event) or b"")
+            self.transport.close()
+
+    return Protocol
 
 
 def listen(host: str, port: int, setting: str) -> socket.socket:
@@ -56,13 +126,18 @@ def _abortable(app: ASGIApp) -> ASGIApp:
     return told
 
 
-async def serve(app: ASGIApp, listener: socket.socket) -> None:
+async def serve(
+    app: ASGIApp, listener: socket.socket, *, receive_s: float = RECEIVE_S, max_head_bytes: int = MAX_HEAD_BYTES
+) -> None:
     """Serve until cancelled; then running requests may finish, and WebSockets are closed with 1012.
 
+    A request must have come within `receive_s` seconds (408), its address and headers within `max_head_bytes` (431).
     WebSockets are not compressed: a client would cost several times the memory.
     """
     config = uvicorn.Config(
         _abortable(app),
+        http=_protocol(receive_s),
+        h11_max_incomplete_event_size=max_head_bytes,
         log_config=None,
         access_log=False,
         lifespan="off",

@@ -2,7 +2,8 @@
 
 import asyncio
 import resource
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 
 from fastapi import FastAPI
 from starlette.types import ASGIApp
@@ -11,18 +12,19 @@ from chassis.asgi import listen, serve
 from chassis.clickhouse import SETTING, ClickHouse, clickhouse
 from chassis.lineage import Dataset, Datasets, topic_dataset
 from chassis.unit import Unit, cancellable
-from contracts.windows import WindowLength, tables, topics
-from services.api import live, routes
-from services.api.health import Check, KafkaProbe, clickhouse_check
+from contracts.windows import tables, topics
+from services.api import live, openapi, problems, routes
+from services.api.health import Check, KafkaProbe, clickhouse_check, freshness
 from services.api.hub import TOPICS, Hub
-from services.api.middleware import Observed
-from services.api.problems import install
+from services.api.middleware import guarded
+from services.api.models import Health, HealthDetails
 from services.api.settings import ApiSettings
-from services.api.store import TABLES
+from services.api.store import TABLES, SharedReads
 
 NAME = "api"
 WATCH_S = 2.0
 SPARE_FILES = 256  # beside the clients of the live stream
+WAITING = 8  # queries for each connection to ClickHouse, the running one among them
 
 
 def datasets(settings: ApiSettings) -> Datasets:
@@ -38,10 +40,36 @@ def datasets(settings: ApiSettings) -> Datasets:
     )
 
 
+def health_of(
+    store: SharedReads, settings: ApiSettings, clickhouse_state: Check, kafka_state: Check
+) -> Callable[[bool], Awaitable[Health]]:
+    """What `GET /api/v1/health` answers, without and with details."""
+    started_at = datetime.now(UTC)
+    table = tables(TABLES["city"], settings.ranking.lengths)[settings.ranking.lengths[0].label]
+
+    async def health(details: bool) -> Health:
+        of_store, of_kafka = await asyncio.gather(clickhouse_state.health(), kafka_state.health())
+        up = of_store.state == of_kafka.state == "UP"
+        known = HealthDetails(
+            started_at=started_at,
+            clickhouse=of_store,
+            kafka=of_kafka,
+            rankings=await freshness(store, table, settings.fresh_s) if details and of_store.state == "UP" else None,
+        )
+        return Health(
+            status="UP" if up else "DOWN",
+            clickhouse=of_store.state,
+            kafka=of_kafka.state,
+            details=known if details else None,
+        )
+
+    return health
+
+
 def application(
     unit: Unit,
     store: ClickHouse,
-    lengths: Sequence[WindowLength],
+    settings: ApiSettings,
     clickhouse_state: Check,
     kafka_state: Check,
     *,
@@ -49,16 +77,25 @@ def application(
 ) -> ASGIApp:
     """The whole application; REST alone without the live stream."""
     app = FastAPI(
-        title="Placar", version="1", summary="Live, correct top-ten rankings of sales", redoc_url=None, docs_url=None
+        title="Placar",
+        version="1",
+        summary="Live, correct top-ten rankings of sales",
+        description=openapi.ABOUT,
+        redoc_url=None,
+        docs_url=None,
+        redirect_slashes=False,
+        generate_unique_id_function=lambda route: route.name,
     )
-    install(app, unit.log)
-    app.include_router(routes.rankings(store, lengths))
-    app.include_router(routes.operations(clickhouse_state, kafka_state, unit.metrics))
+    problems.install(app, unit.log)
+    reads = SharedReads(store, settings.connections * WAITING)
+    app.include_router(routes.rankings(reads, settings.ranking.lengths))
+    app.include_router(routes.operations(health_of(reads, settings, clickhouse_state, kafka_state), unit.metrics))
     if stream is not None:
         app.include_router(live.routes(stream))
     app.include_router(routes.page())
-    observed = Observed(app, unit.metrics)
-    return observed if stream is None else live.with_sockets(observed, stream)
+    openapi.install(app)
+    whole = guarded(app, unit.metrics, unit.log, settings)
+    return whole if stream is None else live.with_sockets(whole, stream)
 
 
 async def watch(unit: Unit, settings: ApiSettings, checks: dict[str, Check]) -> None:
@@ -108,12 +145,19 @@ async def main(unit: Unit, settings: ApiSettings) -> None:
     async with clickhouse(settings.clickhouse, settings.connections, settings.query_timeout_s) as store:
         checks = {"clickhouse": clickhouse_check(store), "kafka": probe.check()}
         hub = Hub(unit, settings)
-        app = application(unit, store, settings.ranking.lengths, *checks.values(), stream=live.Live(hub, settings))
+        app = application(unit, store, settings, *checks.values(), stream=live.Live(hub, settings))
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(cancellable(watch(unit, settings, checks)))
                 tasks.create_task(cancellable(hub.run()))
                 tasks.create_task(hub.beat())
-                tasks.create_task(serve(app, listener))
+                tasks.create_task(
+                    serve(
+                        app,
+                        listener,
+                        receive_s=settings.receive_timeout_s,
+                        max_head_bytes=settings.max_head_bytes,
+                    )
+                )
         finally:
             await probe.close()

@@ -10,8 +10,7 @@ from typing import Any, Literal, NamedTuple, get_args
 
 import orjson
 
-from services.api.models import CityRank, Ranking, SalesmanRank, encode, instant
-from services.api.transform import RankingName
+from services.api.models import CityRank, Ranking, RankingName, SalesmanRank, encode, instant
 
 RANKINGS: tuple[RankingName, ...] = get_args(RankingName)
 _NAMES: Mapping[RankingName, str] = {"city": "city", "salesman": "salesman_name"}

@@ -4,52 +4,88 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from datetime import UTC, datetime
 
 from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError
 from asynch.errors import ServerException
 
-from chassis.clickhouse import ClickHouse, StoreAway
+from chassis.clickhouse import ClickHouse, StoreAway, refusal
 from chassis.settings import KafkaSettings
-from services.api.models import State
+from services.api.models import Freshness, ServerHealth, State
+from services.api.store import SharedReads, newest_as_of
+from services.api.transform import milliseconds
 
 CACHE_S = 1.0
 LIMIT_S = 1.0
+WHY_LENGTH = 200
 
 
 class Check:
-    """One cached check. `ask` raises one of `errors` when the server is away."""
+    """One cached check. `ask` returns what answered, '' where it does not tell, or raises one of `errors`."""
 
-    def __init__(self, ask: Callable[[], Awaitable[None]], errors: tuple[type[BaseException], ...]) -> None:
+    def __init__(self, ask: Callable[[], Awaitable[str]], errors: tuple[type[BaseException], ...]) -> None:
         self._ask = ask
         self._errors = errors
         self._lock = asyncio.Lock()
-        self._known: tuple[float, State, str] | None = None
+        self._known: tuple[float, ServerHealth] | None = None
 
-    async def state(self) -> tuple[State, str]:
-        """UP, or DOWN and why; at most CACHE_S seconds old, after at most about LIMIT_S."""
+    async def health(self) -> ServerHealth:
+        """What is known of the server; at most CACHE_S seconds old, after at most about LIMIT_S."""
         async with self._lock:
             if self._known is None or time.monotonic() - self._known[0] > CACHE_S:
-                state: State = "UP"
-                why = ""
-                try:
-                    async with asyncio.timeout(LIMIT_S):
-                        await self._ask()
-                except TimeoutError:
-                    state, why = "DOWN", f"no answer in {LIMIT_S} s"
-                except self._errors as error:
-                    state, why = "DOWN", str(error) or repr(error)
-                self._known = (time.monotonic(), state, why)
-            return self._known[1], self._known[2]
+                self._known = (time.monotonic(), await self._look(self._known and self._known[1]))
+            return self._known[1]
+
+    async def state(self) -> tuple[State, str]:
+        """UP, or DOWN and why."""
+        health = await self.health()
+        return health.state, health.why or ""
+
+    async def _look(self, before: ServerHealth | None) -> ServerHealth:
+        state: State = "UP"
+        version = why = ""
+        began = time.perf_counter()
+        try:
+            async with asyncio.timeout(LIMIT_S):
+                version = await self._ask()
+        except TimeoutError:
+            state, why = "DOWN", f"no answer in {LIMIT_S} s"
+        except self._errors as error:
+            said = refusal(error) if isinstance(error, ServerException) else str(error) or repr(error)
+            state, why = "DOWN", said[:WHY_LENGTH]
+        now = datetime.now(UTC)
+        return ServerHealth(
+            state=state,
+            since=before.since if before is not None and before.state == state else now,
+            checked_at=now,
+            latency_ms=round((time.perf_counter() - began) * 1000, 1),
+            version=version or None,
+            why=why or None,
+        )
 
 
 def clickhouse_check(store: ClickHouse) -> Check:
     """Up when a query is answered."""
 
-    async def ask() -> None:
-        await store.select("SELECT 1")
+    async def ask() -> str:
+        return str((await store.select("SELECT version()"))[0][0])
 
     return Check(ask, (StoreAway, ServerException))
+
+
+async def freshness(store: SharedReads, table: str, fresh_s: float) -> Freshness | None:
+    """How old the newest ranking in `table` is; None where there is none or ClickHouse does not say within LIMIT_S."""
+    try:
+        async with asyncio.timeout(LIMIT_S):
+            newest = await newest_as_of(store, table)
+    except (StoreAway, ServerException, TimeoutError):
+        return None
+    if newest is None:
+        return None
+    as_of = milliseconds(newest)
+    age = max(0.0, round((datetime.now(UTC) - as_of).total_seconds(), 1))  # another machine's clock may be ahead
+    return Freshness(fresh=age <= fresh_s, as_of=as_of, age_seconds=age)
 
 
 class KafkaProbe:
@@ -59,8 +95,8 @@ class KafkaProbe:
         self._bootstrap = settings.bootstrap
         self._client: AIOKafkaClient | None = None
 
-    async def ask(self) -> None:
-        """Return when a broker answered.
+    async def ask(self) -> str:
+        """Return when a broker answered; '', as Kafka's protocol does not tell a version.
 
         Raises:
             KafkaError | OSError: none does.
@@ -74,6 +110,7 @@ class KafkaProbe:
                 raise
             self._client = client
         await self._client.fetch_all_metadata()
+        return ""
 
     def check(self) -> Check:
         """The probe as a cached check."""

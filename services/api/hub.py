@@ -20,8 +20,8 @@ from chassis.unit import Unit
 from contracts.codec import DecodeError, Decoder
 from contracts.windows import topics
 from services.api.board import Board, Frame, Held, Subscription, held
+from services.api.models import RankingName
 from services.api.settings import ApiSettings
-from services.api.transform import RankingName
 
 TOPICS: dict[RankingName, str] = {"city": "rankings.city", "salesman": "rankings.salesman"}
 """The topic of each ranking over the first window length; see contracts/windows.py for the others."""

@@ -68,7 +68,7 @@ class Live:
         self._hub = hub
         self._settings = settings
         self._token = settings.live_token.get_secret_value()
-        self._origins = [one.strip() for one in settings.live_origins.split(",") if one.strip()]
+        self._origins = settings.live_origins.split(",") if settings.live_origins else []
         self._places = Places(settings.live_connections, settings.live_connections_per_address)
 
     def _admit(self, connection: HTTPConnection, subprotocols: list[str]) -> None:

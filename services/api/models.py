@@ -10,9 +10,13 @@ from pydantic.alias_generators import to_camel
 
 Money = Annotated[
     Decimal,
-    WithJsonSchema({"type": "number", "multipleOf": 0.01, "description": "exact, always written with two places"}),
+    WithJsonSchema({"type": "number", "description": "exact: a JSON number that is always written with two places"}),
 ]
 State = Literal["UP", "DOWN"]
+RankingName = Literal["city", "salesman"]
+Status = Literal["provisional", "final", "corrected"]
+Revision = Annotated[int, Field(ge=0, description="grows with every change of this window's ranking")]
+AsOf = Annotated[datetime, Field(description="when this revision was built")]
 
 
 class Answer(BaseModel):
@@ -54,11 +58,39 @@ class Ranking(Answer, Generic[R]):
     """One whole revision of one window's ranking; `rankings` is empty where the window has no sale any more."""
 
     window: Window
-    status: Literal["provisional", "final", "corrected"]
-    revision: Annotated[int, Field(description="grows with every change of this window's ranking")]
-    as_of: Annotated[datetime, Field(description="when this revision was built")]
+    status: Status
+    revision: Revision
+    as_of: AsOf
     watermark: Annotated[datetime, Field(description="event time up to which sales are expected to be complete")]
     rankings: list[R]
+
+
+class CityRanking(Ranking[CityRank]):
+    """The top cities of a window, over all countries."""
+
+
+class SalesmanRanking(Ranking[SalesmanRank]):
+    """The top salespeople of a country in a window."""
+
+
+class KnownWindow(Answer):
+    """A window that has a ranking, and which revision of it is served."""
+
+    start: datetime
+    end: datetime
+    status: Status
+    revision: Revision
+    as_of: AsOf
+
+
+class Windows(Answer):
+    """One page of the windows that have a ranking, newest first."""
+
+    ranking: RankingName
+    length: str
+    country: Annotated[str | None, Field(description="of salespeople; cities are ranked over all countries")] = None
+    windows: list[KnownWindow]
+    next_cursor: Annotated[str | None, Field(description="`cursor` of the next page; absent on the last")] = None
 
 
 class Sale(Answer):
@@ -86,14 +118,45 @@ class Sale(Answer):
 class Explanation(Answer):
     """The sales that make up one rank: total and count over all of them, and one page of them, oldest first."""
 
-    ranking: Literal["city", "salesman"]
+    ranking: RankingName
     window: Window
     name: str
-    country: Annotated[str | None, Field(description="of a salesperson; cities are ranked over all countries")]
+    country: Annotated[str | None, Field(description="of a salesperson; cities are ranked over all countries")] = None
     total_sales: Money
     transaction_count: int
     sales: list[Sale]
-    next_cursor: Annotated[str | None, Field(description="`cursor` of the next page; absent on the last")]
+    next_cursor: Annotated[str | None, Field(description="`cursor` of the next page; absent on the last")] = None
+
+
+class ServerHealth(Answer):
+    """The last check of a server; the next request after `checkedAt` and a second makes another."""
+
+    state: State
+    since: Annotated[datetime, Field(description="the first check, since the API began, with this state")]
+    checked_at: datetime
+    latency_ms: Annotated[float, Field(ge=0, description="how long the check took, in milliseconds")]
+    version: Annotated[str | None, Field(description="what answered, where the server tells")] = None
+    why: Annotated[str | None, Field(description="why it is DOWN")] = None
+
+
+class Freshness(Answer):
+    """How old the newest ranking of cities is. Without sales nothing changes, so that old alone is no fault."""
+
+    fresh: Annotated[bool, Field(description="whether `ageSeconds` is at most API_FRESH_S")]
+    as_of: AsOf
+    age_seconds: Annotated[float, Field(ge=0)]
+
+
+class HealthDetails(Answer):
+    """What is behind the health."""
+
+    started_at: datetime
+    clickhouse: ServerHealth
+    kafka: ServerHealth
+    rankings: Annotated[
+        Freshness | None,
+        Field(description="absent while there is no ranking, or ClickHouse is away"),
+    ] = None
 
 
 class Health(Answer):
@@ -102,17 +165,27 @@ class Health(Answer):
     status: State
     clickhouse: State
     kafka: State
+    details: HealthDetails | None = None
 
 
-class Problem(BaseModel):
-    """An RFC 9457 problem; `errors` names each wrong parameter."""
+class FieldError(Answer):
+    """A parameter that is wrong: its value, shortened, and what to write instead."""
+
+    field: str
+    value: str
+    detail: str
+
+
+class Problem(Answer):
+    """An RFC 9457 problem; `errors` names each wrong parameter, `requestId` finds it in the log."""
 
     type: str = "about:blank"
     title: str
-    status: int
+    status: Annotated[int, Field(ge=400, le=599)]
     detail: str
-    instance: str
-    errors: list[dict[str, str]] | None = None
+    instance: Annotated[str, Field(description="the path that was asked for")]
+    request_id: str | None = None
+    errors: list[FieldError] | None = None
 
 
 def instant(value: datetime) -> str:

@@ -1,5 +1,6 @@
 """Every error as an RFC 9457 problem: it names the field or the remedy, and never shows the inside."""
 
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 
 import structlog
@@ -7,12 +8,20 @@ from asynch.errors import ServerException
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.types import Scope
 
 from chassis.clickhouse import StoreAway, refusal
-from services.api.models import Problem, encode
+from services.api.models import FieldError, Problem, encode
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = 2
+REQUEST_ID = "request_id"
+"""The key in a scope under which middleware.py keeps the id of the request."""
+
+_DETAILS = {
+    404: "there is nothing at this path; /openapi.json lists what there is",
+    405: "this path does not take the method {method}; the header Allow says which it takes",
+}
 
 
 class NotFoundError(Exception):
@@ -20,26 +29,36 @@ class NotFoundError(Exception):
 
 
 def problem(
-    request: Request,
+    scope: Scope,
     status: int,
     detail: str,
-    errors: list[dict[str, str]] | None = None,
-    headers: dict[str, str] | None = None,
+    errors: Sequence[FieldError] | None = None,
+    headers: Mapping[str, str] | None = None,
 ) -> Response:
     """The response for a problem with this HTTP status."""
     body = Problem(
-        title=HTTPStatus(status).phrase, status=status, detail=detail, instance=request.url.path, errors=errors
+        title=HTTPStatus(status).phrase,
+        status=status,
+        detail=detail,
+        instance=scope["path"],
+        request_id=scope.get(REQUEST_ID),
+        errors=list(errors) if errors else None,
     )
-    return Response(encode(body), status, headers, MEDIA_TYPE)
+    return Response(encode(body), status, {"Cache-Control": "no-store", **(headers or {})}, MEDIA_TYPE)
 
 
-def _field_errors(error: RequestValidationError) -> list[dict[str, str]]:
+def unavailable(scope: Scope, detail: str) -> Response:
+    """The response for what may be there soon."""
+    return problem(scope, 503, detail, headers={"Retry-After": str(RETRY_AFTER_S)})
+
+
+def _field_errors(error: RequestValidationError) -> list[FieldError]:
     return [
-        {
-            "field": str(item["loc"][1] if len(item["loc"]) > 1 else item["loc"][0]),
-            "value": str(item.get("input"))[:60],
-            "detail": str(item["msg"]).removeprefix("Value error, "),
-        }
+        FieldError(
+            field=str(item["loc"][1] if len(item["loc"]) > 1 else item["loc"][0]),
+            value=str(item.get("input"))[:60],
+            detail=str(item["msg"]).removeprefix("Value error, "),
+        )
         for item in error.errors()
     ]
 
@@ -50,24 +69,24 @@ def install(app: FastAPI, log: structlog.stdlib.BoundLogger) -> None:
     async def invalid(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for it
         errors = _field_errors(error)
-        return problem(request, 422, "; ".join(f"{item['field']}: {item['detail']}" for item in errors), errors)
+        return problem(request.scope, 422, "; ".join(f"{item.field}: {item.detail}" for item in errors), errors)
 
     async def not_found(request: Request, error: Exception) -> Response:
-        return problem(request, 404, str(error))
+        return problem(request.scope, 404, str(error))
 
     async def http_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)  # noqa: S101 - registered for it
-        return problem(request, error.status_code, str(error.detail), headers=dict(error.headers or {}))
+        detail = _DETAILS.get(error.status_code, str(error.detail)).format(method=request.method)
+        return problem(request.scope, error.status_code, detail, headers=error.headers)
 
     async def store_away(request: Request, error: Exception) -> Response:
         why = refusal(error) if isinstance(error, ServerException) else str(error)
         log.warning("store_away", path=request.url.path, error=why)
-        detail = "the store of rankings is not available now; try again"
-        return problem(request, 503, detail, headers={"Retry-After": str(RETRY_AFTER_S)})
+        return unavailable(request.scope, "the store of rankings is not available now; try again")
 
     async def unexpected(request: Request, error: Exception) -> Response:
         log.error("request_failed", path=request.url.path, exc_info=error)
-        return problem(request, 500, "an error of the server; it is in its log")
+        return problem(request.scope, 500, "an error of the server; it is in its log under the request's id")
 
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(NotFoundError, not_found)

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import orjson
 
 from services.api.board import RANKINGS, Frame, Subscription, offsets
-from services.api.transform import parse_country, parse_length, parse_window
+from services.api.transform import parse_country, parse_instant, parse_length
 
 VERSION = 1
 SUBPROTOCOL = "placar.v1"
@@ -73,10 +73,7 @@ def _length(value: object, labels: Sequence[str]) -> str:
 def _windows(value: object, _: Sequence[str]) -> str | tuple[int, ...]:
     if value in ("latest", "all"):
         return str(value)
-    moments = [parse_window(one) for one in _several(value, MOST_WINDOWS)]
-    if None in moments:
-        raise ValueError("`latest` stands alone; a list has instants only")
-    return tuple(int(one.timestamp() * 1000) for one in moments if one)
+    return tuple(int(parse_instant(one).timestamp() * 1000) for one in _several(value, MOST_WINDOWS))
 
 
 def _countries(value: object, _: Sequence[str]) -> tuple[str, ...]:

@@ -1,19 +1,21 @@
 """The queries: whole ranking sets, and the sales behind a rank, from ClickHouse."""
 
+import asyncio
 from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from chassis.clickhouse import ClickHouse
-from services.api.transform import Place, Rank, RankingName, epoch_second
+from chassis.clickhouse import ClickHouse, StoreAway
+from services.api.models import RankingName
+from services.api.transform import Asked, Newest, Place, Rank, epoch_second
 
 TABLES: Mapping[RankingName, str] = {"city": "top_sales_city", "salesman": "top_salesman_country"}
 """The table of each ranking over the first window length; see contracts/windows.py for the others."""
 
 # FINAL keeps the highest revision per rank. A set is always written as ten rows in one block, so these are ten rows of
 # one revision; the filters are on the leading columns of the table's order, so that only one window is read.
-# `{window}` is one of the three expressions below and `{table}` a table of a configured length, never input.
+# `{window}` is one of the expressions below and `{table}` a table of a configured length, never input.
 _CITY = """
 SELECT window_start, window_end, revision, status, watermark_ms, as_of_ms,
        rank, city, '' AS country, total_sales, transaction_count
@@ -29,8 +31,31 @@ WHERE country = %(country)s AND window_start = {window}
 ORDER BY rank
 """
 _INSTANT = "toDateTime(%(start)s, 'UTC')"
-_LATEST_CITY = "(SELECT max(window_start) FROM {table})"
-_LATEST_SALESMAN = "(SELECT max(window_start) FROM {table} WHERE country = %(country)s)"
+_NEWEST: Mapping[Newest, str] = {
+    "latest": "(SELECT max(window_start) FROM {table} WHERE {scope})",
+    "latest-final": """(
+    SELECT max(window_start) FROM (
+        SELECT window_start, argMax(status, revision) AS newest FROM {table} WHERE {scope} AND rank = 1
+        GROUP BY window_start
+    ) WHERE newest IN ('final', 'corrected')
+)""",
+}
+_OF_ALL, _OF_COUNTRY = "1", "country = %(country)s"
+
+# Every set has a row of rank 1, blank or not. The inner query is a plain scan of the table's order, so that FINAL
+# merges the windows of one page only.
+_WINDOWS = """
+SELECT window_start, window_end, revision, status, as_of_ms
+FROM {table} FINAL
+WHERE {scope} AND rank = 1 AND window_start IN (
+    SELECT DISTINCT window_start FROM {table}
+    WHERE {scope} AND rank = 1
+      AND window_start >= toDateTime(%(first)s, 'UTC') AND window_start < toDateTime(%(end)s, 'UTC')
+    ORDER BY window_start DESC LIMIT %(limit)s
+)
+ORDER BY window_start DESC
+"""
+_FRESHEST = "SELECT max(as_of_ms) FROM {table}"
 
 # The inner query is a plain scan of three columns. It leaves the outer one a few keys, of which the table's order finds
 # the rows, so that FINAL merges these and not all sales. `{scope}` is of _SCOPES, never input.
@@ -55,37 +80,93 @@ _SCOPES = {"city": "city = %(name)s", "salesman": "salesman_name = %(name)s AND 
 Rows = list[tuple[Any, ...]]
 
 
+class SharedReads:
+    """Queries that are asked at the same moment by many are run once; at most `most` different ones run or wait.
+
+    The answers to one query come in the order in which it was run, so nobody who shares one sees an older revision than
+    before. Without the bound an overload would never end: every query would wait until nobody wants its answer.
+    """
+
+    def __init__(self, store: ClickHouse, most: int) -> None:
+        self._store = store
+        self._most = most
+        self._running: dict[tuple[str, tuple[tuple[str, Any], ...]], asyncio.Task[Rows]] = {}
+
+    async def select(self, query: str, values: Mapping[str, Any]) -> Rows:
+        """All rows of a query, as ClickHouse.select gives them.
+
+        Raises:
+            StoreAway: ClickHouse is unreachable, or too many other queries run and wait.
+            ServerException: it refuses the query.
+        """
+        key = (query, tuple(sorted(values.items())))
+        if key not in self._running:
+            if len(self._running) >= self._most:
+                raise StoreAway(f"{len(self._running)} queries run or wait already")
+            task = asyncio.create_task(self._store.select(query, values))
+            self._running[key] = task
+            task.add_done_callback(lambda done: self._over(key, done))
+        return await asyncio.shield(self._running[key])  # who gives up does not end it for the others
+
+    def _over(self, key: tuple[str, tuple[tuple[str, Any], ...]], done: asyncio.Task[Rows]) -> None:
+        del self._running[key]
+        if not done.cancelled():
+            done.exception()  # known to those who wait, if any still do
+
+
 async def _set(
-    store: ClickHouse, query: str, latest: str, *, table: str, window: datetime | None, values: dict[str, Any]
+    store: SharedReads, query: str, scope: str, *, table: str, window: Asked, values: dict[str, Any]
 ) -> Rows:
-    if window is None:
-        return await store.select(query.format(table=table, window=latest.format(table=table)), values)
+    if not isinstance(window, datetime):
+        newest = _NEWEST[window].format(table=table, scope=scope)
+        return await store.select(query.format(table=table, window=newest), values)
     start = epoch_second(window)
     if start is None:
         return []
     return await store.select(query.format(table=table, window=_INSTANT), values | {"start": start})
 
 
-async def city_set(store: ClickHouse, table: str, window: datetime | None) -> Rows:
-    """The rows in `table` of the city ranking of the window that starts then, of the newest for None.
-
-    No rows where there is no such window.
+async def city_set(store: SharedReads, table: str, window: Asked) -> Rows:
+    """The rows in `table` of the city ranking of a window; none where there is no such window.
 
     Raises:
         StoreAway: ClickHouse is unreachable.
         ServerException: it refuses the query (a table is missing).
     """
-    return await _set(store, _CITY, _LATEST_CITY, table=table, window=window, values={})
+    return await _set(store, _CITY, _OF_ALL, table=table, window=window, values={})
 
 
-async def salesman_set(store: ClickHouse, table: str, window: datetime | None, country: str) -> Rows:
+async def salesman_set(store: SharedReads, table: str, window: Asked, country: str) -> Rows:
     """The same for the salespeople of a country; the newest window is the country's own.
 
     Raises:
         StoreAway: ClickHouse is unreachable.
         ServerException: it refuses the query (a table is missing).
     """
-    return await _set(store, _SALESMAN, _LATEST_SALESMAN, table=table, window=window, values={"country": country})
+    return await _set(store, _SALESMAN, _OF_COUNTRY, table=table, window=window, values={"country": country})
+
+
+async def known_windows(store: SharedReads, table: str, country: str, *, first: int, end: int, limit: int) -> Rows:
+    """At most `limit` windows in `table` that start from `first` to before `end` (epoch seconds), newest first.
+
+    Of the salespeople of a country; of the cities where it is ''.
+
+    Raises:
+        StoreAway: ClickHouse is unreachable.
+        ServerException: it refuses the query (a table is missing).
+    """
+    query = _WINDOWS.format(table=table, scope=_OF_COUNTRY if country else _OF_ALL)
+    return await store.select(query, {"country": country, "first": first, "end": end, "limit": limit})
+
+
+async def newest_as_of(store: SharedReads, table: str) -> int | None:
+    """When the newest revision in `table` was built, in epoch milliseconds; None where there is none.
+
+    Raises:
+        StoreAway: ClickHouse is unreachable.
+        ServerException: it refuses the query (a table is missing).
+    """
+    return (await store.select(_FRESHEST.format(table=table), {}))[0][0] or None
 
 
 def _values(rank: Rank) -> dict[str, Any]:
@@ -97,7 +178,7 @@ def _values(rank: Rank) -> dict[str, Any]:
     }
 
 
-async def rank_sum(store: ClickHouse, rank: Rank) -> tuple[Decimal, int]:
+async def rank_sum(store: SharedReads, rank: Rank) -> tuple[Decimal, int]:
     """Total and count of all sales of a rank.
 
     Raises:
@@ -108,7 +189,7 @@ async def rank_sum(store: ClickHouse, rank: Rank) -> tuple[Decimal, int]:
     return total, count
 
 
-async def rank_sales(store: ClickHouse, rank: Rank, after: Place, limit: int) -> Rows:
+async def rank_sales(store: SharedReads, rank: Rank, after: Place, limit: int) -> Rows:
     """At most `limit` sales of a rank behind `after`, by event time, source and sale id.
 
     Raises:

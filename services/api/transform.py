@@ -1,6 +1,7 @@
 """Pure: parameters in, rows of a ranking set or of its sales out as an answer."""
 
 import base64
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -10,14 +11,25 @@ from typing import Any, Literal, NamedTuple
 import orjson
 import pycountry
 
-from services.api.models import CityRank, Explanation, R, Ranking, Sale, SalesmanRank, Window
+from services.api.models import (
+    CityRank,
+    Explanation,
+    KnownWindow,
+    R,
+    Ranking,
+    RankingName,
+    Sale,
+    SalesmanRank,
+    Window,
+    Windows,
+)
 
 LAST_SECOND = 2**32 - 1  # ClickHouse's DateTime ends there; a later window cannot exist
 
 Row = Sequence[Any]
-
-
-RankingName = Literal["city", "salesman"]
+Newest = Literal["latest", "latest-final"]
+Asked = Newest | datetime
+"""Which window: the newest, the newest that is final or corrected, or the one that starts then."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +56,7 @@ class Place(NamedTuple):
 
 
 BEFORE_ALL = Place(-1, "", "")
+NO_CURSOR = "must be the nextCursor of an earlier answer, unchanged"
 
 
 class Cursor(NamedTuple):
@@ -54,15 +67,22 @@ class Cursor(NamedTuple):
     after: Place
 
 
-def parse_window(value: object) -> datetime | None:
-    """None for `latest`, otherwise the instant in UTC.
+class WindowsAfter(NamedTuple):
+    """Where a page of windows begins: the list it belongs to, and the start of the last window before it."""
+
+    ranking: str
+    length: str
+    country: str
+    start: int
+
+
+def parse_instant(value: object) -> datetime:
+    """The instant in UTC.
 
     Raises:
-        ValueError: neither of them.
+        ValueError: not an ISO 8601 instant with a zone.
     """
-    wrong = "must be `latest` or a window's start instant such as 2026-02-19T10:00:00Z (write + as %2B)"
-    if value is None or value == "latest":
-        return None
+    wrong = "must be an instant with a zone such as 2026-02-19T10:00:00Z (write + as %2B)"
     try:
         moment = datetime.fromisoformat(str(value))
         in_utc = moment.astimezone(UTC)
@@ -71,6 +91,20 @@ def parse_window(value: object) -> datetime | None:
     if moment.tzinfo is None:  # a wall clock of nobody's is not an instant
         raise ValueError(wrong)
     return in_utc
+
+
+def parse_window(value: object) -> Asked:
+    """`latest` and `latest-final` as they are, otherwise the instant in UTC.
+
+    Raises:
+        ValueError: none of them.
+    """
+    if value == "latest" or value == "latest-final":  # noqa: PLR1714 - so that mypy knows which
+        return value
+    try:
+        return parse_instant(value)
+    except ValueError as error:
+        raise ValueError(f"must be `latest`, `latest-final` or a window's start: {error}") from None
 
 
 def parse_length(labels: Sequence[str], value: str | None) -> str | None:
@@ -101,9 +135,29 @@ def epoch_second(moment: datetime) -> int | None:
     return seconds if moment.microsecond == 0 and 0 <= seconds <= LAST_SECOND else None
 
 
+def first_second(moment: datetime) -> int:
+    """The first whole second at or after the instant, within what the store can hold."""
+    return min(max(math.ceil(moment.timestamp()), 0), LAST_SECOND)
+
+
+def _write(parts: Sequence[str | int]) -> str:
+    """Text that is safe in an address; what is in it is nobody's business but ours."""
+    return base64.urlsafe_b64encode(orjson.dumps(parts)).decode().rstrip("=")
+
+
+def _read(text: str, kinds: Sequence[type]) -> list[Any]:
+    try:
+        parts = orjson.loads(base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True))
+    except ValueError:
+        parts = None
+    if not isinstance(parts, list) or [type(part) for part in parts] != list(kinds):
+        raise ValueError(NO_CURSOR)
+    return parts
+
+
 def write_cursor(cursor: Cursor) -> str:
-    """The cursor as text that is safe in an address; what is in it is nobody's business but ours."""
-    return base64.urlsafe_b64encode(orjson.dumps([cursor.length, cursor.window, *cursor.after])).decode().rstrip("=")
+    """The cursor as text."""
+    return _write([cursor.length, cursor.window, *cursor.after])
 
 
 def parse_cursor(text: str) -> Cursor:
@@ -112,19 +166,31 @@ def parse_cursor(text: str) -> Cursor:
     Raises:
         ValueError: not such a text.
     """
-    try:
-        parts = orjson.loads(base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True))
-    except ValueError:
-        parts = None
-    if not isinstance(parts, list) or [type(part) for part in parts] != [str, int, int, str, str]:
-        raise ValueError("must be the nextCursor of an earlier answer, unchanged")
-    length, window, *after = parts
+    length, window, *after = _read(text, [str, int, int, str, str])
     if not 0 <= window <= LAST_SECOND or not 0 <= after[0] <= LAST_SECOND * 1000 + 999:
-        raise ValueError("must be the nextCursor of an earlier answer, unchanged")
+        raise ValueError(NO_CURSOR)
     return Cursor(length, window, Place(*after))
 
 
-def _milliseconds(value: int) -> datetime:
+def write_windows_after(cursor: WindowsAfter) -> str:
+    """The cursor as text."""
+    return _write([*cursor])
+
+
+def parse_windows_after(text: str) -> WindowsAfter:
+    """The cursor that was written.
+
+    Raises:
+        ValueError: not such a text.
+    """
+    cursor = WindowsAfter(*_read(text, [str, str, str, int]))
+    if not 0 <= cursor.start <= LAST_SECOND:
+        raise ValueError(NO_CURSOR)
+    return cursor
+
+
+def milliseconds(value: int) -> datetime:
+    """The instant so many milliseconds after 1970."""
     seconds, rest = divmod(value, 1000)
     return datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest * 1000)
 
@@ -154,10 +220,23 @@ def ranking(rows: Sequence[Row], limit: int, entry: Callable[[Row], R]) -> Ranki
         window=Window(start=start, end=end),
         status=status,
         revision=revision,
-        as_of=_milliseconds(as_of),
-        watermark=_milliseconds(watermark),
+        as_of=milliseconds(as_of),
+        watermark=milliseconds(watermark),
         rankings=[entry(row) for row in rows if row[10] > 0 and row[6] <= limit],
     )
+
+
+def windows_page(ranking: RankingName, length: str, country: str, rows: Sequence[Row], limit: int) -> Windows:
+    """The answer for the first `limit` of `rows`; one row more says that there is a next page."""
+    known = [
+        KnownWindow(start=start, end=end, revision=revision, status=status, as_of=milliseconds(as_of))
+        for start, end, revision, status, as_of in rows[:limit]
+    ]
+    cursor = None
+    if len(rows) > limit:
+        after = WindowsAfter(ranking, length, country, int(known[-1].start.timestamp()))
+        cursor = write_windows_after(after)
+    return Windows(ranking=ranking, length=length, country=country or None, windows=known, next_cursor=cursor)
 
 
 def sale(row: Row) -> Sale:
@@ -168,7 +247,7 @@ def sale(row: Row) -> Sale:
         sale_id=sale_id,
         version=str(version),
         amount=amount,
-        event_time=_milliseconds(event_ms),
+        event_time=milliseconds(event_ms),
         salesman_name=salesman,
         city=city,
         country=country,

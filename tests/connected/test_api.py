@@ -15,7 +15,7 @@ from tests.connected.serving import Database, database, ranking_set, service
 from tests.connected.streams import forwarder, free_port, until
 from tests.connected.unit_process import UnitProcess
 
-CITY, SALESMAN = "/api/v1/sales/top-by-city", "/api/v1/sales/top-salesman"
+CITY, SALESMAN, WINDOWS = "/api/v1/sales/top-by-city", "/api/v1/sales/top-salesman", "/api/v1/windows"
 START = datetime(2026, 2, 19, 10, tzinfo=UTC)
 
 
@@ -147,6 +147,89 @@ async def test_each_length_has_its_rankings(servers: Mapping[str, str], tmp_path
             assert refused.json()["detail"].endswith("1h, 1d")
 
 
+async def test_windows(servers: Mapping[str, str], db: Database, tmp_path: Path) -> None:
+    """All windows with the newest revision of each, newest first, in pages of any size also while windows arrive."""
+    hours = [START + timedelta(hours=n) for n in range(5)]
+    for number, hour in enumerate(hours, 1):
+        await db.write("rankings.city", ranking_set("rankings.city", hour, number, ["x"]))
+        await db.write("rankings.salesman", ranking_set("rankings.salesman", hour, number, ["Rui"], country="PT"))
+    await db.write("rankings.city", ranking_set("rankings.city", hours[1], 70, [], status="corrected"))
+    await db.write("rankings.salesman", ranking_set("rankings.salesman", hours[2], 9, ["Ana"], country="BR"))
+    async with api(servers, db, tmp_path) as (client, _):
+
+        async def ask(**asked: Any) -> dict[str, Any]:
+            answer = await client.get(WINDOWS, params=asked)
+            assert answer.status_code == 200, answer.text
+            body: dict[str, Any] = answer.json()
+            return body
+
+        whole = await ask()
+        assert [window["start"] for window in whole["windows"]] == [instant(hour) for hour in reversed(hours)]
+        assert "nextCursor" not in whole
+        assert whole["windows"][3] == {
+            "start": instant(hours[1]),
+            "end": instant(hours[2]),
+            "status": "corrected",
+            "revision": 70,
+            "asOf": instant(hours[1] + timedelta(milliseconds=71)),
+        }
+        for limit in (1, 2, 5):
+            seen, page = [], await ask(limit=limit)
+            while "nextCursor" in page:
+                assert len(page["windows"]) == limit
+                seen += page["windows"]
+                page = await ask(limit=limit, cursor=page["nextCursor"])
+            assert seen + page["windows"] == whole["windows"]
+        first = await ask(limit=2)
+        await db.write("rankings.city", ranking_set("rankings.city", START + timedelta(hours=9), 1, ["newer"]))
+        rest = await ask(limit=3, cursor=first["nextCursor"])
+        assert first["windows"] + rest["windows"] == whole["windows"]
+        period = {"from": instant(hours[1]), "to": instant(hours[3])}
+        assert (await ask(**period))["windows"] == whole["windows"][2:4]
+        page = await ask(**period, limit=1)
+        assert [*page["windows"], *(await ask(**period, cursor=page["nextCursor"]))["windows"]] == whole["windows"][2:4]
+        assert [window["revision"] for window in (await ask(ranking="salesman"))["windows"]] == [9]
+        assert len((await ask(ranking="salesman", country="PT"))["windows"]) == 5
+        assert (await ask(ranking="salesman", country="AR"))["windows"] == []
+
+
+async def test_latest_final_and_tags(servers: Mapping[str, str], db: Database, tmp_path: Path) -> None:
+    """`latest-final` is the newest window that is final now; a tag holds until the ranking changes."""
+    later = START + timedelta(hours=1)
+    async with api(servers, db, tmp_path) as (client, _):
+
+        async def final(path: str = CITY, have: str = "", **asked: str) -> httpx.Response:
+            return await client.get(path, params={"window": "latest-final", **asked}, headers={"If-None-Match": have})
+
+        for number, path in ((1, CITY), (2, SALESMAN)):
+            topic = "rankings.city" if path == CITY else "rankings.salesman"
+            country = "" if path == CITY else "BR"
+
+            async def write(start: datetime, revision: int, status: str, topic: str = topic, of: str = country) -> None:
+                await db.write(topic, ranking_set(topic, start, revision, ["x"], country=of, status=status))
+
+            await write(START, number, "provisional")
+            assert (await final(path)).status_code == 404
+            await write(START, number + 10, "final")
+            await write(later, number, "provisional")
+            answer = await final(path)
+            assert (answer.json()["window"]["start"], answer.json()["status"]) == (instant(START), "final")
+            tag = answer.headers["etag"]
+            same = await final(path, tag)
+            assert (same.status_code, same.content) == (304, b"")
+            await write(START, number + 20, "corrected")
+            corrected = await final(path, tag)
+            assert (corrected.status_code, corrected.json()["status"]) == (200, "corrected")
+            await write(later, number + 10, "final")
+            assert (await final(path)).json()["window"]["start"] == instant(later)
+            await write(later, number + 20, "provisional")  # as a rebuild may publish it
+            assert (await final(path)).json()["window"]["start"] == instant(START)
+        assert (await final(SALESMAN, country="PT")).status_code == 404
+        sold = {"ranking": "city", "name": "x"}
+        assert (await final("/api/v1/sales/explain", **sold)).status_code == 404  # no such sale, but such a window
+        assert instant(START) in (await final("/api/v1/sales/explain", **sold)).json()["detail"]
+
+
 async def test_limit(servers: Mapping[str, str], db: Database, tmp_path: Path) -> None:
     """A limit keeps the first ranks; one out of range is a 422 problem that names it."""
     await db.write("rankings.city", ranking_set("rankings.city", START, 1, list("abcdefghij")))
@@ -177,6 +260,10 @@ async def test_store_away_and_back(servers: Mapping[str, str], db: Database, tmp
 
         for _ in range(2):
             await until(away, "the API says that the store is away")
+            details = (await client.get("/api/v1/health?details=true")).json()["details"]
+            assert details["clickhouse"]["why"]
+            assert (details["clickhouse"]["state"], details["kafka"]["state"]) == ("DOWN", "UP")
+            assert "rankings" not in details
             refused = await client.get(CITY)
             assert refused.status_code == 503
             assert refused.headers["content-type"] == "application/problem+json"
@@ -188,6 +275,10 @@ async def test_store_away_and_back(servers: Mapping[str, str], db: Database, tmp
                     return [answer.status_code for answer in answers] == [200, 200] and await process.ready()
 
                 await until(back, "the API serves again")
+                details = (await client.get("/api/v1/health?details=true")).json()["details"]
+                assert "." in details["clickhouse"]["version"]
+                assert "why" not in details["clickhouse"]
+                assert details["rankings"]["fresh"] is False
 
 
 async def test_kafka_away(servers: Mapping[str, str], db: Database, tmp_path: Path) -> None:

@@ -21,7 +21,6 @@ from chassis.unit import Unit
 from contracts.catalogue import catalogue
 from contracts.codec import Decoder, encode_body, parse
 from contracts.examples import typed
-from contracts.windows import DEFAULT, window_lengths
 from services.api import live
 from services.api.app import application
 from services.api.board import Board
@@ -43,8 +42,9 @@ async def eventually(condition: Callable[[], bool]) -> None:
         await asyncio.sleep(0.01)
 
 
-async def up() -> None:
+async def up() -> str:
     """A check that finds its server."""
+    return "1.2.3"
 
 
 class Api:
@@ -58,7 +58,7 @@ class Api:
         self.hub.synced = True
         check = Check(up, ())
         self.app: ASGIApp = application(
-            self.unit, cast(ClickHouse, None), window_lengths(DEFAULT), check, check, stream=live.Live(self.hub, told)
+            self.unit, cast(ClickHouse, None), told, check, check, stream=live.Live(self.hub, told)
         )
 
     def metrics(self) -> str:
@@ -81,6 +81,7 @@ class Peer:
             "type": "websocket" if path == live.PATH else "http",
             "method": "GET",
             "path": path,
+            "raw_path": path.encode(),
             "query_string": query.encode(),
             "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
             "subprotocols": [],
@@ -357,7 +358,7 @@ async def test_not_synced() -> None:
 
 async def test_origin_and_token_before_acceptance() -> None:
     """A foreign page is refused with 403 and a client without the token with 401, before the handshake is accepted."""
-    api = Api(live_token=TOKEN, live_origins="http://board.example, http://x.example")
+    api = Api(live_token=TOKEN, live_origins="http://board.example,http://x.example")
     right = {"authorization": f"Bearer {TOKEN}"}
     status, problem = await refused(api, headers={**right, "origin": "http://evil.example"})
     assert (status, problem["status"]) == (403, 403)

@@ -40,9 +40,10 @@ def test_window_instant(text: str) -> None:
     assert parse_window(text) == START
 
 
-def test_window_latest() -> None:
-    """`latest` is no instant."""
-    assert parse_window("latest") is None
+@pytest.mark.parametrize("text", ["latest", "latest-final"])
+def test_window_newest(text: str) -> None:
+    """`latest` and `latest-final` are no instants."""
+    assert parse_window(text) == text
 
 
 @pytest.mark.parametrize(
