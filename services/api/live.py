@@ -268,14 +268,10 @@ async def _close(socket: WebSocket, code: int, reason: str) -> None:
 
 
 async def _finish(last: Awaitable[None], scope: Scope | Mapping[str, Any]) -> None:
-    """Send the last message; who does not take it within CLOSE_S is cut off, and what waits for them is dropped."""
+    """Send the last message; who has not taken it after CLOSE_S is cut off, and what waits for them is dropped."""
     abort: Callable[[], None] = scope["extensions"][ABORT]
-    asyncio.get_running_loop().call_later(CLOSE_S, abort)  # also where it is written but never read
-    try:
-        async with asyncio.timeout(CLOSE_S):
-            await last
-    except TimeoutError:
-        abort()
+    asyncio.get_running_loop().call_later(CLOSE_S, abort)  # a connection that has ended by then is left alone
+    await last
 
 
 async def _document() -> Response:

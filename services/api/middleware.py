@@ -165,7 +165,7 @@ class Bounded:
         self._max_body = max_body_bytes
 
     def _excess(self, scope: Scope) -> tuple[int, str] | None:
-        address = len(scope["raw_path"]) + len(scope["query_string"])
+        address = len(scope.get("raw_path") or scope["path"]) + len(scope["query_string"])
         if address > self._max_head // 2:
             return 414, f"the address has {address} bytes; at most {self._max_head // 2} are read (API_MAX_HEAD_BYTES)"
         headers = sum(len(name) + len(value) for name, value in scope["headers"])

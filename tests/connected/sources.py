@@ -5,7 +5,6 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import psutil
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from obstore.store import S3Store
 from schema_registry.client import AsyncSchemaRegistryClient
@@ -86,8 +85,7 @@ async def reader(environment: Mapping[str, str], topic: str) -> AsyncIterator[Re
 
 def peak_bytes(process: UnitProcess) -> int:
     """The most memory (resident set) that a process has had so far."""
-    pids = {c.laddr[1]: c.pid for c in psutil.net_connections("tcp") if c.status == "LISTEN" and c.laddr}
-    lines = Path(f"/proc/{pids[process.ops_port]}/status").read_text("ascii").splitlines()
+    lines = Path(f"/proc/{process.pid}/status").read_text("ascii").splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
 
 

@@ -416,7 +416,7 @@ async def test_the_service_refuses_hostile_requests(tmp_path: Path) -> None:
             answered = await client.post(address(env), content=body, headers={"Content-Type": "text/xml"})
             assert answered.status_code == status, body[:50]
             assert time.monotonic() - begun < 10
-        assert peak_bytes(asked) <= 200 * MIB
+        assert peak_bytes(asked) <= 150 * MIB
         await register(env, sale("after"))
 
 

@@ -269,6 +269,7 @@ async def test_errors_then_closed() -> None:
         frames = [await client.frame(), await client.frame()]
         assert await client.closed() == 1008
     assert [frame["code"] for frame in frames] == ["malformed", "malformed"]
+    assert "binary" in frames[0]["detail"]
     assert 'placar_live_connections{kind="websocket",unit="api"} 0' in api.metrics()
 
 
