@@ -53,9 +53,17 @@ def sale_id(key: bytes) -> str:
 
 
 @contextmanager
-def captured(servers: Mapping[str, str], log: Path) -> Iterator[None]:
-    """Kafka Connect joins the servers, the connector is deployed, and the unit cdc runs."""
+def connect_up(servers: Mapping[str, str]) -> Iterator[None]:
+    """Kafka Connect joins the servers; no connector is left at the end, so that nothing is captured in other tests."""
     Runtime(Path(servers["PLACAR_STATE"]), servers).up("connect", "postgres-schema")
+    yield
+    gone = httpx.delete(f"http://127.0.0.1:{servers['CONNECT_PORT']}/connectors/{CONNECTOR}", timeout=60)
+    assert gone.status_code in (204, 404), gone.text
+
+
+@contextmanager
+def captured(servers: Mapping[str, str], log: Path) -> Iterator[None]:
+    """The connector is deployed, and the unit cdc runs."""
     environment = {**os.environ, **servers, "CDC_OPS_PORT": str(free_port())}
     deployed = subprocess.run(
         [sys.executable, "-m", "services.connect_watcher", "--once"],

@@ -9,7 +9,18 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from tests.connected.debezium import CONNECTOR, DEADLINE_S, SLOT, SOLD_AT, Shop, captured, connected, listener, shop
+from tests.connected.debezium import (
+    CONNECTOR,
+    DEADLINE_S,
+    SLOT,
+    SOLD_AT,
+    Shop,
+    captured,
+    connect_up,
+    connected,
+    listener,
+    shop,
+)
 from tests.connected.sources import service
 from tests.connected.streams import until
 
@@ -19,7 +30,7 @@ pytestmark = pytest.mark.timeout(300)  # Kafka Connect starts anew in some of th
 @pytest.fixture(scope="module", autouse=True)
 def _capture(servers: Mapping[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """The table is captured while these tests run."""
-    with captured(servers, tmp_path_factory.mktemp("cdc") / "log"):
+    with connect_up(servers), captured(servers, tmp_path_factory.mktemp("cdc") / "log"):
         yield
 
 
