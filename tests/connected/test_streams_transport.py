@@ -7,8 +7,9 @@ import asyncio
 import gc
 from collections import Counter
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -24,6 +25,7 @@ from chassis.stream import COMMIT_INTERVAL_S, QUEUED_FETCHES, Agent, Codecs, Out
 from chassis.unit import Unit
 from contracts.codec import Decoder
 from tests.connected.streams import Servers, unique, until
+from tests.connected.unit_process import UnitProcess, unit_process
 
 PARTITIONS = 2
 BATCH = 100
@@ -69,6 +71,12 @@ class Line:
             work.cancel()
             with suppress(asyncio.CancelledError, Exception):
                 await work
+
+    def idle_worker(self, log: Path) -> AbstractAsyncContextManager[UnitProcess]:
+        """A worker that finishes no record, in a process of its own."""
+        told = {"GROUP": self.group, "RAW": self.raw, "OUT": self.out}
+        environment = {f"IDLE_WORKER_{name}": value for name, value in told.items()}
+        return unit_process("tests.connected.idle_worker", {**self.servers.environment, **environment}, log)
 
     @asynccontextmanager
     async def producer(self, **options: Any) -> AsyncIterator[AIOKafkaProducer]:
@@ -250,7 +258,7 @@ async def test_slow_first_record(line: Line) -> None:
         await line.until_committed()
 
 
-async def test_rebalance_of_a_fresh_group(line: Line) -> None:
+async def test_rebalance_of_a_fresh_group(line: Line, tmp_path: Path) -> None:
     """A group that has committed nothing is rebalanced while its first batch is in flight: no record is missed."""
     wanted = numbered(5000)
     await line.feed(wanted)
@@ -261,8 +269,8 @@ async def test_rebalance_of_a_fresh_group(line: Line) -> None:
             return line.gate.asked > 0
 
         await until(asked, "a batch is in flight")
-        async with line.worker() as second:
-            await until_ready(second)
+        async with line.idle_worker(tmp_path / "log") as second:
+            await until(second.ready, "the second worker has its share of the partitions")
         line.gate.open.set()
         await line.until_published(wanted)
         await line.until_committed()
