@@ -5,8 +5,7 @@ import time
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from chassis.metrics import Metrics
-
-SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, float("inf"))
+from services.api.metrics import REQUEST_SECONDS, REQUESTS
 
 
 class Observed:
@@ -14,8 +13,8 @@ class Observed:
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app = app
-        self._requests = metrics.counter("placar_http_requests_total", "Requests by route, method and status")
-        self._seconds = metrics.histogram("placar_http_request_seconds", "Time to the whole answer, by route", SECONDS)
+        self._requests = metrics[REQUESTS]
+        self._seconds = metrics[REQUEST_SECONDS]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on and measure it."""

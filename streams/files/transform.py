@@ -32,4 +32,4 @@ def transform(record: dict[str, Any], context: Context, *, zone: tzinfo) -> Outp
     )
     received = validation.bounded(record["fetched_at"], context.now)
     event = validation.sale(raw, "files", received, upload << ROW_BITS | row)
-    return event if isinstance(event, Refusal) else Output(key(event), event)
+    return event if isinstance(event, Refusal) else Output(key(event), event, upload)
