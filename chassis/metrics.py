@@ -11,9 +11,12 @@ from typing import Any, Literal
 
 from aioprometheus.collectors import Counter, Gauge, Histogram, Registry
 from aioprometheus.histogram import Histogram as Buckets
+from aioprometheus.metricdict import MetricDict
 from aioprometheus.renderer import render
 
 Outcome = Literal["received", "published", "dead_letter", "ignored"]
+Series = list[tuple[dict[str, str], float]]
+"""Values of a metric by their labels."""
 Kind = Literal["counter", "gauge", "histogram"]
 
 COLLECTORS: Mapping[Kind, type] = {"counter": Counter, "gauge": Gauge, "histogram": Histogram}
@@ -124,6 +127,13 @@ class Metrics:
             series.buckets[bound] += bisect_right(ordered, bound)
         series.sum += sum(ordered)
         series.observations += len(ordered)
+
+    def replace(self, metric: Metric, series: Series) -> None:
+        """Give the metric these values and no others: for what is read from somewhere else, whole, each time."""
+        collector = self[metric]
+        collector.values = MetricDict()  # type: ignore[no-untyped-call]
+        for labels, value in series:
+            collector.set(labels, value)
 
     def record(self, topic: str, outcome: Outcome, count: int = 1) -> None:
         """Enter `count` records of `topic` into the ledger."""

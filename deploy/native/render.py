@@ -1,15 +1,17 @@
 """Writes the servers' configuration and the supervisor's into the state folder, from the templates in deploy/."""
 
 import hashlib
+import json
 import os
 import shlex
 import string
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from deploy.native import postgres
-from deploy.native.processes import Process, environment, flink_environment
-from deploy.native.settings import ROOT, NativeSettings, secret
+from deploy.native.processes import UNITS, Process, environment, flink_environment
+from deploy.native.settings import PORTS, ROOT, NativeSettings, secret
 
 # template in deploy/ -> place in the state's conf/
 TEMPLATES: Mapping[str, str] = {
@@ -20,7 +22,17 @@ TEMPLATES: Mapping[str, str] = {
     "clickhouse/users.xml": "clickhouse/users.xml",
     "flink/config.yaml": "flink/config.yaml",
     "flink/log4j-console.properties": "flink/log4j-console.properties",
+    "alertmanager/alertmanager.yml": "alertmanager/alertmanager.yml",
 }
+# as it is: what looks like a place to fill belongs to the file itself
+COPIES = (
+    "kafka/jmx.yml",
+    "connect/jmx.yml",
+    "flink/jmx.yml",
+    "prometheus/prometheus.yml",
+    "prometheus/recording.yml",
+    "prometheus/alerts.yml",
+)
 # what servers write there is of no use to the next ones, and a killed server leaves it behind
 SCRATCH = ("run/flink", "run/java")
 FOLDERS = (
@@ -35,10 +47,23 @@ FOLDERS = (
     "data/s3",
 )
 
+# servers that serve their metrics themselves: the port, and the job in Prometheus
+SERVER_METRICS: Mapping[str, str] = {
+    "KAFKA_METRICS_PORT": "kafka",
+    "CONNECT_METRICS_PORT": "connect",
+    "FLINK_JOBMANAGER_METRICS_PORT": "flink",
+    "FLINK_TASKMANAGER1_METRICS_PORT": "flink",
+    "FLINK_TASKMANAGER2_METRICS_PORT": "flink",
+    "S3_METRICS_PORT": "s3",
+    "SCHEMA_REGISTRY_PORT": "registry",
+    "PROMETHEUS_PORT": "prometheus",
+    "ALERTMANAGER_PORT": "alertmanager",
+}
+
 # what of the caller's environment is a setting of ours, and so restarts a process when it changes
 SETTING_PREFIXES = (
     "API_", "BIND_", "CDC_", "CLICKHOUSE_", "CONNECT_", "FILES_", "FILE_POLLER_", "FLINK_", "KAFKA_", "LEGACY_",
-    "LINEAGE_", "LOG_LEVEL", "POSTGRES_", "RANKING_", "S3_", "SCHEMA_REGISTRY_",
+    "LINEAGE_", "LOG_LEVEL", "POSTGRES_", "RANKING_", "S3_", "SCHEMA_REGISTRY_", "SERVER_EXPORTER_",
 )  # fmt: skip
 
 _SUPERVISOR = """\
@@ -96,10 +121,30 @@ def values(settings: NativeSettings) -> dict[str, str]:
         "FLINK_PYTHON": flink_environment(settings)["FLINK_PYTHON"],
         "CLICKHOUSE_USER": settings.clickhouse.user,
         "CLICKHOUSE_PASSWORD_SHA256": hashlib.sha256(secret(settings.clickhouse.password).encode()).hexdigest(),
+        # an address must be well-formed also where no alert is sent to it
+        "ALERT_RECEIVER": "webhook" if settings.alert_webhook_url else "none",
+        "ALERT_WEBHOOK_URL": settings.alert_webhook_url or "http://127.0.0.1/",
         "PLUGIN_DIR": str(settings.home / "jars" / "plugins"),
         "DATA_DIR": str(settings.state_dir / "data"),
         "STATE_DIR": str(settings.state_dir),
     }
+
+
+def targets(settings: NativeSettings) -> list[dict[str, Any]]:
+    """What Prometheus scrapes, in the form of its file_sd: `job` is the kind of server, `instance` the process."""
+    places = {**{f"{unit.upper()}_OPS_PORT": "unit" for unit in UNITS}, **SERVER_METRICS}
+    return [
+        {
+            "targets": [f"{settings.bind_host}:{settings.ports[port]}"],
+            "labels": {"job": job, "instance": PORTS[port][1]},
+        }
+        for port, job in places.items()
+    ]
+
+
+def alertmanagers(settings: NativeSettings) -> list[dict[str, Any]]:
+    """Where Prometheus sends alerts."""
+    return [{"targets": [f"{settings.bind_host}:{settings.ports['ALERTMANAGER_PORT']}"]}]
 
 
 def _write(path: Path, text: str) -> None:
@@ -121,6 +166,10 @@ def configuration(settings: NativeSettings, processes: Sequence[Process]) -> Pat
     for template, target in TEMPLATES.items():
         text = (ROOT / "deploy" / template).read_text("utf-8")
         _write(state / "conf" / target, string.Template(text).substitute(filled))
+    for name in COPIES:
+        _write(state / "conf" / name, (ROOT / "deploy" / name).read_text("utf-8"))
+    for name, found in (("targets", targets(settings)), ("alertmanagers", alertmanagers(settings))):
+        _write(state / "conf" / "prometheus" / f"{name}.json", json.dumps(found, indent=1))
     client_log = Path(flink_environment(settings)["FLINK_HOME"]) / "conf" / "log4j-cli.properties"
     _write(state / "conf" / "flink" / client_log.name, client_log.read_text("utf-8"))
     _postgres(settings, filled)
