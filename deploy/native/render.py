@@ -22,13 +22,10 @@ TEMPLATES: Mapping[str, str] = {
     "clickhouse/users.xml": "clickhouse/users.xml",
     "flink/config.yaml": "flink/config.yaml",
     "flink/log4j-console.properties": "flink/log4j-console.properties",
-    "alertmanager/alertmanager.yml": "alertmanager/alertmanager.yml",
 }
 # as it is: what looks like a place to fill belongs to the file itself
-COPIES = (
-    "kafka/jmx.yml",
-    "connect/jmx.yml",
-    "flink/jmx.yml",
+AGENTS = ("kafka/jmx.yml", "connect/jmx.yml", "flink/jmx.yml")
+PROMETHEUS = (
     "prometheus/prometheus.yml",
     "prometheus/recording.yml",
     "prometheus/alerts.yml",
@@ -164,18 +161,33 @@ def configuration(settings: NativeSettings, processes: Sequence[Process]) -> Pat
         (state / folder).mkdir(parents=True, exist_ok=True)
     filled = values(settings)
     for template, target in TEMPLATES.items():
-        text = (ROOT / "deploy" / template).read_text("utf-8")
-        _write(state / "conf" / target, string.Template(text).substitute(filled))
-    for name in COPIES:
-        _write(state / "conf" / name, (ROOT / "deploy" / name).read_text("utf-8"))
-    for name, found in (("targets", targets(settings)), ("alertmanagers", alertmanagers(settings))):
-        _write(state / "conf" / "prometheus" / f"{name}.json", json.dumps(found, indent=1))
+        _fill(settings, template, target)
+    _copy(settings, AGENTS)
+    monitoring(settings)
     client_log = Path(flink_environment(settings)["FLINK_HOME"]) / "conf" / "log4j-cli.properties"
     _write(state / "conf" / "flink" / client_log.name, client_log.read_text("utf-8"))
     _postgres(settings, filled)
     path = state / "conf" / "supervisord.conf"
     _write(path, _supervisor(settings, processes))
     return path
+
+
+def _fill(settings: NativeSettings, template: str, target: str) -> None:
+    text = (ROOT / "deploy" / template).read_text("utf-8")
+    _write(settings.state_dir / "conf" / target, string.Template(text).substitute(values(settings)))
+
+
+def _copy(settings: NativeSettings, names: Sequence[str]) -> None:
+    for name in names:
+        _write(settings.state_dir / "conf" / name, (ROOT / "deploy" / name).read_text("utf-8"))
+
+
+def monitoring(settings: NativeSettings) -> None:
+    """Prometheus' and Alertmanager's files, with the addresses of this runtime."""
+    _copy(settings, PROMETHEUS)
+    for name, found in (("targets", targets(settings)), ("alertmanagers", alertmanagers(settings))):
+        _write(settings.state_dir / "conf" / "prometheus" / f"{name}.json", json.dumps(found, indent=1))
+    _fill(settings, "alertmanager/alertmanager.yml", "alertmanager/alertmanager.yml")
 
 
 def _postgres(settings: NativeSettings, filled: Mapping[str, str]) -> None:

@@ -102,7 +102,7 @@ async def _take(sink: Sink, batch: Batch, message: ConsumerRecord) -> Refusal | 
     if held is None or newer(batch.plan, record, held[0]):
         batch.newest[name] = (record, made)
     batch.timestamps.append(message.timestamp)
-    if record.get("status") == "provisional":
+    if record.get("status") == "provisional" and record["watermark"].timestamp() > 0:  # 0: no sale has come yet
         batch.behind_s.append((record["as_of"] - record["watermark"]).total_seconds())
     return "waiting" if held is None else "ignored"
 
