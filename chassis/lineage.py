@@ -17,7 +17,7 @@ from openlineage.client.event_v2 import InputDataset, Job, OutputDataset, Run, R
 from openlineage.client.facet_v2 import error_message_run
 from openlineage.client.uuid import generate_new_uuid
 
-from chassis.metrics import Metrics
+from chassis.metrics import LINEAGE_FAILURES, Metrics
 from chassis.settings import KafkaSettings, LineageSettings
 
 PRODUCER = "https://openlineage.io/placar"
@@ -73,7 +73,7 @@ class Lineage:
         self._run_id = str(generate_new_uuid())
         self._inputs = [InputDataset(namespace=d.namespace, name=d.name) for d in datasets.inputs]
         self._outputs = [OutputDataset(namespace=d.namespace, name=d.name) for d in datasets.outputs]
-        self._failures = metrics.counter("placar_lineage_failures_total", "OpenLineage events that could not be sent")
+        self._failures = metrics[LINEAGE_FAILURES]
         self._log = log
 
     async def emit(self, state: RunState, error: BaseException | None = None) -> None:

@@ -1,48 +1,143 @@
-"""Prometheus metrics of a process: declared once, labelled with the unit, rendered on the operations port."""
+"""Prometheus metrics of a process: each declared once, labelled with the unit, rendered on the operations port.
 
-from collections.abc import Sequence
-from typing import Literal
+What every process has is declared here, what a unit has besides in its `metrics.py`; docs/metrics.md is generated from
+the declarations (deploy/metrics.py).
+"""
+
+from bisect import bisect_right
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from aioprometheus.collectors import Counter, Gauge, Histogram, Registry
+from aioprometheus.histogram import Histogram as Buckets
+from aioprometheus.metricdict import MetricDict
 from aioprometheus.renderer import render
 
 Outcome = Literal["received", "published", "dead_letter", "ignored"]
+Series = list[tuple[dict[str, str], float]]
+"""Values of a metric by their labels."""
+Kind = Literal["counter", "gauge", "histogram"]
+
+COLLECTORS: Mapping[Kind, type] = {"counter": Counter, "gauge": Gauge, "histogram": Histogram}
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A declaration. Every series also carries the label `unit`.
+
+    `measure` is what the value counts or the unit it is in. `buckets` are a histogram's upper bounds in that unit.
+    `after` names the event before which there is no series; empty: there is one from the start.
+    """
+
+    name: str
+    kind: Kind
+    measure: str
+    meaning: str
+    labels: tuple[str, ...] = ()
+    buckets: tuple[float, ...] = ()
+    after: str = ""
+
+
+CONNECTION_FAILURES = Metric(
+    "placar_connection_failures_total",
+    "counter",
+    "attempts",
+    "Failed attempts to reach a server, first ones and reconnects",
+    ("server",),
+    after="a server that did not answer",
+)
+LINEAGE_FAILURES = Metric(
+    "placar_lineage_failures_total", "counter", "events", "OpenLineage events that could not be sent"
+)
+EVERY = (CONNECTION_FAILURES, LINEAGE_FAILURES)
+
+RECORDS = Metric(
+    "placar_records_total",
+    "counter",
+    "records",
+    "Records by topic and outcome: received = published + dead_letter + ignored",
+    ("topic", "outcome"),
+    after="the first record",
+)
+IN_HAND = Metric(
+    "placar_records_in_hand",
+    "gauge",
+    "records",
+    "Records being worked on",
+    ("topic",),
+    after="the first batch of a consumer",
+)
+UNACCOUNTED = Metric(
+    "placar_records_unaccounted",
+    "gauge",
+    "records",
+    "Received, not in hand, and without an outcome; anything but 0 is a defect",
+    ("topic",),
+    after="the first record",
+)
+DEAD_LETTERS = Metric(
+    "placar_dead_letters_total",
+    "counter",
+    "records",
+    "Records sent to sales.dlq, by their topic and reason",
+    ("topic", "reason"),
+    after="the first dead letter",
+)
+LEDGER = (RECORDS, IN_HAND, UNACCOUNTED, DEAD_LETTERS)
 
 
 class Metrics:
-    """The metrics of one process. Every series carries `unit`; names begin with `placar_`."""
+    """The metrics of one process; those that are `declared` are there from the start, if without a value."""
 
-    def __init__(self, unit: str) -> None:
+    def __init__(self, unit: str, declared: Collection[Metric] = ()) -> None:
         self._registry = Registry()
         self._labels = {"unit": unit}
-        self._records = self.counter(
-            "placar_records_total", "Records by topic and outcome; received = the sum of the others"
-        )
-        self._in_hand = self.gauge("placar_records_in_hand", "Records being worked on, by topic")
-        self._unaccounted = self.gauge(
-            "placar_records_unaccounted", "By topic: received, not in hand, and without an outcome; never other than 0"
-        )
+        self._collectors: dict[Metric, Any] = {}
         self._open: dict[str, int] = {}
         self._held: dict[str, int] = {}
-        self._unreachable = self.counter(
-            "placar_connection_failures_total", "Failed attempts to reach a server, by server"
-        )
+        for metric in declared:
+            self[metric]
 
-    def counter(self, name: str, meaning: str) -> Counter:
-        """A value that only grows."""
-        return Counter(name, meaning, const_labels=self._labels, registry=self._registry)
+    def __getitem__(self, metric: Metric) -> Any:
+        """The collector of a declaration: `inc`, `add` a counter, `set` a gauge, `observe` a value."""
+        found = self._collectors.get(metric)
+        if found is None:
+            more = {"buckets": metric.buckets} if metric.kind == "histogram" else {}
+            found = COLLECTORS[metric.kind](
+                metric.name, metric.meaning, const_labels=self._labels, registry=self._registry, **more
+            )
+            if metric.kind == "counter" and not metric.labels:
+                found.set({}, 0)
+            self._collectors[metric] = found
+        return found
 
-    def gauge(self, name: str, meaning: str) -> Gauge:
-        """A value that goes up and down."""
-        return Gauge(name, meaning, const_labels=self._labels, registry=self._registry)
+    def observe(self, metric: Metric, labels: dict[str, str], values: Collection[float]) -> None:
+        """Enter many values into a histogram at once, which takes a small part of the time of one after the other."""
+        if not values:
+            return
+        collector = self[metric]
+        try:
+            series: Buckets = collector.get_value(labels)
+        except KeyError:
+            series = Buckets(*metric.buckets)
+            collector.set_value(labels, series)
+        ordered = sorted(values)
+        for bound in series.buckets:
+            series.buckets[bound] += bisect_right(ordered, bound)
+        series.sum += sum(ordered)
+        series.observations += len(ordered)
 
-    def histogram(self, name: str, meaning: str, buckets: Sequence[float]) -> Histogram:
-        """A distribution; `buckets` are upper bounds in the metric's unit."""
-        return Histogram(name, meaning, const_labels=self._labels, registry=self._registry, buckets=buckets)
+    def replace(self, metric: Metric, series: Series) -> None:
+        """Give the metric these values and no others: for what is read from somewhere else, whole, each time."""
+        collector = self[metric]
+        collector.values = MetricDict()  # type: ignore[no-untyped-call]
+        for labels, value in series:
+            collector.set(labels, value)
 
     def record(self, topic: str, outcome: Outcome, count: int = 1) -> None:
         """Enter `count` records of `topic` into the ledger."""
-        self._records.add({"topic": topic, "outcome": outcome}, count)
+        self[RECORDS].add({"topic": topic, "outcome": outcome}, count)
         self._open[topic] = self._open.get(topic, 0) + (count if outcome == "received" else -count)
         self._check(topic)
 
@@ -53,15 +148,19 @@ class Metrics:
         seen in `placar_records_unaccounted`. A batch that fails ends the process, and its counters with it.
         """
         self._held[topic] = self._held.get(topic, 0) + change
-        self._in_hand.set({"topic": topic}, self._held[topic])
+        self[IN_HAND].set({"topic": topic}, self._held[topic])
         self._check(topic)
 
     def _check(self, topic: str) -> None:
-        self._unaccounted.set({"topic": topic}, self._open.get(topic, 0) - self._held.get(topic, 0))
+        self[UNACCOUNTED].set({"topic": topic}, self._open.get(topic, 0) - self._held.get(topic, 0))
+
+    def dead_letter(self, topic: str, reason: str) -> None:
+        """Count one record of `topic` that went to `sales.dlq`."""
+        self[DEAD_LETTERS].inc({"topic": topic, "reason": reason})
 
     def connection_failed(self, server: str) -> None:
         """Count one failed attempt to reach `server`."""
-        self._unreachable.inc({"server": server})
+        self[CONNECTION_FAILURES].inc({"server": server})
 
     def render(self, accept: Sequence[str]) -> tuple[bytes, dict[str, str]]:
         """The exposition text and its HTTP headers, in the format that `accept` (Accept header values) asks for."""

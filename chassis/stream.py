@@ -10,8 +10,9 @@ unprocessed record. The channel holds whole batches of records (chassis/faust_tr
 import asyncio
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, cast
 
@@ -26,7 +27,7 @@ from chassis.dead_letters import Refusal
 from chassis.faust_transport import Batch, Consumer, Transport
 from chassis.kafka import Record
 from chassis.lineage import Datasets, topic_dataset
-from chassis.metrics import Outcome
+from chassis.metrics import LEDGER, Metric, Outcome
 from chassis.registry import Registry
 from chassis.settings import KafkaSettings, RegistrySettings, UnitSettings
 from chassis.unit import Unit
@@ -39,6 +40,43 @@ METADATA_S = 5.0  # a broker that comes back may not know its topics at once; th
 QUEUED_FETCHES = 4  # fetched and not yet taken by the agent
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 SESSION_TIMEOUT_S = 10.0  # after this long without a heartbeat a dead worker's partitions go to another
+WATERMARK_DELAY = timedelta(seconds=5)  # as in the ranking job: a source may be so much out of order
+
+BATCH_SECONDS = Metric(
+    "placar_batch_seconds",
+    "histogram",
+    "seconds",
+    "Decode to acknowledgement of a batch",
+    buckets=(0.01, 0.05, 0.1, 0.5, 1.0, 5.0),
+    after="the first batch",
+)
+BATCH_RECORDS = Metric(
+    "placar_batch_records",
+    "histogram",
+    "records",
+    "Records acknowledged together",
+    buckets=(1, 10, 100, 250, 500, 1000, 2000),
+    after="the first batch",
+)
+SOURCE_DELAY = Metric(
+    "placar_source_delay_seconds",
+    "histogram",
+    "seconds",
+    "From the source to the acknowledged record of sales.unified: since the commit in Postgres, the upload of the "
+    "file, or the call that fetched the sale",
+    ("topic",),
+    (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 600.0, 3600.0, 86400.0),
+    after="the first published sale",
+)
+WATERMARK = Metric(
+    "placar_source_watermark_timestamp_seconds",
+    "gauge",
+    "seconds since 1970",
+    "The source's watermark: the newest event time, at most its ingestion time, less 5 s",
+    ("topic",),
+    after="the first published sale",
+)
+METRICS = (*LEDGER, BATCH_SECONDS, BATCH_RECORDS, SOURCE_DELAY, WATERMARK)
 
 
 class StreamSettings(UnitSettings):
@@ -59,10 +97,11 @@ class Context:
 
 @dataclass(frozen=True)
 class Output:
-    """A record to publish: its key, and its value before encoding."""
+    """A record to publish: its key, its value before encoding, and when its source had it, in ms since 1970."""
 
     key: bytes
     value: Mapping[str, Any]
+    at_source_ms: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True)
@@ -72,6 +111,7 @@ class Ignored:
     why: str
 
 
+OUTCOMES: Mapping[type, Outcome] = {Output: "published", Refusal: "dead_letter", Ignored: "ignored"}
 Transform = Callable[[dict[str, Any], Context], Output | Refusal | Ignored]
 
 
@@ -120,10 +160,12 @@ def written_at(timestamp_ms: int | None, now: datetime) -> datetime:
         return now
 
 
-async def process(agent: Agent, codecs: Codecs, unit: str, message: Any) -> tuple[Outcome, Record | None]:
-    """What becomes of one raw Kafka message: its outcome, and the record to publish unless it is ignored."""
+async def process(
+    agent: Agent, codecs: Codecs, unit: str, message: Any
+) -> tuple[Record | None, Output | Refusal | Ignored]:
+    """What becomes of one raw Kafka message: the record to publish unless it is ignored, and what it is made from."""
     if message.value is None:
-        return "ignored", None
+        return None, Ignored("tombstone")
     now = datetime.now(UTC)
     try:
         record = await codecs.decoder.decode(message.value)
@@ -132,9 +174,9 @@ async def process(agent: Agent, codecs: Codecs, unit: str, message: Any) -> tupl
     else:
         result = agent.transform(record, Context(now, written_at(message.timestamp, now)))
     if isinstance(result, Output):
-        return "published", Record(agent.publishes, result.key, codecs.encode(result.value))
+        return Record(agent.publishes, result.key, codecs.encode(result.value)), result
     if isinstance(result, Ignored):
-        return "ignored", None
+        return None, result
     letter = dead_letters.dead_letter(
         codecs.encode_dead_letter,
         unit,
@@ -146,7 +188,7 @@ async def process(agent: Agent, codecs: Codecs, unit: str, message: Any) -> tupl
         offset=message.offset,
         attempt=attempt_of(message.headers),
     )
-    return "dead_letter", letter
+    return letter, result
 
 
 async def next_batches(queue: Any, enough: int) -> list[Batch]:
@@ -167,9 +209,7 @@ class _Worker:
         self._settings = settings
         self._agent = agent
         self._codecs = codecs
-        self._seconds = unit.metrics.histogram(
-            "placar_batch_seconds", "Decode to acknowledgement, per batch", (0.01, 0.05, 0.1, 0.5, 1.0, 5.0)
-        )
+        self._watermark = EPOCH
 
     async def handle(
         self, batches: Sequence[Batch], client: AIOKafkaProducer, acknowledge: Callable[[Batch], None]
@@ -180,21 +220,38 @@ class _Worker:
         count = sum(len(batch.records) for batch in batches)
         metrics.record(topic, "received", count)
         metrics.in_hand(topic, count)
-        outcomes: dict[Outcome, int] = {}
-        records = []
+        results, records = [], []
         for batch in batches:
             for message in batch.records:
-                outcome, record = await process(self._agent, self._codecs, self._unit.name, message)
-                outcomes[outcome] = outcomes.get(outcome, 0) + 1
+                record, result = await process(self._agent, self._codecs, self._unit.name, message)
+                results.append(result)
                 if record is not None:
                     records.append(record)
         await kafka.publish(client, records)
         for batch in batches:
             acknowledge(batch)
-        for outcome, of_outcome in outcomes.items():
-            metrics.record(topic, outcome, of_outcome)
+        self._account(results)
         metrics.in_hand(topic, -count)
-        self._seconds.observe({}, time.perf_counter() - begun)
+        metrics[BATCH_SECONDS].observe({}, time.perf_counter() - begun)
+        metrics[BATCH_RECORDS].observe({}, count)
+
+    def _account(self, results: Sequence[Output | Refusal | Ignored]) -> None:
+        """Enter what became of a batch."""
+        topic, metrics = self._agent.consumes, self._unit.metrics
+        for kind, count in Counter(map(type, results)).items():
+            metrics.record(topic, OUTCOMES[kind], count)
+        for result in results:
+            if isinstance(result, Refusal):
+                metrics.dead_letter(topic, result.reason)
+        published = [result for result in results if isinstance(result, Output)]
+        if not published:
+            return
+        now_ms = time.time() * 1000
+        labels = {"topic": topic}
+        metrics.observe(SOURCE_DELAY, labels, [(now_ms - result.at_source_ms) / 1000 for result in published])
+        newest = max(min(result.value["event_time"], result.value["ingestion_time"]) for result in published)
+        self._watermark = max(self._watermark, newest - WATERMARK_DELAY)
+        metrics[WATERMARK].set(labels, self._watermark.timestamp())
 
     def faust_app(self, client: AIOKafkaProducer, folder: str) -> Any:
         """The Faust application: one raw topic, one agent that runs alone and whose crash is the application's."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import signal
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Collection, Coroutine
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -11,7 +11,7 @@ import tenacity
 
 from chassis import logs, ops
 from chassis.lineage import Datasets, Lineage
-from chassis.metrics import Metrics
+from chassis.metrics import EVERY, Metric, Metrics
 from chassis.ops import Readiness
 from chassis.settings import UnitSettings, load
 from contracts.codec import ContractError
@@ -112,14 +112,16 @@ def run_unit(
     settings_type: type[S],
     main: Callable[[Unit, S], Awaitable[None]],
     datasets: Callable[[S], Datasets] = lambda _: Datasets(),
+    metrics: Collection[Metric] = (),
 ) -> None:
     """Run `main` until it ends or SIGTERM/SIGINT cancels it.
 
-    `main` must release what it holds when it is cancelled. Exit status: 0 clean stop, 1 failed, 2 wrong setting.
+    `main` must release what it holds when it is cancelled; `metrics` are those it has besides what all have.
+    Exit status: 0 clean stop, 1 failed, 2 wrong setting.
     """
     settings = load(settings_type)
     log = logs.configure(name, settings.log_level)
-    unit = Unit(name, log, Metrics(name), Readiness())
+    unit = Unit(name, log, Metrics(name, (*EVERY, *metrics)), Readiness())
     log.info("starting", ops_port=settings.ops_port)
     try:
         asyncio.run(_live(unit, settings, main, datasets(settings)))

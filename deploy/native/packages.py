@@ -62,11 +62,21 @@ def _clickhouse() -> tuple[int, ...] | None:
     return None
 
 
+def _alertmanager() -> tuple[int, ...] | None:
+    return _says("prometheus-alertmanager", "--version") or _says("alertmanager", "--version")
+
+
+PROGRAMS = (
+    "java", "mvn", "clickhouse-server", "clickhouse", "initdb", "prometheus", "prometheus-alertmanager", "alertmanager",
+    "chromium",
+)  # fmt: skip
 REQUIREMENTS = (
     Requirement("Java", (17,), "default-jre-headless", None, lambda: _says("java", "--version")),
     Requirement("Maven", (3,), "maven", None, lambda: _says("mvn", "--version")),
     Requirement("Postgres", (15,), "postgresql", "postgresql", _postgres),
     Requirement("ClickHouse", (18, 16), "clickhouse-server clickhouse-client", "clickhouse-server", _clickhouse),
+    Requirement("Prometheus", (2, 42), "prometheus", "prometheus", lambda: _says("prometheus", "--version")),
+    Requirement("Alertmanager", (0, 25), "prometheus-alertmanager", "prometheus-alertmanager", _alertmanager),
 )
 
 FOR_TESTS = (Requirement("Chromium", (123,), "chromium", None, lambda: _says("chromium", "--version")),)
@@ -121,8 +131,7 @@ def _administrator() -> list[str] | None:
 
 def fingerprint() -> str:
     """Which programs would be used, and since when: asking each for its version again takes seconds."""
-    names = ("java", "mvn", "clickhouse-server", "clickhouse", "initdb", "chromium")
-    found = [shutil.which(name, path=SEARCH_PATH) for name in names]
+    found = [shutil.which(name, path=SEARCH_PATH) for name in PROGRAMS]
     paths = [Path(path).resolve() for path in found if path] + sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
     return "".join(f"{path} {path.stat().st_mtime_ns}\n" for path in paths)
 

@@ -51,6 +51,12 @@ def clickhouse_command() -> tuple[str, ...]:
     return (single, "server")
 
 
+def alertmanager_command() -> str:
+    """The server's command: Debian's name for it, or its own."""
+    path = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"
+    return shutil.which("prometheus-alertmanager", path=path) or "alertmanager"
+
+
 def flink_environment(settings: NativeSettings) -> dict[str, str]:
     """What Flink's scripts need to run from the wheel, untouched, with our configuration."""
     venv = settings.home / "flink-venv"
@@ -76,6 +82,13 @@ def _java(settings: NativeSettings, heap: str, *arguments: str, quick: bool = Fa
     return (*JAVA, *(QUICK if quick else ()), f"-Xmx{heap}", *own, *arguments)
 
 
+def agent(settings: NativeSettings, server: str, port: str) -> str:
+    """Java's option for the agent that serves a server's metrics: at which port; deploy/SERVER/jmx.yml says which."""
+    jar = next((settings.home / "jars" / "agent").glob("jmx_prometheus_javaagent-*.jar"), Path("agent.jar"))
+    rules = settings.state_dir / "conf" / server / "jmx.yml"
+    return f"-javaagent:{jar}={settings.bind_host}:{settings.ports[port]}:{rules}"
+
+
 def _kafka(settings: NativeSettings) -> Process:
     libs = f"{settings.home}/jars/kafka/*"
     properties = str(settings.state_dir / "conf" / "kafka" / "server.properties")
@@ -83,7 +96,8 @@ def _kafka(settings: NativeSettings) -> Process:
     # the identity of a cluster of one; the storage tool leaves a formatted folder alone
     cluster = "cGxhY2FyLXNhbGVzLTAwMQ"
     format_ = f'java -cp "{libs}" kafka.tools.StorageTool format -t {cluster} -c "{properties}" --ignore-formatted'
-    run = " ".join(f'"{word}"' for word in _java(settings, "256m", "-cp", libs, "kafka.Kafka", properties))
+    metrics = agent(settings, "kafka", "KAFKA_METRICS_PORT")
+    run = " ".join(f'"{word}"' for word in _java(settings, "256m", metrics, "-cp", libs, "kafka.Kafka", properties))
     return Process(
         "kafka",
         ("sh", "-c", f'[ -f "{formatted}" ] || {format_} && exec {run}'),
@@ -113,7 +127,11 @@ def _servers(settings: NativeSettings) -> list[Process]:
             ),
             probes.taskmanager(flink_rest, name),
             # started beside the JobManager; the probe waits for the registration
-            environment={**flink, **flink_path},
+            environment={
+                **flink,
+                **flink_path,
+                "FLINK_ENV_JAVA_OPTS_TM": agent(settings, "flink", f"FLINK_{prefix}_METRICS_PORT"),
+            },
             wave=1,
         )
 
@@ -169,6 +187,7 @@ def _servers(settings: NativeSettings) -> list[Process]:
             _java(
                 settings,
                 "256m",
+                agent(settings, "connect", "CONNECT_METRICS_PORT"),
                 "-cp",
                 f"{settings.home}/jars/kafka/*",
                 "org.apache.kafka.connect.cli.ConnectDistributed",
@@ -200,6 +219,7 @@ def _servers(settings: NativeSettings) -> list[Process]:
                 f"-filer.port.grpc={ports['S3_FILER_GRPC_PORT']}",
                 f"-s3.port={ports['S3_PORT']}",
                 f"-s3.port.grpc={ports['S3_GRPC_PORT']}",
+                f"-metricsPort={ports['S3_METRICS_PORT']}",
                 "-s3.port.iceberg=0",
                 "-s3.port.lance=0",
                 # by default in the shared temporary folder, where a killed server's would stop another user's
@@ -223,11 +243,43 @@ def _servers(settings: NativeSettings) -> list[Process]:
             "jobmanager",
             (f"{flink['FLINK_HOME']}/bin/jobmanager.sh", "start-foreground"),
             probes.http(f"{flink_rest}/overview"),
-            environment={**flink, **flink_path},
+            environment={
+                **flink,
+                **flink_path,
+                # it coordinates and never computes: the quick compiler halves what its boot costs
+                "FLINK_ENV_JAVA_OPTS_JM": f"{QUICK[0]} {agent(settings, 'flink', 'FLINK_JOBMANAGER_METRICS_PORT')}",
+            },
             wave=1,
         ),
         taskmanager(1),
         taskmanager(2),
+        Process(
+            "prometheus",
+            (
+                "prometheus",
+                f"--config.file={conf / 'prometheus' / 'prometheus.yml'}",
+                f"--storage.tsdb.path={data / 'prometheus'}",
+                "--storage.tsdb.retention.time=7d",
+                "--storage.tsdb.retention.size=1GB",
+                f"--web.listen-address={host}:{ports['PROMETHEUS_PORT']}",
+                "--log.level=warn",
+            ),
+            probes.http(f"http://{host}:{ports['PROMETHEUS_PORT']}/-/ready"),
+        ),
+        Process(
+            "alertmanager",
+            (
+                alertmanager_command(),
+                f"--config.file={conf / 'alertmanager' / 'alertmanager.yml'}",
+                f"--storage.path={data / 'alertmanager'}",
+                f"--web.listen-address={host}:{ports['ALERTMANAGER_PORT']}",
+                "--cluster.listen-address=",  # one of its own: no gossip, no further port
+                "--log.level=warn",
+            ),
+            probes.http(f"http://{host}:{ports['ALERTMANAGER_PORT']}/-/ready"),
+            # it reads the address from its configuration; here, so that a changed one starts it anew
+            environment={"ALERT_WEBHOOK_URL": settings.alert_webhook_url},
+        ),
     ]
 
 
@@ -243,6 +295,7 @@ UNITS: Mapping[str, tuple[str, Sequence[str]]] = {
     "api": ("services.api", ("contracts", "tables")),
     "connect_watcher": ("services.connect_watcher", ("connector",)),
     "flink_watcher": ("services.flink_watcher", ("ranking-job",)),
+    "server_exporter": ("services.server_exporter", ("kafka", "postgres-schema", "tables")),
 }
 
 
@@ -294,5 +347,6 @@ def environment(settings: NativeSettings) -> dict[str, str]:
         "PYTHONPATH": str(ROOT),
         "PYTHONUNBUFFERED": "1",
         "LINEAGE_FILE_DIR": os.environ.get("LINEAGE_FILE_DIR", str(state / "lineage")),
+        "SERVER_EXPORTER_DISK": os.environ.get("SERVER_EXPORTER_DISK", str(state)),
         "LEGACY_SOAP_DATA_DIR": os.environ.get("LEGACY_SOAP_DATA_DIR", str(state / "data" / "legacy_soap")),
     }

@@ -1,15 +1,17 @@
 """Writes the servers' configuration and the supervisor's into the state folder, from the templates in deploy/."""
 
 import hashlib
+import json
 import os
 import shlex
 import string
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from deploy.native import postgres
-from deploy.native.processes import Process, environment, flink_environment
-from deploy.native.settings import ROOT, NativeSettings, secret
+from deploy.native.processes import UNITS, Process, environment, flink_environment
+from deploy.native.settings import PORTS, ROOT, NativeSettings, secret
 
 # template in deploy/ -> place in the state's conf/
 TEMPLATES: Mapping[str, str] = {
@@ -21,6 +23,13 @@ TEMPLATES: Mapping[str, str] = {
     "flink/config.yaml": "flink/config.yaml",
     "flink/log4j-console.properties": "flink/log4j-console.properties",
 }
+# as it is: what looks like a place to fill belongs to the file itself
+AGENTS = ("kafka/jmx.yml", "connect/jmx.yml", "flink/jmx.yml")
+PROMETHEUS = (
+    "prometheus/prometheus.yml",
+    "prometheus/recording.yml",
+    "prometheus/alerts.yml",
+)
 # what servers write there is of no use to the next ones, and a killed server leaves it behind
 SCRATCH = ("run/flink", "run/java")
 FOLDERS = (
@@ -35,10 +44,23 @@ FOLDERS = (
     "data/s3",
 )
 
+# servers that serve their metrics themselves: the port, and the job in Prometheus
+SERVER_METRICS: Mapping[str, str] = {
+    "KAFKA_METRICS_PORT": "kafka",
+    "CONNECT_METRICS_PORT": "connect",
+    "FLINK_JOBMANAGER_METRICS_PORT": "flink",
+    "FLINK_TASKMANAGER1_METRICS_PORT": "flink",
+    "FLINK_TASKMANAGER2_METRICS_PORT": "flink",
+    "S3_METRICS_PORT": "s3",
+    "SCHEMA_REGISTRY_PORT": "registry",
+    "PROMETHEUS_PORT": "prometheus",
+    "ALERTMANAGER_PORT": "alertmanager",
+}
+
 # what of the caller's environment is a setting of ours, and so restarts a process when it changes
 SETTING_PREFIXES = (
     "API_", "BIND_", "CDC_", "CLICKHOUSE_", "CONNECT_", "FILES_", "FILE_POLLER_", "FLINK_", "KAFKA_", "LEGACY_",
-    "LINEAGE_", "LOG_LEVEL", "POSTGRES_", "RANKING_", "S3_", "SCHEMA_REGISTRY_",
+    "LINEAGE_", "LOG_LEVEL", "POSTGRES_", "RANKING_", "S3_", "SCHEMA_REGISTRY_", "SERVER_EXPORTER_",
 )  # fmt: skip
 
 _SUPERVISOR = """\
@@ -96,10 +118,30 @@ def values(settings: NativeSettings) -> dict[str, str]:
         "FLINK_PYTHON": flink_environment(settings)["FLINK_PYTHON"],
         "CLICKHOUSE_USER": settings.clickhouse.user,
         "CLICKHOUSE_PASSWORD_SHA256": hashlib.sha256(secret(settings.clickhouse.password).encode()).hexdigest(),
+        # an address must be well-formed also where no alert is sent to it
+        "ALERT_RECEIVER": "webhook" if settings.alert_webhook_url else "none",
+        "ALERT_WEBHOOK_URL": settings.alert_webhook_url or "http://127.0.0.1/",
         "PLUGIN_DIR": str(settings.home / "jars" / "plugins"),
         "DATA_DIR": str(settings.state_dir / "data"),
         "STATE_DIR": str(settings.state_dir),
     }
+
+
+def targets(settings: NativeSettings) -> list[dict[str, Any]]:
+    """What Prometheus scrapes, in the form of its file_sd: `job` is the kind of server, `instance` the process."""
+    places = {**{f"{unit.upper()}_OPS_PORT": "unit" for unit in UNITS}, **SERVER_METRICS}
+    return [
+        {
+            "targets": [f"{settings.bind_host}:{settings.ports[port]}"],
+            "labels": {"job": job, "instance": PORTS[port][1]},
+        }
+        for port, job in places.items()
+    ]
+
+
+def alertmanagers(settings: NativeSettings) -> list[dict[str, Any]]:
+    """Where Prometheus sends alerts."""
+    return [{"targets": [f"{settings.bind_host}:{settings.ports['ALERTMANAGER_PORT']}"]}]
 
 
 def _write(path: Path, text: str) -> None:
@@ -119,14 +161,33 @@ def configuration(settings: NativeSettings, processes: Sequence[Process]) -> Pat
         (state / folder).mkdir(parents=True, exist_ok=True)
     filled = values(settings)
     for template, target in TEMPLATES.items():
-        text = (ROOT / "deploy" / template).read_text("utf-8")
-        _write(state / "conf" / target, string.Template(text).substitute(filled))
+        _fill(settings, template, target)
+    _copy(settings, AGENTS)
+    monitoring(settings)
     client_log = Path(flink_environment(settings)["FLINK_HOME"]) / "conf" / "log4j-cli.properties"
     _write(state / "conf" / "flink" / client_log.name, client_log.read_text("utf-8"))
     _postgres(settings, filled)
     path = state / "conf" / "supervisord.conf"
     _write(path, _supervisor(settings, processes))
     return path
+
+
+def _fill(settings: NativeSettings, template: str, target: str) -> None:
+    text = (ROOT / "deploy" / template).read_text("utf-8")
+    _write(settings.state_dir / "conf" / target, string.Template(text).substitute(values(settings)))
+
+
+def _copy(settings: NativeSettings, names: Sequence[str]) -> None:
+    for name in names:
+        _write(settings.state_dir / "conf" / name, (ROOT / "deploy" / name).read_text("utf-8"))
+
+
+def monitoring(settings: NativeSettings) -> None:
+    """Prometheus' and Alertmanager's files, with the addresses of this runtime."""
+    _copy(settings, PROMETHEUS)
+    for name, found in (("targets", targets(settings)), ("alertmanagers", alertmanagers(settings))):
+        _write(settings.state_dir / "conf" / "prometheus" / f"{name}.json", json.dumps(found, indent=1))
+    _fill(settings, "alertmanager/alertmanager.yml", "alertmanager/alertmanager.yml")
 
 
 def _postgres(settings: NativeSettings, filled: Mapping[str, str]) -> None:

@@ -60,8 +60,17 @@ PORTS: Mapping[str, tuple[int, str]] = {
     "LEGACY_SOAP_OPS_PORT": (9206, "legacy_soap"),
     "CLICKHOUSE_SINK_OPS_PORT": (9207, "clickhouse_sink"),
     "API_OPS_PORT": (9208, "api"),
+    "KAFKA_METRICS_PORT": (9221, "kafka"),
+    "CONNECT_METRICS_PORT": (9222, "connect"),
+    "FLINK_JOBMANAGER_METRICS_PORT": (9223, "jobmanager"),
+    "FLINK_TASKMANAGER1_METRICS_PORT": (9224, "taskmanager1"),
+    "FLINK_TASKMANAGER2_METRICS_PORT": (9225, "taskmanager2"),
+    "S3_METRICS_PORT": (9226, "s3"),
+    "PROMETHEUS_PORT": (9090, "prometheus"),
+    "ALERTMANAGER_PORT": (9093, "alertmanager"),
     "CONNECT_WATCHER_OPS_PORT": (9210, "connect_watcher"),
     "FLINK_WATCHER_OPS_PORT": (9211, "flink_watcher"),
+    "SERVER_EXPORTER_OPS_PORT": (9212, "server_exporter"),
 }
 
 
@@ -72,6 +81,7 @@ class NativeSettings(BaseSettings):
     state: Path | None = Field(None, validation_alias="PLACAR_STATE")
     bind_host: Name = Field("127.0.0.1", validation_alias="BIND_HOST")
     ready_timeout_s: Annotated[float, Field(gt=0)] = Field(180.0, validation_alias="PLACAR_READY_TIMEOUT_S")
+    alert_webhook_url: str = Field("", pattern=r"^(https?://\S+)?$", validation_alias="ALERT_WEBHOOK_URL")
     kafka: KafkaSettings = Field(default_factory=KafkaSettings)
     connect: ConnectSettings = Field(default_factory=ConnectSettings)
     postgres: PostgresSettings = Field(default_factory=PostgresSettings)

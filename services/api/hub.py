@@ -20,6 +20,15 @@ from chassis.unit import Unit
 from contracts.codec import DecodeError, Decoder
 from contracts.windows import topics
 from services.api.board import Board, Frame, Held, Subscription, held
+from services.api.metrics import (
+    CONNECTIONS,
+    FRAMES_SENT,
+    LAG,
+    LIVE_RECORDS,
+    RESUMES,
+    SENT_SECONDS,
+    SLOW_CLIENTS,
+)
 from services.api.models import RankingName
 from services.api.settings import ApiSettings
 
@@ -29,28 +38,8 @@ TOPICS: dict[RankingName, str] = {"city": "rankings.city", "salesman": "rankings
 Kind = Literal["websocket", "sse"]
 AT_ONCE = 100  # records between two turns of everybody else
 NEED = "rankings"
-SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, float("inf"))
 SLOW = (1013, "too slow: connect again with since")
 STOPPING = (1012, "the server stops: connect again with since")
-
-
-class LiveMetrics:
-    """What the live stream counts."""
-
-    def __init__(self, metrics: Metrics) -> None:
-        self.connections = metrics.gauge("placar_live_connections", "Connected clients, by kind: websocket, sse")
-        self.sent = metrics.counter("placar_live_frames_sent_total", "Frames sent, by kind of client and type")
-        self.slow = metrics.counter("placar_live_slow_clients_total", "Clients closed because they did not keep up")
-        self.refused = metrics.counter("placar_live_refused_total", "Connections refused, by reason")
-        self.resumes = metrics.counter("placar_live_resumes_total", "Snapshots with `since`, by whether they resumed")
-        self.age = metrics.histogram(
-            "placar_live_sent_seconds", "From asOf of a set until it was sent to a client, by kind of client", SECONDS
-        )
-        self.lag = metrics.gauge("placar_live_lag", "Revisions in rankings.* that are not applied yet, by topic")
-        self.records = metrics.counter(
-            "placar_live_records_total",
-            "Records of rankings.* by topic and outcome: applied, older, empty, undecodable",
-        )
 
 
 class Client:
@@ -61,7 +50,7 @@ class Client:
 
     __slots__ = ("_kind", "_limit", "_metrics", "_pending", "_wake", "ended", "subscription")
 
-    def __init__(self, kind: Kind, metrics: LiveMetrics, subscription: Subscription, limit: int) -> None:
+    def __init__(self, kind: Kind, metrics: Metrics, subscription: Subscription, limit: int) -> None:
         self._kind = kind
         self._metrics = metrics
         self._limit = limit
@@ -101,6 +90,7 @@ class Client:
 
         Too slow is a client that does not take one frame within `limit_s` seconds, so that the next cannot be written.
         """
+        sent, age = self._metrics[FRAMES_SENT], self._metrics[SENT_SECONDS]
         while True:
             while self._pending:
                 key = next(iter(self._pending))
@@ -112,12 +102,12 @@ class Client:
                     self.end(*SLOW)
                     self._pending.clear()
                     break
-                self._metrics.sent.inc({"kind": self._kind, "type": frame.name})
+                sent.inc({"kind": self._kind, "type": frame.name})
                 if frame.as_of is not None:
-                    self._metrics.age.observe({"kind": self._kind}, max(0.0, time.time() - frame.as_of))
+                    age.observe({"kind": self._kind}, max(0.0, time.time() - frame.as_of))
             if self.ended is not None:
                 if self.ended == SLOW:
-                    self._metrics.slow.inc({"kind": self._kind})
+                    self._metrics[SLOW_CLIENTS].inc({"kind": self._kind})
                 return self.ended
             self._wake.clear()
             await self._wake.wait()
@@ -136,7 +126,7 @@ class Hub:
     """The board, kept up to date from Kafka, and the clients that want to know."""
 
     def __init__(self, unit: Unit, settings: ApiSettings) -> None:
-        self.metrics = LiveMetrics(unit.metrics)
+        self.metrics = unit.metrics
         self.labels = [length.label for length in settings.ranking.lengths]
         self.synced = False
         self._unit = unit
@@ -157,7 +147,7 @@ class Hub:
         client = Client(kind, self.metrics, subscription, self._settings.live_queue)
         snapshot = self.snapshot(subscription, since)
         self._clients.add(client)
-        self.metrics.connections.inc({"kind": kind})
+        self.metrics[CONNECTIONS].inc({"kind": kind})
         if self._stopping:
             client.end(*STOPPING)
         return client, snapshot
@@ -165,13 +155,13 @@ class Hub:
     def leave(self, kind: Kind, client: Client) -> None:
         """The client is gone."""
         self._clients.discard(client)
-        self.metrics.connections.dec({"kind": kind})
+        self.metrics[CONNECTIONS].dec({"kind": kind})
 
     def snapshot(self, subscription: Subscription, since: str | None) -> Frame:
         """All that is wanted now, or what of it is newer than `since`."""
         frame, resumed = self.board.snapshot(subscription, since)
         if since is not None:
-            self.metrics.resumes.inc({"resumed": str(resumed).lower()})
+            self.metrics[RESUMES].inc({"resumed": str(resumed).lower()})
         return frame
 
     def heartbeat(self) -> Frame:
@@ -246,7 +236,7 @@ class Hub:
     def _lag(self, client: AIOKafkaConsumer, tp: TopicPartition) -> None:
         end = client.highwater(tp)
         if end is not None:
-            self.metrics.lag.set({"topic": tp.topic}, end - self.board.position(self.board.partitions.index(tp)))
+            self.metrics[LAG].set({"topic": tp.topic}, end - self.board.position(self.board.partitions.index(tp)))
 
     async def _take(self, partition: int, record: ConsumerRecord) -> None:
         """Apply one record and tell of it; one that cannot be read is counted, logged and passed."""
@@ -265,4 +255,4 @@ class Hub:
                 self._unit.log.warning("undecodable", **place, error=str(error)[:300])
             else:
                 outcome = "applied" if self.apply(new) else "older"
-        self.metrics.records.inc({"topic": record.topic, "outcome": outcome})
+        self.metrics[LIVE_RECORDS].inc({"topic": record.topic, "outcome": outcome})

@@ -15,6 +15,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from chassis.asgi import ABORT
 from services.api.hub import Client, Hub
+from services.api.metrics import REFUSED
 from services.api.models import Problem, encode
 from services.api.problems import MEDIA_TYPE, RETRY_AFTER_S
 from services.api.protocol import (
@@ -94,7 +95,7 @@ class Live:
         if self._hub.synced:
             reason, why = "connections", self._places.take(address)
         if why:
-            self._hub.metrics.refused.inc({"reason": reason})
+            self._hub.metrics[REFUSED].inc({"reason": reason})
         return why
 
     async def websocket(self, socket: WebSocket) -> None:
@@ -114,7 +115,7 @@ class Live:
         try:
             self._admit(socket, offered)
         except RefusedError as error:
-            self._hub.metrics.refused.inc({"reason": error.reason})
+            self._hub.metrics[REFUSED].inc({"reason": error.reason})
             title = HTTPStatus(error.status).phrase
             body = encode(Problem(title=title, status=error.status, detail=error.detail, instance=PATH))
             await socket.send_denial_response(Response(body, error.status, _headers(error.status), MEDIA_TYPE))
@@ -201,7 +202,7 @@ class Live:
         try:
             self._admit(request, [])
         except RefusedError as error:
-            self._hub.metrics.refused.inc({"reason": error.reason})
+            self._hub.metrics[REFUSED].inc({"reason": error.reason})
             raise HTTPException(error.status, error.detail, _headers(error.status)) from None
         query = dict(request.query_params)
         if "last-event-id" in request.headers:

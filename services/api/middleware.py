@@ -13,10 +13,10 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from chassis.metrics import Metrics
+from services.api.metrics import REQUEST_SECONDS, REQUESTS
 from services.api.problems import REQUEST_ID, problem, unavailable
 from services.api.settings import ApiSettings
 
-SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, float("inf"))
 ENDLESS = "text/event-stream"  # lasts as long as the client likes: no time to an answer
 METHODS = frozenset(("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"))
 KEPT_CLIENTS = 10_000
@@ -70,8 +70,8 @@ class Observed:
     def __init__(self, app: ASGIApp, metrics: Metrics, log: structlog.stdlib.BoundLogger) -> None:
         self._app = app
         self._log = log
-        self._requests = metrics.counter("placar_http_requests_total", "Requests by route, method and status")
-        self._seconds = metrics.histogram("placar_http_request_seconds", "Time to the whole answer, by route", SECONDS)
+        self._requests = metrics[REQUESTS]
+        self._seconds = metrics[REQUEST_SECONDS]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on and measure it."""

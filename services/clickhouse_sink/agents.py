@@ -8,7 +8,6 @@ from typing import Any, Literal, TypeVar
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalGenerationError, KafkaError
-from aioprometheus.collectors import Counter, Histogram
 
 from chassis.clickhouse import SETTING, ClickHouse, StoreAway
 from chassis.dead_letters import ATTEMPT_HEADER, Refusal, dead_letter, is_attempt
@@ -17,6 +16,7 @@ from chassis.kafka import Record, publish
 from chassis.unit import Unit
 from contracts.codec import DecodeError, Decoder, Encoder
 from services.clickhouse_sink.mapping import Plan
+from services.clickhouse_sink.metrics import BATCH_RECORDS, DELAY, RANKING_DELAY, ROWS
 from services.clickhouse_sink.settings import SinkSettings
 from services.clickhouse_sink.transform import Row, UnfitError, identity, newer, rows
 
@@ -29,13 +29,17 @@ KAFKA_ANSWER_S = 5.0
 
 @dataclass
 class Batch:
-    """Records of one topic that are read and not yet written: the newest per identity, and the offsets after them."""
+    """Records of one topic that are read and not yet written: the newest per identity, and the offsets after them.
+
+    `behind_s` holds by how much the clock of each provisional set was behind when the set was built.
+    """
 
     plan: Plan
     decoder: Decoder
     newest: dict[tuple[Any, ...], tuple[dict[str, Any], list[Row]]] = field(default_factory=dict)
     offsets: dict[TopicPartition, int] = field(default_factory=dict)
     timestamps: list[int] = field(default_factory=list)
+    behind_s: list[float] = field(default_factory=list)
     since: float | None = None
 
     def due_in(self, now: float) -> float | None:
@@ -55,8 +59,6 @@ class Sink:
     store: ClickHouse
     producer: AIOKafkaProducer
     encode_dead_letter: Encoder
-    rows_written: Counter
-    delay: Histogram
 
     async def insist(
         self, server: str, attempt: Callable[[], Awaitable[T]], retry_on: tuple[type[BaseException], ...]
@@ -95,6 +97,8 @@ async def _take(sink: Sink, batch: Batch, message: ConsumerRecord) -> Refusal | 
     if held is None or newer(batch.plan, record, held[0]):
         batch.newest[name] = (record, made)
     batch.timestamps.append(message.timestamp)
+    if record.get("status") == "provisional" and record["watermark"].timestamp() > 0:  # 0: no sale has come yet
+        batch.behind_s.append((record["as_of"] - record["watermark"]).total_seconds())
     return "waiting" if held is None else "ignored"
 
 
@@ -126,6 +130,7 @@ async def _read(sink: Sink, batch: Batch, messages: Sequence[ConsumerRecord]) ->
             **place,
         )
         refused.append(letter)
+        metrics.dead_letter(topic, refusal.reason)
     if refused:
         await publish(sink.producer, refused)
         metrics.record(topic, "dead_letter", len(refused))
@@ -143,13 +148,15 @@ async def _write(sink: Sink, batch: Batch) -> dict[TopicPartition, int]:
     if block:
         await sink.insist("clickhouse", lambda: sink.store.insert(table, batch.plan.columns, block), (StoreAway,))
         now_ms = time.time() * 1000
-        for timestamp in batch.timestamps:
-            sink.delay.observe({"topic": batch.plan.topic}, (now_ms - timestamp) / 1000)
-        sink.rows_written.add({"table": table}, len(block))
-        sink.unit.metrics.record(batch.plan.topic, "published", len(batch.newest))
-        sink.unit.metrics.in_hand(batch.plan.topic, -len(batch.newest))
+        metrics, labels = sink.unit.metrics, {"topic": batch.plan.topic}
+        metrics.observe(DELAY, labels, [(now_ms - timestamp) / 1000 for timestamp in batch.timestamps])
+        metrics.observe(RANKING_DELAY, labels, batch.behind_s)
+        metrics[BATCH_RECORDS].observe(labels, len(batch.timestamps))
+        metrics[ROWS].add({"table": table}, len(block))
+        metrics.record(batch.plan.topic, "published", len(batch.newest))
+        metrics.in_hand(batch.plan.topic, -len(batch.newest))
     offsets = batch.offsets
-    batch.newest, batch.offsets, batch.timestamps, batch.since = {}, {}, [], None
+    batch.newest, batch.offsets, batch.timestamps, batch.behind_s, batch.since = {}, {}, [], [], None
     return offsets
 
 

@@ -25,7 +25,6 @@ from services.clickhouse_sink.settings import SinkSettings
 
 NAME = "clickhouse_sink"
 INSERT_TIMEOUT_S = 30.0
-DELAY_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 60.0, float("inf"))
 
 
 def datasets(settings: SinkSettings) -> Datasets:
@@ -90,12 +89,6 @@ async def main(unit: Unit, settings: SinkSettings) -> None:
             store,
             await stack.enter_async_context(producer(unit, settings.kafka)),
             encode_dead_letter,
-            unit.metrics.counter("placar_sink_rows_total", "Rows inserted, by table"),
-            unit.metrics.histogram(
-                "placar_sink_delay_seconds",
-                "From a record's timestamp to its confirmed insert, by topic",
-                DELAY_BUCKETS,
-            ),
         )
         topics = [plan.topic for plan in plans]
         reader = await stack.enter_async_context(consumer(unit, settings.kafka, topics, settings.group))

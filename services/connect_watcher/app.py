@@ -69,12 +69,9 @@ async def main(unit: Unit, settings: WatcherSettings) -> None:
         TemplateError: the template is unreadable or wrong.
     """
     unit.readiness.waiting(f"connector {settings.connector}", "not asked yet")
-    interventions = unit.metrics.counter(
-        "placar_connector_interventions_total", "Times the connector was created or restarted, by action"
-    )
     config = wanted(settings)
     async with client(settings) as http:
-        await watch(unit, settings, Connect(http, settings.connector), config, interventions)
+        await watch(unit, settings, Connect(http, settings.connector), config)
 
 
 async def _deploy(settings: WatcherSettings, log: structlog.stdlib.BoundLogger) -> str:

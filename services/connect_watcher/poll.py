@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 
 import httpx
 import structlog
-from aioprometheus.collectors import Counter
 
 from chassis.unit import Unit
 from services.connect_watcher import source
 from services.connect_watcher.connect import Connect, RefusedError
+from services.connect_watcher.metrics import INTERVENTIONS, RUNNING
 from services.connect_watcher.settings import WatcherSettings
 from services.connect_watcher.transform import Verdict, hide, verdict
 
@@ -80,29 +80,34 @@ async def deploy(
         ) from None
 
 
-async def watch(
-    unit: Unit, settings: WatcherSettings, connect: Connect, wanted: Mapping[str, str], interventions: Counter
-) -> None:
+async def watch(unit: Unit, settings: WatcherSettings, connect: Connect, wanted: Mapping[str, str]) -> None:
     """Look every interval until cancelled; ready exactly while connector and task run and the source is in order."""
     secrets: Sequence[str] = [settings.postgres.password.get_secret_value()]
     need = f"connector {settings.connector}"
     running: bool | None = None
+
+    async def attempt() -> Verdict:
+        try:
+            return await look(connect, wanted)
+        except httpx.TransportError:
+            unit.metrics[RUNNING].set({}, 0)
+            raise
+
     while True:
         try:
-            found = await unit.connect(
-                "kafka connect", settings.connect.url, SETTING, lambda: look(connect, wanted), httpx.TransportError
-            )
+            found = await unit.connect("kafka connect", settings.connect.url, SETTING, attempt, httpx.TransportError)
         except RefusedError as error:
             found = Verdict("wait", str(error))
         wrong = await source.trouble(settings.postgres, *_source(wanted))
         why = hide("; ".join(filter(None, (wrong, found.why))), secrets)
         runs = found.action == "none" and not wrong
+        unit.metrics[RUNNING].set({}, int(runs))
         if runs:
             unit.readiness.met(need)
         else:
             unit.readiness.waiting(need, why)
         if found.action in ("create", "restart"):
-            interventions.inc({"action": found.action})
+            unit.metrics[INTERVENTIONS].inc({"action": found.action})
             unit.log.warning("intervened", connector=settings.connector, action=found.action, reason=why)
         elif running != runs:
             unit.log.info("connector_state", connector=settings.connector, state=why)

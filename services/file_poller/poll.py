@@ -15,6 +15,7 @@ from chassis.kafka import Record
 from chassis.unit import Unit
 from contracts.codec import Encoder
 from services.file_poller import store as objects
+from services.file_poller.metrics import FILES
 from services.file_poller.settings import FilePollerSettings
 from services.file_poller.splitter import KEPT_BYTES, Raw, Splitter
 from services.file_poller.transform import (
@@ -59,9 +60,7 @@ class Poller:
         self._client, self._encoders, self._known = client, encoders, known
         self._bucket = settings.s3.bucket
         self._failures: dict[str, int] = {}
-        self._files = unit.metrics.counter(
-            "placar_files_total", "Files by outcome: read, refused, changed or vanished meanwhile, unreadable"
-        )
+        self._files = unit.metrics[FILES]
 
     async def run(self) -> None:
         """Poll until cancelled.
@@ -190,6 +189,7 @@ class Poller:
             self._count(1, 1)
 
     def _letter(self, refusal: Refusal, key: bytes, content: bytes | None) -> Record:
+        self._unit.metrics.dead_letter(TOPIC, refusal.reason)
         return dead_letters.dead_letter(
             self._encoders.dead_letter, self._unit.name, refusal, topic=TOPIC, key=key, value=content
         )

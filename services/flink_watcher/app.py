@@ -13,6 +13,7 @@ from chassis.lineage import Datasets, topic_dataset
 from chassis.settings import load
 from chassis.unit import Unit
 from services.flink_watcher.log import LogError, SalesLog
+from services.flink_watcher.metrics import FAILED_INTERVENTIONS, INTERVENTIONS, RESTARTS, RUNNING, TASKS_RUNNING
 from services.flink_watcher.poll import SETTING, Look, NotRunningError, Watcher, until_running
 from services.flink_watcher.rebuild import RebuildError
 from services.flink_watcher.record import Record, RecordError
@@ -56,11 +57,8 @@ async def main(unit: Unit, settings: WatcherSettings) -> None:
         WrongSettingError: the job refuses its configuration.
     """
     need = f"job {JOB_NAME}"
-    running = unit.metrics.gauge("placar_flink_job_running", "1 while every task of the ranking job runs")
-    tasks = unit.metrics.gauge("placar_flink_job_tasks_running", "Running tasks of the ranking job")
-    restarts = unit.metrics.gauge("placar_flink_job_restarts", "Restarts of the job by Flink since it was submitted")
-    interventions = unit.metrics.counter("placar_flink_interventions_total", "What the watcher did, by action")
-    failures = unit.metrics.counter("placar_flink_failed_interventions_total", "Interventions that did not succeed")
+    running, tasks, restarts = unit.metrics[RUNNING], unit.metrics[TASKS_RUNNING], unit.metrics[RESTARTS]
+    interventions, failures = unit.metrics[INTERVENTIONS], unit.metrics[FAILED_INTERVENTIONS]
     unit.readiness.waiting(need, "not asked yet")
     pause_s = settings.interval_s
     async with client(settings) as http:

@@ -11,6 +11,7 @@ from chassis import dead_letters, kafka, progress
 from chassis.kafka import Record
 from chassis.unit import Unit
 from contracts.codec import Encoder
+from services.legacy_poller.metrics import CALLS
 from services.legacy_poller.settings import LegacyPollerSettings
 from services.legacy_poller.soap import SalesClient, Unanswered
 from services.legacy_poller.transform import Cursor, Item, after, fetch_time, item, news, since
@@ -42,7 +43,7 @@ class Poller:
         self._unit, self._settings = unit, settings
         self._service, self._client, self._encoders = service, client, encoders
         self._cursor = cursor
-        self._calls = unit.metrics.counter("placar_legacy_calls_total", "Calls of the SOAP service by outcome")
+        self._calls = unit.metrics[CALLS]
 
     async def run(self) -> None:
         """Poll until cancelled.
@@ -94,6 +95,9 @@ class Poller:
         self._unit.metrics.record(TOPIC, "received", len(items))
         self._unit.metrics.record(TOPIC, "published", len(new) - dead)
         self._unit.metrics.record(TOPIC, "dead_letter", dead)
+        for one in new:
+            if one.refusal is not None:
+                self._unit.metrics.dead_letter(TOPIC, one.refusal.reason)
         self._unit.metrics.record(TOPIC, "ignored", len(items) - len(new))
         self._unit.log.info("polled", answered=len(items), published=len(new) - dead, dead_letters=dead)
 

@@ -12,6 +12,7 @@ from chassis.asgi import listen, serve
 from chassis.lineage import Dataset, Datasets
 from chassis.unit import Unit
 from services.legacy_soap.book import Book
+from services.legacy_soap.metrics import MADE_UP
 from services.legacy_soap.routes import asgi, soap_application
 from services.legacy_soap.settings import LegacySoapServerSettings
 from services.legacy_soap.transform import SPREAD_MS, made_up
@@ -39,7 +40,7 @@ async def keep_selling(unit: Unit, settings: LegacySoapServerSettings, book: Boo
     """Make up sales at the chosen rate until cancelled; none at rate 0."""
     rng = random.Random(settings.seed)
     sales = made_up(rng, f"ERP-{now_ms():x}")
-    made = unit.metrics.counter("placar_made_up_sales_total", "Sales that the legacy service made up")
+    made = unit.metrics[MADE_UP]
 
     async def sell(number: int, within_ms: int) -> None:
         dated = [replace(sale, sale_date=now_ms() - rng.randrange(within_ms)) for sale in islice(sales, number)]

@@ -11,6 +11,7 @@ from spyne.server.wsgi import WsgiApplication
 
 from chassis.unit import Unit
 from services.legacy_soap.book import Book, BookedSale
+from services.legacy_soap.metrics import CALLS
 from services.legacy_soap.transform import has_dtd
 
 NAMESPACE = "urn:placar:sales"
@@ -57,7 +58,7 @@ def _booked(sale: Any) -> BookedSale:
 
 def soap_application(book: Book, unit: Unit, url: str) -> WsgiApplication:
     """The WSGI application; its WSDL says `url` as the address."""
-    calls = unit.metrics.counter("placar_soap_calls_total", "SOAP calls by operation")
+    calls = unit.metrics[CALLS]
 
     class SalesService(ServiceBase):  # type: ignore[misc]
         """Operations on the book of sales."""

@@ -64,4 +64,4 @@ def transform(record: dict[str, Any], context: Context, *, epoch: int) -> Output
         validation.bounded(context.written_at, context.now),
         epoch << EPOCH_SHIFT | source["lsn"],
     )
-    return event if isinstance(event, Refusal) else Output(key(event), event)
+    return event if isinstance(event, Refusal) else Output(key(event), event, source["ts_ms"])

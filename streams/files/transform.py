@@ -16,7 +16,7 @@ ROW_BITS = 31
 def transform(record: dict[str, Any], context: Context, *, zone: tzinfo) -> Output | Refusal | Ignored:
     """The sale of the row, or why it is refused; `zone` is that of a sale_date which names none.
 
-    The version is the upload, then the row: a later upload wins, within one file the later row.
+    The version is the upload (in seconds), then the row: a later upload wins, within one file the later row.
     """
     row, upload = record["row_number"], record["object_version"]
     if not 0 <= row < 1 << ROW_BITS or not 0 <= upload < 1 << 63 - ROW_BITS:
@@ -32,4 +32,4 @@ def transform(record: dict[str, Any], context: Context, *, zone: tzinfo) -> Outp
     )
     received = validation.bounded(record["fetched_at"], context.now)
     event = validation.sale(raw, "files", received, upload << ROW_BITS | row)
-    return event if isinstance(event, Refusal) else Output(key(event), event)
+    return event if isinstance(event, Refusal) else Output(key(event), event, upload * 1000)

@@ -23,5 +23,6 @@ def transform(record: dict[str, Any], context: Context) -> Output | Refusal | Ig
     )
     fetched_at = record["fetched_at"]
     received = validation.bounded(fetched_at, context.now)
-    event = validation.sale(raw, "legacy", received, (fetched_at - EPOCH) // MILLISECOND)
-    return event if isinstance(event, Refusal) else Output(key(event), event)
+    fetched_ms = (fetched_at - EPOCH) // MILLISECOND
+    event = validation.sale(raw, "legacy", received, fetched_ms)
+    return event if isinstance(event, Refusal) else Output(key(event), event, fetched_ms)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from chassis import dead_letters
-from chassis.stream import Agent, Codecs, process
+from chassis.stream import OUTCOMES, Agent, Codecs, process
 from contracts import codec
 from contracts.catalogue import catalogue
 from contracts.codec import Decoder, encode_body, parse
@@ -128,7 +128,8 @@ async def outcome_of(agent: Agent, payload: bytes | None, registry: MemoryRegist
         headers=[(dead_letters.ATTEMPT_HEADER, b"2")],
         timestamp=round(WRITTEN_AT.timestamp() * 1000),
     )
-    outcome, record = await process(agent, codecs, "unit-under-test", message)
+    record, result = await process(agent, codecs, "unit-under-test", message)
+    outcome = OUTCOMES[type(result)]
     if record is None:
         return outcome, "", {}
     assert record.value is not None

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -20,7 +21,10 @@ import zeep
 from obstore.store import S3Store
 from playwright.async_api import expect
 
+from deploy import metrics
+from deploy.native.processes import UNITS
 from tests import browser
+from tests.e2e import scrape
 from tests.e2e.sales import Sale, known_sales, ranking, window_three_days_ago
 from tests.runtime import Runtime, start_runtime
 
@@ -277,3 +281,49 @@ async def test_a_sale_is_seen_on_the_page(runtime: Runtime) -> None:
             await expect(rows.filter(has_text=name)).to_contain_text("R$9,876,543,210.99")
         await rows.filter(has_text=sale.city).click()
         await expect(page.get_by_role("dialog").locator("tbody tr")).to_contain_text([sale.salesman])
+
+
+@pytest.mark.parametrize("unit", UNITS)
+async def test_a_unit_exports_what_it_declares_and_nothing_else(runtime: Runtime, unit: str) -> None:
+    """Names, kinds and labels of a live scrape are those of the declarations; what needs no event has a value."""
+    declared = {metric.name: metric for metric in metrics.declared(unit)}
+    async with httpx.AsyncClient() as client:
+        text = (await client.get(f"http://127.0.0.1:{runtime.env[f'{unit.upper()}_OPS_PORT']}/metrics")).text
+    found = scrape.parse(text)
+    assert found.kinds == {name: metric.kind for name, metric in declared.items()}
+    for name, metric in declared.items():
+        assert metric.after or name in found.series, f"{name} has no value"
+        for labels in found.series.get(name, []):
+            assert labels == {*metric.labels, "unit"}, name
+
+
+async def test_prometheus_collects_every_process(runtime: Runtime) -> None:
+    """Each target answers, also Flink, Kafka, Connect, the registry and the S3 server."""
+    prometheus = scrape.Prometheus(runtime.env)
+    expected = {target["labels"]["instance"] for target in json.loads(targets_file(runtime).read_text("utf-8"))}
+    async for attempt in scrape.within(60):
+        with attempt:
+            up = {one["metric"]["instance"]: one["value"][1] for one in await prometheus.query("up")}
+            assert up == dict.fromkeys(expected, "1")
+    assert {"kafka", "connect", "jobmanager", "taskmanager1", "taskmanager2", "registry", "s3"} <= expected
+
+
+async def test_every_metric_of_a_rule_is_collected(runtime: Runtime) -> None:
+    """No alert or recording rule waits for a name that nothing exports."""
+    prometheus = scrape.Prometheus(runtime.env)
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{runtime.env['API_PORT']}") as client:
+        assert (await client.get("/api/v1/health")).status_code == 200  # the API's metrics begin with a request
+    names = {
+        name for file in ("alerts.yml", "recording.yml") for rule in scrape.rules(file)
+        for name in scrape.METRIC.findall(rule["expr"])
+    }  # fmt: skip
+    assert len(names) > 15
+    async for attempt in scrape.within(120):
+        with attempt:
+            missing = {name for name in names if not await prometheus.query(f"count({name})")}
+            assert missing == set()
+
+
+def targets_file(runtime: Runtime) -> Path:
+    """What Prometheus was told to scrape."""
+    return runtime.state_dir / "conf" / "prometheus" / "targets.json"

@@ -1,9 +1,10 @@
 """`task bench:streams`: what a streams unit costs, on a broker of its own and beside a bare loop that does the same.
 
 1. Catching up: `--changes` sales are in `sales.legacy`; in each round they are read from the first by a bare aiokafka
-   loop (consume, decode, transform, encode, publish, commit), by one worker of the unit `legacy`, and by two. Rate and
-   CPU are those between the tenth part and the last record, as the ends of `sales.unified` tell; CPU is that of the
-   consuming processes alone, and of a worker all that it does besides, its operations port included.
+   loop (consume, decode, transform, encode, publish, commit), by one worker of the unit `legacy`, by one without its
+   metrics, and by two. Rate and CPU are those between the tenth part and the last record, as the ends of
+   `sales.unified` tell; CPU is that of the consuming processes alone, and of a worker all that it does besides, its
+   operations port included.
 2. Live: `--rate` sales a second for `--live` seconds; each is timed from its acknowledgement by the broker until it has
    been read from `sales.unified`.
 3. Decode, transform and encode alone, CPU per record, in this process.
@@ -209,20 +210,22 @@ class Bench:
             await process.wait()
 
     @asynccontextmanager
-    async def workers(self, count: int, folder: Path) -> AsyncIterator[list[UnitProcess]]:
+    async def workers(
+        self, count: int, folder: Path, module: str = "streams.legacy"
+    ) -> AsyncIterator[list[UnitProcess]]:
         """That many workers of the unit, ready, from the first record on."""
         await self._rewind()
         async with AsyncExitStack() as stack:
             yield [
                 await stack.enter_async_context(
-                    unit_process("streams.legacy", self._runtime.env, folder / f"worker-{number}.log")
+                    unit_process(module, self._runtime.env, folder / f"worker-{number}.log")
                 )
                 for number in range(count)
             ]
 
-    async def unit(self, count: int, folder: Path) -> Figures:
+    async def unit(self, count: int, folder: Path, module: str = "streams.legacy") -> Figures:
         """One catch-up of that many workers."""
-        async with self.workers(count, folder) as workers:
+        async with self.workers(count, folder, module) as workers:
 
             async def ready() -> bool:
                 return all([await worker.ready() for worker in workers])
@@ -316,15 +319,20 @@ async def measure(runtime: Runtime, arguments: argparse.Namespace, folder: Path)
             say(f"{step:<10} {cost:5.1f} µs CPU a record")
         await preload(producer, encode, arguments.changes)
         bench = Bench(runtime, arguments.changes, watcher)
-        found: dict[str, list[Figures]] = {"bare loop": [], "one worker": [], "two workers": []}
+        found: dict[str, list[Figures]] = {
+            name: [] for name in ("bare loop", "one worker", "no metrics", "two workers")
+        }
         for number in range(arguments.rounds):
             found["bare loop"].append(await bench.bare(number))
             found["one worker"].append(await bench.unit(1, folder))
+            found["no metrics"].append(await bench.unit(1, folder, "tests.performance.unmeasured"))
             found["two workers"].append(await bench.unit(2, folder))
             for name, figures in found.items():
                 show(name, figures[-1])
-        plain, one, two = (median(figures) for figures in found.values())
+        plain, one, unmeasured, two = (median(figures) for figures in found.values())
         say(f"one worker / bare loop: {one.rate / plain.rate:.2f}; two workers / one: {two.rate / one.rate:.2f}")
+        cost = one.cpu_us / unmeasured.cpu_us - 1
+        say(f"with metrics / without: rate {one.rate / unmeasured.rate:.3f}, CPU an event {cost:+.1%}")
         if arguments.live <= 0:
             return True
         async with unit_process("streams.legacy", runtime.env, folder / "live.log", wait=True):
@@ -342,7 +350,7 @@ def main() -> int:
     """Parse arguments, measure, print; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--changes", type=int, default=300_000)
-    parser.add_argument("--rounds", type=int, default=2, help="each of bare loop, one worker and two workers, in turn")
+    parser.add_argument("--rounds", type=int, default=2, help="each of the four, in turn")
     parser.add_argument("--rate", type=float, default=2000.0, help="sales a second, live")
     parser.add_argument("--live", type=float, default=60.0, help="seconds of live sales; 0: none")
     parser.add_argument("--bare", metavar="GROUP", help=argparse.SUPPRESS)

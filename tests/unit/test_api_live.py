@@ -529,4 +529,4 @@ async def test_follows_again_where_it_was(monkeypatch: pytest.MonkeyPatch) -> No
     counted = api.metrics()
     for outcome, count in {"applied": 2, "older": 1, "empty": 1, "undecodable": 1}.items():
         assert f'placar_live_records_total{{outcome="{outcome}",topic="rankings.city",unit="api"}} {count}' in counted
-    assert 'placar_live_lag{topic="rankings.city",unit="api"}' in counted
+    assert 'placar_live_lag_records{topic="rankings.city",unit="api"}' in counted

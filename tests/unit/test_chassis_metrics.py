@@ -1,9 +1,13 @@
 """The ledger of a unit: what was received, what became of it, what is in hand, and what is unaccounted for."""
 
+import time
+
 import pytest
 
 from chassis.dead_letters import is_attempt
-from chassis.metrics import Metrics
+from chassis.metrics import DEAD_LETTERS, LINEAGE_FAILURES, Metric, Metrics
+from deploy import metrics as catalogue
+from deploy.native.processes import UNITS
 
 
 def value(metrics: Metrics, name: str, topic: str = "t") -> int:
@@ -51,3 +55,69 @@ def test_an_outcome_too_many_is_negative() -> None:
 def test_an_attempt_fits_a_dead_letter(header: bytes, fits: bool) -> None:
     """A header that anybody wrote is an attempt only where the dead letter's field can hold it."""
     assert is_attempt(header) == fits
+
+
+SPREAD = Metric("placar_spread", "histogram", "seconds", "For the tests", ("topic",), (1.0, 2.0, 5.0))
+
+
+def text(metrics: Metrics) -> str:
+    """What a scrape gets."""
+    return metrics.render(["text/plain"])[0].decode()
+
+
+def test_many_values_at_once_are_the_same_as_one_after_the_other() -> None:
+    """A batch of values, some on a bucket's bound, gives the scrape that each by itself gives; an empty one nothing."""
+    values = [0.5, 1.0, 1.5, 2.0, 4.9, 5.0, 5.1, 100.0]
+    together, single = Metrics("u"), Metrics("u")
+    together.observe(SPREAD, {"topic": "t"}, values[:5])
+    together.observe(SPREAD, {"topic": "t"}, values[5:])
+    together.observe(SPREAD, {"topic": "none"}, [])
+    for value in values:
+        single[SPREAD].observe({"topic": "t"}, value)
+    assert text(together) == text(single)
+    assert 'placar_spread_bucket{le="5.0",topic="t",unit="u"} 6.0' in text(together)
+
+
+def test_what_is_declared_is_there_before_anything_happens() -> None:
+    """A declared counter without labels begins with 0; one with labels is there by name and type."""
+    scraped = text(Metrics("u", [LINEAGE_FAILURES, DEAD_LETTERS]))
+    assert 'placar_lineage_failures_total{unit="u"} 0' in scraped
+    assert "# TYPE placar_dead_letters_total counter" in scraped
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_a_unit_declares_each_name_once_and_well(unit: str) -> None:
+    """Names follow Prometheus: counters end in _total, seconds and bytes in their unit, and nothing is said twice."""
+    declared = catalogue.declared(unit)
+    assert len({metric.name for metric in declared}) == len(declared)
+    for metric in declared:
+        assert metric.name.startswith("placar_")
+        assert metric.name.endswith("_total") == (metric.kind == "counter"), metric.name
+        assert bool(metric.buckets) == (metric.kind == "histogram"), metric.name
+        for measure in ("seconds", "bytes"):
+            stem = metric.name.removesuffix("_total")
+            assert stem.endswith(f"_{measure}") == metric.measure.startswith(measure), metric.name
+        assert metric.after or not metric.labels or metric.kind == "gauge", metric.name
+
+
+def test_the_page_of_metrics_is_up_to_date() -> None:
+    """docs/metrics.md is what the declarations say: after a change run `task docs:metrics`."""
+    assert catalogue.PAGE.read_text("utf-8") == catalogue.page()
+
+
+def test_a_scrape_of_a_thousand_series_takes_less_than_20_ms() -> None:
+    """More than any process has; CPU time of this process, the best of five."""
+    metrics = Metrics("u", catalogue.declared("api"))
+    for number in range(60):
+        metrics.observe(SPREAD, {"topic": f"t{number}"}, [0.5, 3.0])
+        metrics.record(f"t{number}", "received")
+        metrics.record(f"t{number}", "published")
+        for reason in range(8):
+            metrics.dead_letter(f"t{number}", f"r{reason}")
+    took = []
+    for _ in range(5):
+        begun = time.process_time()
+        lines = text(metrics).splitlines()
+        took.append(time.process_time() - begun)
+    assert len(lines) > 1000
+    assert min(took) < 0.02

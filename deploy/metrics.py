@@ -1,0 +1,68 @@
+"""`python -m deploy.metrics [--check]`: docs/metrics.md, written from the declarations of every unit."""
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+from chassis.metrics import EVERY, Metric
+from deploy.native.processes import UNITS
+from deploy.native.settings import ROOT
+
+PAGE = ROOT / "docs" / "metrics.md"
+HEAD = """\
+# Metrics
+
+Written from the declarations by `task docs:metrics`; a test compares it with them, and them with what a running
+pipeline exports. Every unit serves its metrics at `/metrics` of its operations port, and every series carries `unit`.
+The servers' own metrics (Flink, Kafka, Connect, the registry, the S3 server) are explained in their manuals; which of
+them are collected is in `deploy/kafka/jmx.yml`, `deploy/connect/jmx.yml` and `deploy/flink/jmx.yml`.
+"""
+
+
+def declared(unit: str) -> tuple[Metric, ...]:
+    """The metrics of a unit, those that every process has included."""
+    module = importlib.import_module(f"{UNITS[unit][0]}.metrics")
+    return (*EVERY, *module.METRICS)
+
+
+def row(metric: Metric, units: Sequence[str]) -> str:
+    """A metric as a line of a table."""
+    of = "all" if len(units) == len(UNITS) else ", ".join(units)
+    labels = ", ".join(f"`{label}`" for label in metric.labels)
+    text = metric.meaning + (f". From {metric.after} on" if metric.after else "")
+    bounds = ", ".join(f"{bound:g}" for bound in metric.buckets if bound != float("inf"))
+    text += f". Buckets: {bounds}" if bounds else ""
+    return f"| `{metric.name}` | {metric.kind} | {metric.measure} | {labels} | {text} | {of} |"
+
+
+def page() -> str:
+    """The whole document."""
+    units: dict[Metric, list[str]] = {}
+    for unit in UNITS:
+        for metric in declared(unit):
+            units.setdefault(metric, []).append(unit)
+    names = [metric.name for metric in units]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"declared more than once, and differently: {', '.join(twice)}")
+    rows = [row(metric, of) for metric, of in sorted(units.items(), key=lambda pair: pair[0].name)]
+    table = ["| name | kind | unit | labels | meaning | exported by |", "|---|---|---|---|---|---|", *rows]
+    return f"{HEAD}\n" + "\n".join(table) + "\n"
+
+
+def main() -> int:
+    """Write the page, or with --check say whether it is what would be written; returns the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing; 1 when the page is out of date")
+    if not parser.parse_args().check:
+        PAGE.write_text(page(), "utf-8")
+        return 0
+    if PAGE.is_file() and PAGE.read_text("utf-8") == page():
+        return 0
+    sys.stderr.write("docs/metrics.md is out of date: run `task docs:metrics`\n")
+    return 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,1 @@
+"""Alerts: rules under `promtool`, and under injected faults (`task test:alerts`)."""

@@ -1,0 +1,258 @@
+"""Alerts under injected faults, on a runtime of its own: each fires, reaches the webhook, and resolves afterwards.
+
+Durations and windows are shortened in the rendered rules, so that a fault is told in seconds; thresholds are the real
+ones, but for the age of a ranking.
+"""
+
+import asyncio
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import asyncpg
+import httpx
+import pytest
+from aiokafka import AIOKafkaProducer
+
+from chassis.settings import load
+from deploy.native import supervise
+from deploy.native.settings import NativeSettings
+from tests.e2e.scrape import Prometheus, within
+from tests.runtime import Runtime, start_runtime
+
+pytestmark = pytest.mark.timeout(2400)
+
+PATIENCE_S = 400  # of a shared machine; on two idle cores each takes seconds
+SHORTER = {
+    "prometheus/prometheus.yml": (
+        (r"(scrape_interval|scrape_timeout|evaluation_interval): \d+s", r"\1: 3s"),
+    ),
+    "prometheus/recording.yml": ((r"\[5m\]", "[30s]"),),
+    "prometheus/alerts.yml": ((r"for: \d+m", "for: 3s"), (r"\[[35]m\]", "[30s]"), (r"max > 300", "max > 20")),
+    "alertmanager/alertmanager.yml": ((r"group_(wait|interval): \w+", r"group_\1: 1s"),),
+}  # fmt: skip
+
+
+class Webhook(ThreadingHTTPServer):
+    """Takes what Alertmanager posts; `told` holds the last status of each alert: firing or resolved."""
+
+    def __init__(self) -> None:
+        self.told: dict[str, str] = {}
+        server = self
+
+        class Take(BaseHTTPRequestHandler):
+            """Notes the alerts of a post."""
+
+            def do_POST(self) -> None:
+                """Take one notification."""
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                server.told[body["groupLabels"]["alertname"]] = body["status"]
+                self.send_response(200)
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None:
+                """Say nothing."""
+
+        super().__init__(("127.0.0.1", 0), Take)
+
+
+@dataclass(frozen=True)
+class Scene:
+    """The running pipeline that is being sold through, and what tells of its alerts."""
+
+    runtime: Runtime
+    settings: NativeSettings
+    prometheus: Prometheus
+    webhook: Webhook
+
+    def pid(self, process: str) -> int:
+        """The process id of a supervised process."""
+        return int(supervise.info(self.settings)[process]["pid"])
+
+    @contextmanager
+    def stopped(self, *names: str) -> Iterator[None]:
+        """These processes are stopped meanwhile."""
+        supervise.stop(self.settings, names)
+        try:
+            yield
+        finally:
+            for name in names:
+                supervise.start(self.settings, name)
+
+    @contextmanager
+    def hanging(self, name: str) -> Iterator[None]:
+        """The process neither ends nor does anything meanwhile."""
+        pid = self.pid(name)
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(pid, signal.SIGCONT)
+
+    async def calm(self, *alerts: str) -> None:
+        """Wait until none of these fires: one that does before its fault would tell nothing."""
+        async for attempt in within(PATIENCE_S):
+            with attempt:
+                assert not set(alerts) & await self.prometheus.firing()
+
+    async def fire(self, *alerts: str) -> None:
+        """Wait until these fire, and the webhook was told."""
+        begun = time.monotonic()
+        async for attempt in within(PATIENCE_S):
+            with attempt:
+                assert set(alerts) <= await self.prometheus.firing()
+                assert {self.webhook.told.get(alert) for alert in alerts} == {"firing"}
+        print(f"{', '.join(alerts)}: firing after {time.monotonic() - begun:.0f} s")  # noqa: T201 - seen with -s
+
+    async def resolve(self, *alerts: str) -> None:
+        """Wait until these fire no more, and the webhook was told."""
+        begun = time.monotonic()
+        async for attempt in within(PATIENCE_S):
+            with attempt:
+                assert not set(alerts) & await self.prometheus.firing()
+                assert {self.webhook.told.get(alert) for alert in alerts} == {"resolved"}
+        print(f"{', '.join(alerts)}: resolved after {time.monotonic() - begun:.0f} s")  # noqa: T201 - seen with -s
+
+
+def shorten(state_dir: Path) -> None:
+    """Rewrite the rendered rules."""
+    for name, changes in SHORTER.items():
+        path = state_dir / "conf" / name
+        text = path.read_text("utf-8")
+        for pattern, short in changes:
+            text, count = re.subn(pattern, short, text)
+            assert count, pattern
+        path.write_text(text, "utf-8")
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    """The whole pipeline with quick alerts, ten sales a second, and a webhook."""
+    webhook = Webhook()
+    threading.Thread(target=webhook.serve_forever, daemon=True).start()
+    extra = {"ALERT_WEBHOOK_URL": f"http://127.0.0.1:{webhook.server_port}/", "LINEAGE_INTERVAL_S": "2"}
+    extra |= {"LINEAGE_TRANSPORT": "file", "SERVER_EXPORTER_INTERVAL_S": "2"}
+    with start_runtime(tmp_path_factory.mktemp("alerts"), extra_env=extra) as runtime:
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in runtime.env.items():
+                patch.setenv(name, value)
+            settings = load(NativeSettings)
+        shorten(runtime.state_dir)
+        found = Scene(runtime, settings, Prometheus(runtime.env), webhook)
+        for name in ("prometheus", "alertmanager"):
+            os.kill(found.pid(name), signal.SIGHUP)
+        with subprocess.Popen(
+            [sys.executable, "-m", "services.traffic", "--rate", "10"], env=dict(runtime.env), stdout=subprocess.DEVNULL
+        ) as traffic:
+            try:
+                yield found
+            finally:
+                traffic.terminate()
+    webhook.shutdown()
+
+
+@asynccontextmanager
+async def asking(env: Callable[[str], str]) -> AsyncIterator[None]:
+    """Somebody keeps asking the API, four at once."""
+
+    async def ask(client: httpx.AsyncClient) -> None:
+        while True:
+            with suppress(httpx.TransportError):
+                await client.get("/api/v1/sales/top-by-city")
+            await asyncio.sleep(0.2)
+
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{env('API_PORT')}", timeout=30) as client:
+        askers = [asyncio.create_task(ask(client)) for _ in range(4)]
+        try:
+            yield
+        finally:
+            for asker in askers:
+                asker.cancel()
+            await asyncio.wait(askers)
+
+
+async def test_a_stopped_unit_is_a_target_that_is_down(scene: Scene) -> None:
+    """TargetDown, while file_poller does not run."""
+    await scene.calm("TargetDown")
+    with scene.stopped("file_poller"):
+        await scene.fire("TargetDown")
+    await scene.resolve("TargetDown")
+
+
+async def test_a_dead_consumer_falls_behind_and_then_refuses_what_was_wrong(scene: Scene) -> None:
+    """ConsumerLag while legacy is away and 12,000 wrong records come; then DeadLetterRate, until they are done."""
+    await scene.calm("ConsumerLag", "DeadLetterRate")
+    producer = AIOKafkaProducer(bootstrap_servers=f"127.0.0.1:{scene.runtime.env['KAFKA_PORT']}", linger_ms=5)
+    await producer.start()
+    try:
+        with scene.stopped("legacy"):
+            for _ in range(12):
+                sent = [await producer.send("sales.legacy", b"no sale", key=str(n).encode()) for n in range(1000)]
+                await asyncio.gather(*sent)
+            await scene.fire("ConsumerLag")
+    finally:
+        await producer.stop()
+    await scene.fire("DeadLetterRate")
+    await scene.resolve("ConsumerLag", "DeadLetterRate")
+
+
+async def test_a_store_that_hangs_is_a_slow_and_failing_api(scene: Scene) -> None:
+    """ServerDown, ApiSlow and ApiFailing, while ClickHouse accepts connections and never answers."""
+    async with asking(scene.runtime.env.__getitem__):
+        await scene.calm("ServerDown", "ApiSlow", "ApiFailing")
+        with scene.hanging("clickhouse"):
+            await scene.fire("ServerDown", "ApiSlow", "ApiFailing")
+        await scene.resolve("ServerDown", "ApiSlow", "ApiFailing")
+
+
+async def test_without_its_connector_postgres_keeps_its_log(scene: Scene) -> None:
+    """ConnectorNotRunning while Connect is away, and WalRetained when 300 MB are written meanwhile."""
+    env = scene.runtime.env
+    await scene.calm("ConnectorNotRunning", "WalRetained")
+    with scene.stopped("connect"):
+        connection = await asyncpg.connect(
+            host="127.0.0.1", port=int(env["POSTGRES_PORT"]), user="placar", password="placar", database="sales"
+        )
+        try:
+            for _ in range(300):
+                await connection.execute("SELECT pg_logical_emit_message(false, 'noise', repeat('x', 1000000))")
+        finally:
+            await connection.close()
+        await scene.fire("ConnectorNotRunning", "WalRetained")
+    await scene.resolve("ConnectorNotRunning", "WalRetained")
+
+
+async def test_without_taskmanagers_the_rankings_get_old(scene: Scene) -> None:
+    """RankingStale, and FlinkJobNotRunning, which then keeps further notifications of the first back."""
+    await scene.calm("FlinkJobNotRunning", "RankingStale")
+    with scene.stopped("taskmanager1", "taskmanager2"):
+        await scene.fire("FlinkJobNotRunning")
+        async for attempt in within(PATIENCE_S):
+            with attempt:
+                assert "RankingStale" in await scene.prometheus.firing()
+    await scene.resolve("FlinkJobNotRunning")
+    async for attempt in within(PATIENCE_S):
+        with attempt:
+            assert "RankingStale" not in await scene.prometheus.firing()
+
+
+async def test_lineage_that_cannot_be_written_is_told(scene: Scene) -> None:
+    """LineageLost, while the folder of the events is not there."""
+    folder = scene.runtime.state_dir / "lineage"
+    await scene.calm("LineageLost")
+    folder.rename(folder.with_name("lineage-away"))
+    try:
+        await scene.fire("LineageLost")
+    finally:
+        folder.with_name("lineage-away").rename(folder)
+    await scene.resolve("LineageLost")

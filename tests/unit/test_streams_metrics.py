@@ -1,0 +1,116 @@
+"""What a streams unit tells of a batch: outcomes, dead letters, how long the way took, and its watermark."""
+
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any, cast
+
+import pytest
+import structlog
+
+from chassis import stream
+from chassis.dead_letters import Refusal
+from chassis.metrics import Metrics
+from chassis.ops import Readiness
+from chassis.stream import Agent, Context, Ignored, Output
+from chassis.unit import Unit
+from streams.cdc import transform as cdc
+from streams.files import transform as files
+from streams.legacy import transform as legacy
+
+NOW = datetime(2026, 2, 19, 10, tzinfo=UTC)
+AT_SOURCE_MS = 1_771_490_000_123
+SALE = {"salesman_name": "Ana", "city": "Recife", "country": "BR", "product": "SSD", "sale_id": "7"}
+ROW = {"id": 7, "salesman": "Ana", "city": "Recife", "country": "BR", "amount": Decimal("5.00"), "product": "SSD"}
+
+
+@pytest.mark.parametrize(
+    ("transform", "record"),
+    [
+        (
+            lambda record, context: cdc.transform(record, context, epoch=1),
+            {
+                "op": "c",
+                "before": None,
+                "after": {**ROW, "sale_date": 1_771_480_000_000_000},
+                "source": {"table": "sales", "lsn": 5, "ts_ms": AT_SOURCE_MS},
+            },
+        ),
+        (
+            lambda record, context: files.transform(record, context, zone=UTC),
+            {
+                **SALE,
+                "amount": "5.00",
+                "sale_date": "2026-02-19T05:00:00Z",
+                "row_number": 3,
+                "object_version": AT_SOURCE_MS // 1000,
+                "fetched_at": NOW,
+            },
+        ),
+        (
+            legacy.transform,
+            {
+                **SALE,
+                "amount": "5.00",
+                "sale_date": 1_771_480_000_000,
+                "fetched_at": datetime.fromtimestamp(AT_SOURCE_MS / 1000, UTC),
+            },
+        ),
+    ],
+    ids=["cdc", "files", "legacy"],
+)
+def test_a_sale_knows_when_its_source_had_it(transform: Any, record: dict[str, Any]) -> None:
+    """The commit, the upload, or the call that fetched it."""
+    made = transform(record, Context(NOW, NOW))
+    assert isinstance(made, Output), made
+    assert made.at_source_ms == pytest.approx(AT_SOURCE_MS, abs=1000)  # a file has whole seconds
+
+
+def accounted(*batches: Sequence[Output | Refusal | Ignored]) -> dict[str, float]:
+    """The series after these batches."""
+    unit = Unit("files", structlog.get_logger("placar"), Metrics("files", stream.METRICS), Readiness())
+    agent = Agent("sales.files", "sales.unified", lambda *_: Ignored(""))
+    worker = stream._Worker(unit, cast(Any, None), agent, cast(Any, None))
+    for batch in batches:
+        worker._account(batch)
+    lines = unit.metrics.render(["text/plain"])[0].decode().splitlines()
+    return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines if line[:1] not in "#")}
+
+
+def sold(seconds_ago: float, event: datetime, ingested: datetime) -> Output:
+    """A sale that its source had so long ago."""
+    at = int((time.time() - seconds_ago) * 1000)
+    return Output(b"k", {"event_time": event, "ingestion_time": ingested}, at)
+
+
+def test_a_batch_is_told_by_outcome_reason_and_delay() -> None:
+    """Every result counts once; the delay is since the source had the sale."""
+    batch: list[Output | Refusal | Ignored] = [
+        sold(0.6, NOW, NOW),
+        sold(40, NOW, NOW),
+        Refusal("amount_range", "x"),
+        Refusal("amount_range", "x"),
+        Refusal("field_missing", "x"),
+        Ignored("heartbeat"),
+    ]
+    series = accounted(batch)
+
+    def records(outcome: str) -> float:
+        return series[f'placar_records_total{{outcome="{outcome}",topic="sales.files",unit="files"}}']
+
+    assert (records("published"), records("dead_letter"), records("ignored")) == (2, 3, 1)
+    letters = 'placar_dead_letters_total{{reason="{}",topic="sales.files",unit="files"}}'
+    assert (series[letters.format("amount_range")], series[letters.format("field_missing")]) == (2, 1)
+    delays = 'placar_source_delay_seconds_bucket{{le="{}",topic="sales.files",unit="files"}}'
+    assert [series[delays.format(bound)] for bound in ("0.5", "1.0", "30.0", "60.0", "+Inf")] == [0, 1, 1, 2, 2]
+
+
+def test_the_watermark_is_the_newest_event_less_five_seconds_and_never_goes_back() -> None:
+    """A sale that is dated later than it came counts from when it came; an older batch changes nothing."""
+    hour = timedelta(hours=1)
+    name = 'placar_source_watermark_timestamp_seconds{topic="sales.files",unit="files"}'
+    newest = [sold(1, NOW - hour, NOW), sold(1, NOW + hour, NOW)]
+    assert accounted(newest)[name] == NOW.timestamp() - 5
+    assert accounted(newest, [sold(1, NOW - hour, NOW)])[name] == NOW.timestamp() - 5
+    assert name not in accounted([Ignored("heartbeat")])
