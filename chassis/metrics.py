@@ -22,6 +22,7 @@ class Metrics:
         self._unaccounted = self.gauge(
             "placar_records_unaccounted", "By topic: received, not in hand, and without an outcome; never other than 0"
         )
+        self._entered: dict[tuple[str, str], int] = {}
         self._open: dict[str, int] = {}
         self._held: dict[str, int] = {}
         self._unreachable = self.counter(
@@ -43,8 +44,13 @@ class Metrics:
     def record(self, topic: str, outcome: Outcome, count: int = 1) -> None:
         """Enter `count` records of `topic` into the ledger."""
         self._records.add({"topic": topic, "outcome": outcome}, count)
+        self._entered[topic, outcome] = self.recorded(topic, outcome) + count
         self._open[topic] = self._open.get(topic, 0) + (count if outcome == "received" else -count)
         self._check(topic)
+
+    def recorded(self, topic: str, outcome: str) -> int:
+        """How many records of `topic` have been entered with this outcome."""
+        return self._entered.get((topic, outcome), 0)
 
     def in_hand(self, topic: str, change: int) -> None:
         """So many more records of `topic` are being worked on, or fewer: those have their outcome now.

@@ -8,7 +8,7 @@ from starlette.types import ASGIApp
 
 from chassis.asgi import listen, serve
 from chassis.clickhouse import SETTING, ClickHouse, clickhouse
-from chassis.lineage import Dataset, Datasets
+from chassis.datasets import Datasets, clickhouse_dataset
 from chassis.unit import Unit, cancellable
 from contracts.windows import WindowLength, tables
 from services.api import routes
@@ -24,9 +24,8 @@ WATCH_S = 2.0
 
 def datasets(settings: ApiSettings) -> Datasets:
     """The tables that are read."""
-    store, db = f"clickhouse://{settings.clickhouse.address}", settings.clickhouse.db
     read = [table for base in TABLES.values() for table in tables(base, settings.ranking.lengths).values()]
-    return Datasets(inputs=[Dataset(store, f"{db}.{table}") for table in (*read, "sales")])
+    return Datasets(inputs=[clickhouse_dataset(settings.clickhouse, table) for table in (*read, "sales")])
 
 
 def application(

@@ -3,7 +3,7 @@
 import argparse
 
 from chassis.unit import run_unit
-from services.connect_watcher.app import NAME, datasets, main, once
+from services.connect_watcher.app import NAME, main, once
 from services.connect_watcher.settings import WatcherSettings
 
 if __name__ == "__main__":
@@ -13,4 +13,4 @@ if __name__ == "__main__":
     parser.add_argument("--once", action="store_true", help="deploy the connector, wait until it runs, and end")
     if parser.parse_args().once:
         raise SystemExit(once())
-    run_unit(NAME, WatcherSettings, main, datasets)
+    run_unit(NAME, WatcherSettings, main)

@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 import httpx
 import structlog
 from aioprometheus.collectors import Counter
+from openlineage.client.event_v2 import RunState
 
+from chassis.lineage import Failure, WatchedJob
 from chassis.unit import Unit
 from services.connect_watcher.connect import Connect, RefusedError
 from services.connect_watcher.settings import WatcherSettings
@@ -72,10 +74,42 @@ async def deploy(
         ) from None
 
 
+async def tell(job: WatchedJob, found: Verdict, why: str) -> None:
+    """Lineage: a run of the connector lasts while it is seen to run."""
+    if found.action == "none":
+        await job.seen(running=True)
+    elif found.action == "restart":
+        job.ended(RunState.FAIL, Failure(why, "java"))
+    elif found.action == "create":
+        job.ended(RunState.ABORT, Failure(why, "java"))
+
+
 async def watch(
-    unit: Unit, settings: WatcherSettings, connect: Connect, wanted: Mapping[str, str], interventions: Counter
+    unit: Unit,
+    settings: WatcherSettings,
+    connect: Connect,
+    wanted: Mapping[str, str],
+    interventions: Counter,
+    *,
+    job: WatchedJob | None = None,
 ) -> None:
-    """Look every interval until cancelled; ready exactly while connector and task run."""
+    """Look every interval until cancelled; ready exactly while connector and task run. `job` tells of its runs."""
+    try:
+        await _watch(unit, settings, connect, wanted, interventions, job=job)
+    finally:
+        if job is not None:  # whoever watches next begins a run of its own
+            job.ended(RunState.COMPLETE)
+
+
+async def _watch(
+    unit: Unit,
+    settings: WatcherSettings,
+    connect: Connect,
+    wanted: Mapping[str, str],
+    interventions: Counter,
+    *,
+    job: WatchedJob | None,
+) -> None:
     secrets: Sequence[str] = [settings.postgres.password.get_secret_value()]
     need = f"connector {settings.connector}"
     running: bool | None = None
@@ -97,4 +131,6 @@ async def watch(
         elif running != (found.action == "none"):
             unit.log.info("connector_state", connector=settings.connector, state=why)
         running = found.action == "none"
+        if job is not None:
+            await tell(job, found, why)
         await asyncio.sleep(settings.interval_s)

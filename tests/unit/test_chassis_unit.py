@@ -10,11 +10,11 @@ from aiohttp.test_utils import TestClient, TestServer
 from pydantic_settings import SettingsConfigDict
 
 from chassis import logs, ops
+from chassis.datasets import Dataset, Datasets
 from chassis.dead_letters import Refusal, dead_letter
-from chassis.lineage import Dataset, Datasets, Lineage
 from chassis.metrics import Metrics
 from chassis.ops import Readiness
-from chassis.settings import LineageSettings, UnitSettings
+from chassis.settings import UnitSettings
 from chassis.unit import Unit, run_unit
 from tests.connected.streams import free_port
 
@@ -108,6 +108,7 @@ def test_unknown_reason_is_a_bug() -> None:
 def run(main: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, object]]:
     """Run a unit with file lineage; returns its lineage events."""
     monkeypatch.setenv("EXAMPLE_OPS_PORT", str(free_port()))
+    monkeypatch.setenv("LINEAGE_TRANSPORT", "file")
     monkeypatch.setenv("LINEAGE_FILE_DIR", str(tmp_path))
     read = Datasets(inputs=[Dataset("kafka://127.0.0.1:9092", "sales.files")])
     try:
@@ -141,18 +142,6 @@ def test_failure_is_status_1_and_fail(tmp_path: Path, monkeypatch: pytest.Monkey
     last = json.loads((tmp_path / "example.jsonl").read_text("utf-8").splitlines()[-1])
     assert last["eventType"] == "FAIL"
     assert "the disk is full" in last["run"]["facets"]["errorMessage"]["message"]
-
-
-async def test_failing_lineage_stops_nothing(unit: Unit, tmp_path: Path) -> None:
-    """A lineage transport that fails is counted and logged, and the work goes on."""
-    settings = LineageSettings(transport="file", file_dir=str(tmp_path))
-    lineage = Lineage("example", settings, Datasets(), unit.metrics, unit.log)
-    tmp_path.joinpath("example.jsonl").mkdir()
-    done = False
-    async with lineage.run():
-        done = True
-    assert done
-    assert 'placar_lineage_failures_total{unit="example"} 3' in scraped(unit.metrics)
 
 
 def test_log_line_is_json_without_locals(capsys: pytest.CaptureFixture[str]) -> None:
