@@ -7,6 +7,7 @@ waits for the sender: where the queue is full an event is dropped and counted. T
 
 import asyncio
 import itertools
+import math
 import time
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -38,7 +39,7 @@ def client(settings: LineageSettings, unit: str) -> OpenLineageClient:
     if settings.transport == "off":
         return OpenLineageClient(config={"transport": {"type": "noop"}})
     if settings.transport == "http":
-        http = {"type": "http", "url": settings.url, "timeout": ANSWER_S, "retry": {"total": 0}}
+        http = {"type": "http", "url": settings.url, "timeout": ANSWER_S, "retry": {"total": 0, "status_forcelist": []}}
         return OpenLineageClient(config={"transport": http})
     folder = Path(settings.file_dir)
     folder.mkdir(parents=True, exist_ok=True)
@@ -46,10 +47,12 @@ def client(settings: LineageSettings, unit: str) -> OpenLineageClient:
     return OpenLineageClient(config={"transport": {"type": "file", "log_file_path": path, "append": True}})
 
 
-def away(failure: Exception) -> bool:
-    """Whether the same event may be taken later; an answer 4xx says that it never will."""
-    status = getattr(getattr(failure, "response", None), "status_code", 500)
-    return isinstance(failure, OSError) and not 400 <= status < 500
+def tries(failure: Exception) -> float:
+    """How often an event is sent that fails so: without end where the server is away, once where it refuses it."""
+    if not isinstance(failure, OSError):
+        return 1
+    status = getattr(getattr(failure, "response", None), "status_code", 503)
+    return 1 if 400 <= status < 500 else 5 if status == 500 else math.inf
 
 
 class Events:
@@ -83,22 +86,22 @@ class Events:
         return True
 
     async def _deliver(self, event: RunEvent) -> str:
-        for attempt in itertools.count():
+        for attempt in itertools.count(1):
             try:
                 await asyncio.to_thread(self._client.emit, event)
             except Exception as failure:  # noqa: BLE001 - whatever the transport raises, lineage must not stop data
                 self._failures.inc({})
-                if not away(failure):
+                if attempt >= tries(failure):
                     self._log.warning("lineage_event_refused", state=str(event.eventType), error=str(failure)[:300])
                     return "refused"
-                if attempt == 0:
+                if attempt == 1:
                     self._log.warning("lineage_server_away", queued=self._queue.qsize() + 1, error=str(failure)[:300])
             else:
                 return "sent"
             if self._closing.is_set():
                 return "dropped"
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._closing.wait(), PAUSES_S[min(attempt, len(PAUSES_S) - 1)])
+                await asyncio.wait_for(self._closing.wait(), PAUSES_S[min(attempt, len(PAUSES_S)) - 1])
         raise AssertionError
 
     async def _send(self) -> None:

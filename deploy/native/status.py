@@ -22,6 +22,7 @@ def urls(settings: NativeSettings) -> dict[str, str]:
         "top cities": f"http://{host}:{ports['API_PORT']}/api/v1/sales/top-by-city?window=latest&limit=10",
         "top salespeople": f"http://{host}:{ports['API_PORT']}/api/v1/sales/top-salesman?window=latest&country=BR&limit=10",
         "Flink": f"http://{host}:{ports['FLINK_REST_PORT']}/",
+        "lineage": f"http://{host}:{ports['MARQUEZ_PORT']}/",
         "schema registry": f"http://{host}:{ports['SCHEMA_REGISTRY_PORT']}/apis/ccompat/v7/subjects",
         "Kafka Connect": f"http://{host}:{ports['CONNECT_PORT']}/connectors",
         "S3": f"http://{host}:{ports['S3_PORT']}/",

@@ -16,6 +16,7 @@ from aiohttp.test_utils import TestServer
 from openlineage.client.event_v2 import RunState
 from openlineage.client.serde import Serde
 
+from chassis import lineage
 from chassis.datasets import Dataset, Datasets, topic_dataset
 from chassis.lineage import Events, Failure, JobRun, WatchedJob, counted, unit_run
 from chassis.metrics import Metrics
@@ -161,6 +162,20 @@ async def test_an_event_that_the_server_refuses_is_counted_and_not_sent_again() 
             run.tell(RunState.START)
             run.tell(RunState.COMPLETE)
     assert told(metrics) == {"refused": 2, "failures": 2}
+
+
+async def test_an_event_that_the_server_fails_over_does_not_stop_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer 500 may be of this event alone: after five attempts it is given up."""
+    metrics, taker = Metrics("example"), Taker()
+    monkeypatch.setattr(lineage, "PAUSES_S", (0.01,))
+    taker.status = 500
+    async with taker.serving() as url:
+        sending = events(url, metrics)
+        async with sending.sending():
+            run = JobRun(sending, "example", WRITES)
+            run.tell(RunState.START)
+            await until(lambda: _true(told(metrics).get("refused") == 1), "it was given up")
+    assert told(metrics) == {"refused": 1, "failures": 5}
 
 
 async def test_a_full_queue_drops_and_counts_and_loses_no_rows() -> None:
