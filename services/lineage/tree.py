@@ -42,7 +42,7 @@ def state(job: Json, now: datetime) -> Text:
 
 
 def tree(jobs: Sequence[Json], now: datetime) -> Tree:
-    """Every dataset that no job writes, and below it what becomes of it; what was shown once is not shown again."""
+    """Every dataset that no job writes, and below it what becomes of it; what has branches is shown with them once."""
     readers: Mapping[Key, list[Json]] = defaultdict(list)
     written: set[Key] = set()
     for job in jobs:
@@ -50,6 +50,7 @@ def tree(jobs: Sequence[Json], now: datetime) -> Tree:
             readers[each["namespace"], each["name"]].append(job)
         written |= {(each["namespace"], each["name"]) for each in job["outputs"]}
     shown: set[Key] = set()
+    told: set[Key] = set()
 
     def label(dataset: Key) -> Text:
         return Text.assemble((dataset[1], "bold"), ("  " + dataset[0], "dim"))
@@ -61,22 +62,26 @@ def tree(jobs: Sequence[Json], now: datetime) -> Tree:
         shown.add(dataset)
         below = branch.add(label(dataset))
         for job in readers[dataset]:
-            key = ("job", job["name"])
-            line = below.add(Text.assemble("▶ ", (job["name"], "cyan"), "  ", state(job, now)))
-            if key in shown:
-                continue
-            for each in job["outputs"]:
-                add(line, (each["namespace"], each["name"]))
+            tell(below, job)
+
+    def tell(branch: Tree, job: Json) -> None:
+        name = Text.assemble("▶ ", (job["name"], "cyan"), "  ")
+        if (job["namespace"], job["name"]) in told:
+            branch.add(name.append("(above)", "dim"))
+            return
+        told.add((job["namespace"], job["name"]))
+        below = branch.add(name.append(state(job, now)))
+        outputs = [(each["namespace"], each["name"]) for each in job["outputs"]]
+        for each in sorted(outputs, key=lambda output: -len(readers[output])):
+            add(below, each)
 
     root = Tree(Text("lineage"), hide_root=True)
     sources = sorted(set(readers) - written)
     for dataset in sources:
         add(root, dataset)
     for job in jobs:  # what reads nothing, and circles without a source
-        for each in job["outputs"]:
-            if (each["namespace"], each["name"]) not in shown:
-                line = root.add(Text.assemble("▶ ", (job["name"], "cyan"), "  ", state(job, now)))
-                add(line, (each["namespace"], each["name"]))
+        if (job["namespace"], job["name"]) not in told:
+            tell(root, job)
     return root
 
 
