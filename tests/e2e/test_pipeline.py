@@ -19,6 +19,7 @@ import tenacity
 import zeep
 from obstore.store import S3Store
 
+from tests.connected.commands import process
 from tests.e2e.sales import Sale, known_sales, ranking, window_three_days_ago
 from tests.runtime import Runtime, start_runtime
 
@@ -299,13 +300,6 @@ async def test_lineage_leads_from_every_source_to_every_table(runtime: Runtime) 
     )
     assert all(node["data"]["fields"] for node in whole.values() if node["type"] == "DATASET")
 
-    run = subprocess.run(
-        [sys.executable, "-m", "services.lineage.tree"],
-        env=dict(env),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
-    assert run.returncode == 0, run.stderr
-    assert all(name in run.stdout for name in states)
+    run = await process("services.lineage.tree", env)
+    assert run.status == 0, run.err
+    assert all(name in run.out for name in states)

@@ -144,6 +144,39 @@ def test_failure_is_status_1_and_fail(tmp_path: Path, monkeypatch: pytest.Monkey
     assert "the disk is full" in last["run"]["facets"]["errorMessage"]["message"]
 
 
+@pytest.mark.parametrize(
+    ("level", "heard"),
+    [
+        ("debug", ["debug", "info", "warning", "error"]),
+        ("info", ["info", "warning", "error"]),
+        ("warning", ["warning", "error"]),
+        ("error", ["error"]),
+    ],
+)
+def test_the_setting_decides_which_lines_are_written(
+    level: str, heard: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """LOG_LEVEL is the least level of a unit's own lines; each is one JSON object with the same keys."""
+    handlers, before = logging.getLogger().handlers, logging.getLogger().level
+    monkeypatch.setenv("EXAMPLE_OPS_PORT", str(free_port()))
+    monkeypatch.setenv("LINEAGE_TRANSPORT", "off")
+    monkeypatch.setenv("LOG_LEVEL", level)
+
+    async def main(unit: Unit, _: ExampleSettings) -> None:
+        for name in ("debug", "info", "warning", "error"):
+            getattr(unit.log, name)("said", topic="sales.files")
+
+    try:
+        run_unit("example", ExampleSettings, main)
+    finally:
+        logging.getLogger().handlers = handlers
+        logging.getLogger().setLevel(before)
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    said = [line for line in lines if line["event"] == "said"]
+    assert [line["level"] for line in said] == heard
+    assert all(set(line) == {"event", "unit", "level", "timestamp", "topic"} for line in said)
+
+
 def test_log_line_is_json_without_locals(capsys: pytest.CaptureFixture[str]) -> None:
     """Where no person is watching a line is JSON with event, unit and error, and holds no local variables."""
     handlers, level = logging.getLogger().handlers, logging.getLogger().level
