@@ -61,6 +61,10 @@ class Servers:
         return Decoder(self.registry, catalogue()[topic])
 
 
+def _time(event: Event) -> str:
+    return event.time
+
+
 def _place(topic: str, partition: int, offset: int) -> str:
     return f"{topic}-{partition}@{offset}"
 
@@ -84,7 +88,7 @@ async def _raw(servers: Servers, source: str, name: str) -> tuple[list[Event], d
         values = {"version": seen.version, "deleted": seen.gone, "record": plain(record)}
         flat = {**plain(row), "salesman_name": row.get("salesman_name") or row.get("salesman"), "op": record.get("op")}
         events.append(Event("raw", place, instant(message.timestamp), summary(flat, RAW_SHOWN), values))
-    return events, places
+    return sorted(events, key=_time), places
 
 
 async def _unified(servers: Servers, source: str, name: str, places: Mapping[int, str]) -> list[Event]:
@@ -106,7 +110,7 @@ async def _unified(servers: Servers, source: str, name: str, places: Mapping[int
         said += f", made from {origin}" if origin else ""
         said += f", {summary(plain(record), SALE_SHOWN)}"
         events.append(Event("unified", place, instant(message.timestamp), said, values))
-    return events
+    return sorted(events, key=_time)
 
 
 async def _dead(servers: Servers, source: str, name: str) -> list[Event]:
@@ -169,7 +173,7 @@ async def _rankings(servers: Servers, stored: Stored) -> list[Event]:
                 " AND event_time_ms >= %(start)s AND event_time_ms < %(end)s AND deleted = 0",
                 values,
             )
-            said = ranked(of, name, (total, count), entries, deleted=stored.deleted)
+            said = ranked(of, name, (total, count), entries, deleted=bool(stored.deleted))
             events.append(ranking_event(table, (start, end), entries, said))
     return events
 
@@ -187,11 +191,11 @@ async def trace(servers: Servers, source: str, name: str) -> list[Event]:
         return events
     values = {
         "version": stored.version,
-        "deleted": stored.deleted,
+        "deleted": bool(stored.deleted),
         "salesman_name": stored.salesman,
         "city": stored.city,
         "country": stored.country,
-        "amount": str(stored.amount),
+        "amount": f"{stored.amount:.2f}",
         "event_time": instant(stored.event_time_ms),
     }
     said = f"version {stored.version}{', deleted' if stored.deleted else ''}, {summary(values, SALE_SHOWN)}"

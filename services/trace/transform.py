@@ -24,7 +24,7 @@ class Event:
 
 @dataclass(frozen=True)
 class Stored:
-    """The sale as ClickHouse has it."""
+    """The sale as ClickHouse has it; `deleted` is 0 or 1."""
 
     salesman: str
     city: str
@@ -32,7 +32,7 @@ class Stored:
     amount: Decimal
     event_time_ms: int
     version: int
-    deleted: bool
+    deleted: int
 
 
 @dataclass(frozen=True)
@@ -67,14 +67,14 @@ def ranked(of: str, name: str, own: tuple[Decimal, int], entries: Sequence[Entry
         return "not ranked: there is no ranking of this window yet"
     found = next((entry for entry in entries if entry.name == name and entry.count), None)
     if found is not None:
-        late = "" if (found.total, found.count) == own else f"; the stored sales say {total} of {count} sales"
-        return f"{of} {name} is rank {found.rank}: {found.total} of {found.count} sales{late}"
+        late = "" if (found.total, found.count) == own else f"; the stored sales say {total:.2f} of {count} sales"
+        return f"{of} {name} is rank {found.rank}: {found.total:.2f} of {found.count} sales{late}"
     last = [entry for entry in entries if entry.count]
     if not last:
-        return f"not ranked: the ranking of this window is empty; {of} {name} has {total} of {count} sales"
+        return f"not ranked: the ranking of this window is empty; {of} {name} has {total:.2f} of {count} sales"
     return (
-        f"not ranked: {of} {name} has {total} of {count} sales, "
-        f"rank {last[-1].rank} ({last[-1].name}) has {last[-1].total}"
+        f"not ranked: {of} {name} has {total:.2f} of {count} sales, "
+        f"rank {last[-1].rank} ({last[-1].name}) has {last[-1].total:.2f}"
     )
 
 
