@@ -79,7 +79,7 @@ def tree(jobs: Sequence[Json], now: datetime) -> Tree:
     sources = sorted(set(readers) - written)
     for dataset in sources:
         add(root, dataset)
-    for job in jobs:  # what reads nothing, and circles without a source
+    for job in [*(job for job in jobs if not job["inputs"]), *jobs]:  # what reads nothing, then circles
         if (job["namespace"], job["name"]) not in told:
             tell(root, job)
     return root
