@@ -56,13 +56,13 @@ def test_sources_come_first_and_what_has_branches_is_shown_with_them_once() -> N
 def test_a_job_that_reads_nothing_is_above_its_readers() -> None:
     """What it writes is no source, so it stands there itself; a circle without a source is shown all the same."""
     lines = printed(job("a", ["made"], []), job("maker", [], ["made"]), job("round", ["circle"], ["circle"]))
-    assert [line.split("  ")[0] for line in lines] == [
-        "▶ maker",
-        "└── made",
-        "    └── ▶ a",
-        "▶ round",
-        "└── circle",
-        "    └── ▶ round",
+    assert lines == [
+        "▶ maker  RUNNING, 3 rows in its last word",
+        "└── made  kafka://k",
+        "    └── ▶ a  RUNNING",
+        "▶ round  RUNNING, 3 rows in its last word",
+        "└── circle  kafka://k",
+        "    └── ▶ round  (above)",
     ]
 
 
