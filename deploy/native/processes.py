@@ -279,6 +279,7 @@ def processes(settings: NativeSettings) -> list[Process]:
             probes.http(f"http://{host}:{settings.ports[f'{name.upper()}_OPS_PORT']}/readyz"),
             needs,
             environment=flink_environment(settings) if name == "flink_watcher" else {},
+            wave=1 if name == "lineage" else 0,  # it takes the last word of all others
         )
         for name, (module, needs) in UNITS.items()
     ]
