@@ -6,7 +6,6 @@ waits for the sender: where the queue is full an event is dropped and counted. T
 """
 
 import asyncio
-import itertools
 import math
 import time
 import traceback
@@ -70,6 +69,7 @@ class Events:
         self._client = client(settings, unit)
         self._log = log
         self._queue: asyncio.Queue[RunEvent] = asyncio.Queue(queued)
+        self._in_hand = 0
         self._closing = asyncio.Event()
         self._told = metrics.counter("placar_lineage_events_total", "OpenLineage events by outcome")
         self._failures = metrics.counter(
@@ -86,7 +86,9 @@ class Events:
         return True
 
     async def _deliver(self, event: RunEvent) -> str:
-        for attempt in itertools.count(1):
+        attempt = 0
+        while True:
+            attempt += 1
             try:
                 await asyncio.to_thread(self._client.emit, event)
             except Exception as failure:  # noqa: BLE001 - whatever the transport raises, lineage must not stop data
@@ -102,12 +104,13 @@ class Events:
                 return "dropped"
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._closing.wait(), PAUSES_S[min(attempt, len(PAUSES_S)) - 1])
-        raise AssertionError
 
     async def _send(self) -> None:
         while True:
             event = await self._queue.get()
+            self._in_hand = 1
             self._told.inc({"outcome": await self._deliver(event)})
+            self._in_hand = 0
             self._queue.task_done()
 
     @asynccontextmanager
@@ -124,7 +127,7 @@ class Events:
             sender.cancel()
             with suppress(asyncio.CancelledError):
                 await sender
-            if left := self._queue.qsize():
+            if left := self._queue.qsize() + self._in_hand:
                 self._told.add({"outcome": "dropped"}, left)
                 self._log.warning("lineage_events_lost", events=left)
             await asyncio.to_thread(self._client.close, 0.0)
