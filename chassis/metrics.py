@@ -47,10 +47,17 @@ CONNECTION_FAILURES = Metric(
     ("server",),
     after="a server that did not answer",
 )
-LINEAGE_FAILURES = Metric(
-    "placar_lineage_failures_total", "counter", "events", "OpenLineage events that could not be sent"
+LINEAGE_EVENTS = Metric(
+    "placar_lineage_events_total",
+    "counter",
+    "events",
+    "OpenLineage events by outcome: sent, refused by the server, dropped because it was away for too long",
+    ("outcome",),
 )
-EVERY = (CONNECTION_FAILURES, LINEAGE_FAILURES)
+LINEAGE_FAILURES = Metric(
+    "placar_lineage_failures_total", "counter", "attempts", "Failed attempts to send an OpenLineage event"
+)
+EVERY = (CONNECTION_FAILURES, LINEAGE_EVENTS, LINEAGE_FAILURES)
 
 RECORDS = Metric(
     "placar_records_total",
@@ -94,6 +101,7 @@ class Metrics:
         self._registry = Registry()
         self._labels = {"unit": unit}
         self._collectors: dict[Metric, Any] = {}
+        self._entered: dict[tuple[str, str], int] = {}
         self._open: dict[str, int] = {}
         self._held: dict[str, int] = {}
         for metric in declared:
@@ -138,8 +146,13 @@ class Metrics:
     def record(self, topic: str, outcome: Outcome, count: int = 1) -> None:
         """Enter `count` records of `topic` into the ledger."""
         self[RECORDS].add({"topic": topic, "outcome": outcome}, count)
+        self._entered[topic, outcome] = self.recorded(topic, outcome) + count
         self._open[topic] = self._open.get(topic, 0) + (count if outcome == "received" else -count)
         self._check(topic)
+
+    def recorded(self, topic: str, outcome: str) -> int:
+        """How many records of `topic` have been entered with this outcome."""
+        return self._entered.get((topic, outcome), 0)
 
     def in_hand(self, topic: str, change: int) -> None:
         """So many more records of `topic` are being worked on, or fewer: those have their outcome now.

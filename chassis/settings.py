@@ -137,13 +137,14 @@ class LegacySoapSettings(BaseSettings):
 
 
 class LineageSettings(BaseSettings):
-    """Where OpenLineage events go: `file` appends to `file_dir`, `http` posts to `url`, `off` sends nothing."""
+    """Where OpenLineage events go: `http` posts to `url`, `file` appends to `file_dir`, `off` sends nothing."""
 
     model_config = SettingsConfigDict(env_prefix="LINEAGE_")
-    transport: Literal["file", "http", "off"] = "file"
+    transport: Literal["file", "http", "off"] = "http"
+    port: Port = Field(5000, validation_alias="MARQUEZ_PORT")
     namespace: Name = "placar"
     file_dir: Name = ".placar/state/lineage"
-    url: str = "http://127.0.0.1:5000"
+    url: str = Field(default_factory=lambda data: f"http://127.0.0.1:{data['port']}", pattern="^https?://")
     interval_s: Annotated[float, Field(gt=0)] = 60.0
 
 

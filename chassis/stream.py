@@ -23,10 +23,10 @@ from mode.supervisors import CrashingSupervisor
 from pydantic import Field
 
 from chassis import dead_letters, kafka
+from chassis.datasets import Datasets, derived, topic_dataset
 from chassis.dead_letters import Refusal
 from chassis.faust_transport import Batch, Consumer, Transport
 from chassis.kafka import Record
-from chassis.lineage import Datasets, topic_dataset
 from chassis.metrics import LEDGER, Metric, Outcome
 from chassis.registry import Registry
 from chassis.settings import KafkaSettings, RegistrySettings, UnitSettings
@@ -117,18 +117,30 @@ Transform = Callable[[dict[str, Any], Context], Output | Refusal | Ignored]
 
 @dataclass(frozen=True)
 class Agent:
-    """What a streams unit is: what it consumes, what it publishes, and the pure function between."""
+    """What a streams unit is: what it consumes, what it publishes, and the pure function between.
+
+    `columns` tells, for lineage, the consumed fields that each published one is made from.
+    """
 
     consumes: str
     publishes: str
     transform: Transform
+    columns: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def datasets(self, settings: StreamSettings) -> Datasets:
         """Lineage: the consumed topic to the published topic and the dead letters."""
-        published = (self.publishes, dead_letters.TOPIC)
+        consumed = topic_dataset(settings.kafka, self.consumes)
+        published = topic_dataset(settings.kafka, self.publishes)
         return Datasets(
-            inputs=[topic_dataset(settings.kafka, self.consumes)],
-            outputs=[topic_dataset(settings.kafka, topic) for topic in published],
+            inputs=[consumed],
+            outputs=[
+                derived(published, consumed, self.columns, "TRANSFORMATION"),
+                topic_dataset(settings.kafka, dead_letters.TOPIC),
+            ],
+            counted={
+                self.publishes: [(self.consumes, "published")],
+                dead_letters.TOPIC: [(self.consumes, "dead_letter")],
+            },
         )
 
 

@@ -10,7 +10,8 @@ import structlog
 import tenacity
 
 from chassis import logs, ops
-from chassis.lineage import Datasets, Lineage
+from chassis.datasets import Datasets
+from chassis.lineage import Events, unit_run
 from chassis.metrics import EVERY, Metric, Metrics
 from chassis.ops import Readiness
 from chassis.settings import UnitSettings, load
@@ -29,12 +30,13 @@ class CannotRunError(Exception):
 
 @dataclass(frozen=True)
 class Unit:
-    """What the chassis gives to a unit's `app.main`."""
+    """What the chassis gives to a unit's `app.main`; `lineage` takes what it tells of jobs other than itself."""
 
     name: str
     log: structlog.stdlib.BoundLogger
     metrics: Metrics
     readiness: Readiness
+    lineage: Events | None = None
 
     async def connect(
         self,
@@ -85,13 +87,18 @@ async def cancellable(work: Coroutine[Any, Any, None], patience_s: float = 1.0) 
             await asyncio.wait({task}, timeout=patience_s)
 
 
-async def _live(unit: Unit, settings: S, main: Callable[[Unit, S], Awaitable[None]], datasets: Datasets) -> None:
-    lineage = Lineage(unit.name, settings.lineage, datasets, unit.metrics, unit.log)
+async def _live(
+    unit: Unit, events: Events, settings: S, main: Callable[[Unit, S], Awaitable[None]], datasets: Datasets
+) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    async with ops.serve(settings.bind_host, settings.ops_port, unit.readiness, unit.metrics), lineage.run():
+    async with (
+        ops.serve(settings.bind_host, settings.ops_port, unit.readiness, unit.metrics),
+        events.sending(),
+        unit_run(events, unit.name, datasets, unit.metrics),
+    ):
         work = asyncio.ensure_future(main(unit, settings))
         unit.readiness.met("start")
         stopping = asyncio.create_task(stop.wait())
@@ -121,10 +128,12 @@ def run_unit(
     """
     settings = load(settings_type)
     log = logs.configure(name, settings.log_level)
-    unit = Unit(name, log, Metrics(name, (*EVERY, *metrics)), Readiness())
+    own = Metrics(name, (*EVERY, *metrics))
+    events = Events(settings.lineage, name, own, log)
+    unit = Unit(name, log, own, Readiness(), events)
     log.info("starting", ops_port=settings.ops_port)
     try:
-        asyncio.run(_live(unit, settings, main, datasets(settings)))
+        asyncio.run(_live(unit, events, settings, main, datasets(settings)))
     except (CannotRunError, ContractError) as error:
         log.error("cannot_run", error=str(error))  # noqa: TRY400 - the message is the remedy; a traceback would bury it
         raise SystemExit(1) from None

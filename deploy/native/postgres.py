@@ -12,6 +12,7 @@ import asyncpg
 
 from chassis.settings import PostgresSettings, load
 from deploy.native.settings import ROOT, NativeSettings
+from services.lineage.store import DATABASE as LINEAGE_DATABASE
 
 ACCOUNT = "postgres"
 REGISTRY_DATABASE = "registry"
@@ -72,7 +73,7 @@ async def prepare(settings: PostgresSettings) -> None:
     server = await _connect(settings, "postgres")
     try:
         present = {row["datname"] for row in await server.fetch("SELECT datname FROM pg_database")}
-        for database in (settings.db, REGISTRY_DATABASE):
+        for database in (settings.db, REGISTRY_DATABASE, LINEAGE_DATABASE):
             if database not in present:
                 quoted = database.replace('"', '""')
                 await server.execute(f'CREATE DATABASE "{quoted}"')
@@ -93,7 +94,7 @@ def main() -> int:
     except (OSError, asyncpg.PostgresError) as error:
         sys.stderr.write(f"POSTGRES_HOST:POSTGRES_PORT {settings.host}:{settings.port}: {error}\n")
         return 1
-    sys.stdout.write(f"databases {settings.db} and {REGISTRY_DATABASE} are there\n")
+    sys.stdout.write(f"databases {settings.db}, {REGISTRY_DATABASE} and {LINEAGE_DATABASE} are there\n")
     return 0
 
 

@@ -293,6 +293,7 @@ UNITS: Mapping[str, tuple[str, Sequence[str]]] = {
     "legacy_poller": ("services.legacy_poller", ("contracts", "legacy_soap")),
     "clickhouse_sink": ("services.clickhouse_sink", ("contracts", "tables")),
     "api": ("services.api", ("contracts", "tables")),
+    "lineage": ("services.lineage", ("postgres-schema",)),
     "connect_watcher": ("services.connect_watcher", ("connector",)),
     "flink_watcher": ("services.flink_watcher", ("ranking-job",)),
     "server_exporter": ("services.server_exporter", ("kafka", "postgres-schema", "tables")),
@@ -331,6 +332,7 @@ def processes(settings: NativeSettings) -> list[Process]:
             probes.http(f"http://{host}:{settings.ports[f'{name.upper()}_OPS_PORT']}/readyz"),
             needs,
             environment=flink_environment(settings) if name == "flink_watcher" else {},
+            wave=1 if name == "lineage" else 0,  # it takes the last word of all others
         )
         for name, (module, needs) in UNITS.items()
     ]

@@ -52,6 +52,7 @@ PORTS: Mapping[str, tuple[int, str]] = {
     "FLINK_TASKMANAGER2_DATA_PORT": (6128, "taskmanager2"),
     "LEGACY_SOAP_PORT": (8090, "legacy_soap"),
     "API_PORT": (8080, "api"),
+    "MARQUEZ_PORT": (5000, "lineage"),
     "CDC_OPS_PORT": (9201, "cdc"),
     "FILES_OPS_PORT": (9202, "files"),
     "LEGACY_OPS_PORT": (9203, "legacy"),
@@ -71,6 +72,7 @@ PORTS: Mapping[str, tuple[int, str]] = {
     "CONNECT_WATCHER_OPS_PORT": (9210, "connect_watcher"),
     "FLINK_WATCHER_OPS_PORT": (9211, "flink_watcher"),
     "SERVER_EXPORTER_OPS_PORT": (9212, "server_exporter"),
+    "LINEAGE_OPS_PORT": (9215, "lineage"),
 }
 
 

@@ -24,6 +24,7 @@ def urls(settings: NativeSettings) -> dict[str, str]:
         "Flink": f"http://{host}:{ports['FLINK_REST_PORT']}/",
         "Prometheus": f"http://{host}:{ports['PROMETHEUS_PORT']}/alerts",
         "Alertmanager": f"http://{host}:{ports['ALERTMANAGER_PORT']}/",
+        "lineage": f"http://{host}:{ports['MARQUEZ_PORT']}/",
         "schema registry": f"http://{host}:{ports['SCHEMA_REGISTRY_PORT']}/apis/ccompat/v7/subjects",
         "Kafka Connect": f"http://{host}:{ports['CONNECT_PORT']}/connectors",
         "S3": f"http://{host}:{ports['S3_PORT']}/",

@@ -10,7 +10,7 @@ from starlette.types import ASGIApp
 
 from chassis.asgi import listen, serve
 from chassis.clickhouse import SETTING, ClickHouse, clickhouse
-from chassis.lineage import Dataset, Datasets, topic_dataset
+from chassis.datasets import Datasets, clickhouse_dataset, topic_dataset
 from chassis.unit import Unit, cancellable
 from contracts.windows import tables, topics
 from services.api import live, openapi, problems, routes
@@ -29,13 +29,13 @@ WAITING = 8  # queries for each connection to ClickHouse, the running one among 
 
 def datasets(settings: ApiSettings) -> Datasets:
     """The tables and topics that are read."""
-    store, db = f"clickhouse://{settings.clickhouse.address}", settings.clickhouse.db
-    read = [table for base in TABLES.values() for table in tables(base, settings.ranking.lengths).values()]
-    followed = [topic for base in TOPICS.values() for topic in topics(base, settings.ranking.lengths).values()]
+    lengths = settings.ranking.lengths
+    read = [table for base in TABLES.values() for table in tables(base, lengths).values()]
+    followed = [(topic, base) for base in TOPICS.values() for topic in topics(base, lengths).values()]
     return Datasets(
         inputs=[
-            *(Dataset(store, f"{db}.{table}") for table in (*read, "sales")),
-            *(topic_dataset(settings.kafka, topic) for topic in followed),
+            *(clickhouse_dataset(settings.clickhouse, table) for table in (*read, "sales")),
+            *(topic_dataset(settings.kafka, topic, base) for topic, base in followed),
         ]
     )
 

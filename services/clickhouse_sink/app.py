@@ -4,14 +4,16 @@ from collections.abc import Mapping
 from contextlib import AsyncExitStack
 
 from chassis.clickhouse import SETTING, ClickHouse, StoreAway, clickhouse
+from chassis.datasets import Dataset, Datasets, clickhouse_dataset, derived, described, topic_dataset
 from chassis.dead_letters import TOPIC as DEAD_LETTERS
 from chassis.kafka import consumer, producer
-from chassis.lineage import Dataset, Datasets, topic_dataset
 from chassis.registry import Registry
 from chassis.unit import Unit, cancellable
 from contracts.catalogue import Topic, catalogue
 from services.clickhouse_sink.agents import Batch, Sink, carry
+from services.clickhouse_sink.ddl import table_fields
 from services.clickhouse_sink.mapping import (
+    OF_RECORD,
     Column,
     MappingError,
     Plan,
@@ -28,13 +30,25 @@ INSERT_TIMEOUT_S = 30.0
 
 
 def datasets(settings: SinkSettings) -> Datasets:
-    """The topics that are read and the tables that are written."""
+    """The topics that are read and the tables that are written, those as the mapping fills them."""
     mappings = for_lengths(load_mappings(settings.mappings), settings.ranking.lengths)
-    store = f"clickhouse://{settings.clickhouse.address}"
-    return Datasets(
-        inputs=[topic_dataset(settings.kafka, topic) for topic in mappings],
-        outputs=[Dataset(store, f"{settings.clickhouse.db}.{mapping.table}") for mapping in mappings.values()],
-    )
+    known = catalogue(settings.ranking.lengths)
+    inputs: list[Dataset] = []
+    outputs: list[Dataset] = []
+    counted: dict[str, list[tuple[str, str]]] = {DEAD_LETTERS: []}
+    for topic, mapping in mappings.items():
+        if topic not in known:
+            continue  # `main` refuses it
+        source = topic_dataset(settings.kafka, topic, known[topic].contract)
+        table = described(
+            clickhouse_dataset(settings.clickhouse, mapping.table), table_fields(mapping), known[topic].owner
+        )
+        columns = {column: (field,) for column, field in mapping.columns.items() if field not in OF_RECORD}
+        inputs.append(source)
+        outputs.append(derived(table, source, columns))
+        counted[table.name] = [(topic, "published")]
+        counted[DEAD_LETTERS].append((topic, "dead_letter"))
+    return Datasets(inputs, [*outputs, topic_dataset(settings.kafka, DEAD_LETTERS)], counted)
 
 
 async def table_columns(store: ClickHouse, table: str) -> tuple[dict[str, Column], str]:

@@ -5,6 +5,7 @@ of the ranking itself.
 """
 
 import asyncio
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 from asynch.errors import ServerException
 
 from chassis.clickhouse import SETTING, ClickHouse, StoreAway, clickhouse, refusal
+from chassis.datasets import Fields, named_fields
 from chassis.settings import ClickHouseSettings, load
 from contracts.windows import RANKING_TOPICS, WindowLength, tables
 from services.clickhouse_sink.mapping import MappingError, TableMapping, load_mappings
@@ -19,6 +21,8 @@ from services.clickhouse_sink.settings import SinkSettings
 
 DDL_FOLDER = Path(__file__).parents[2] / "deploy" / "clickhouse" / "ddl"
 TIMEOUT_S = 30.0
+_TABLE = re.compile(r"CREATE TABLE IF NOT EXISTS (\w+)\n\((.*?)\n\)", re.S)
+_COLUMN = re.compile(r"^    (\w+) ([A-Z]\w+(?:\([^)]*\))?)", re.M)
 
 
 def statements(text: str) -> Iterator[str]:
@@ -32,6 +36,14 @@ def statements(text: str) -> Iterator[str]:
 def scripts(folder: Path = DDL_FOLDER) -> dict[str, str]:
     """The text of each file by its name, in the order in which they are applied."""
     return {path.name: path.read_text("utf-8") for path in sorted(folder.glob("*.sql"))}
+
+
+def table_fields(mapping: TableMapping, folder: Path = DDL_FOLDER) -> Fields:
+    """The columns of the mapping's table with their types, for lineage; those of its DDL, or of its ranking's."""
+    written = {table: body for text in scripts(folder).values() for table, body in _TABLE.findall(text)}
+    body = max((name for name in written if mapping.table.startswith(name)), key=len, default="")
+    columns = _COLUMN.findall(written.get(body, ""))
+    return named_fields((name, kind) for name, kind in columns if name in mapping.columns)
 
 
 def further_tables(mappings: Mapping[str, TableMapping], lengths: Sequence[WindowLength]) -> dict[str, str]:

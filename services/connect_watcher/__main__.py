@@ -3,7 +3,7 @@
 import argparse
 
 from chassis.unit import run_unit
-from services.connect_watcher.app import NAME, datasets, main, once
+from services.connect_watcher.app import NAME, main, once
 from services.connect_watcher.metrics import METRICS
 from services.connect_watcher.settings import WatcherSettings
 
@@ -23,4 +23,4 @@ if __name__ == "__main__":
     given = parser.parse_args()
     if given.once or given.resync:
         raise SystemExit(once(resynced=given.resync, restored=given.restored))
-    run_unit(NAME, WatcherSettings, main, datasets, METRICS)
+    run_unit(NAME, WatcherSettings, main, metrics=METRICS)

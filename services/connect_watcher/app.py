@@ -8,15 +8,17 @@ import httpx
 import structlog
 from aiokafka.errors import KafkaError
 
-from chassis import logs
-from chassis.lineage import Dataset, Datasets, topic_dataset
+from chassis import kafka, logs
+from chassis.datasets import Datasets, avro_fields, derived, described, postgres_dataset, topic_dataset
+from chassis.lineage import WatchedJob
 from chassis.metrics import Metrics
 from chassis.ops import Readiness
 from chassis.settings import load
 from chassis.unit import Unit
+from contracts.catalogue import catalogue
 from services.connect_watcher.connect import Connect, RefusedError
 from services.connect_watcher.poll import NotRunningError, deploy, watch
-from services.connect_watcher.resync import ResyncError, resync
+from services.connect_watcher.resync import RAW_TOPIC, ResyncError, resync
 from services.connect_watcher.settings import WatcherSettings
 from services.connect_watcher.transform import TemplateError, configuration, hide
 
@@ -38,9 +40,13 @@ CANNOT = (
 
 def datasets(settings: WatcherSettings) -> Datasets:
     """What the watched connector reads and writes: Connect emits no lineage of its own."""
-    postgres = settings.postgres
-    table = Dataset(f"postgres://{postgres.host}:{postgres.port}", f"{postgres.db}.public.sales")
-    return Datasets(inputs=[table], outputs=[topic_dataset(settings.kafka, "sales.postgres")])
+    contract = catalogue()[RAW_TOPIC]
+    row = next(each for each in avro_fields(contract.avro) if each.name == "before").fields or []
+    table = described(
+        postgres_dataset(settings.postgres, "sales"), row, contract.owner, meaning="The retailer's sales."
+    )
+    columns = {f"{image}.{each.name}": (each.name,) for image in ("before", "after") for each in row}
+    return Datasets(inputs=[table], outputs=[derived(topic_dataset(settings.kafka, RAW_TOPIC), table, columns)])
 
 
 def wanted(settings: WatcherSettings) -> dict[str, str]:
@@ -70,8 +76,17 @@ async def main(unit: Unit, settings: WatcherSettings) -> None:
     """
     unit.readiness.waiting(f"connector {settings.connector}", "not asked yet")
     config = wanted(settings)
+    job = None
+    if unit.lineage is not None:
+        job = WatchedJob(
+            unit.lineage,
+            settings.connector,
+            datasets(settings),
+            "DEBEZIUM",
+            lambda: kafka.written(NAME, settings.kafka, [RAW_TOPIC]),
+        )
     async with client(settings) as http:
-        await watch(unit, settings, Connect(http, settings.connector), config)
+        await watch(unit, settings, Connect(http, settings.connector), config, job=job)
 
 
 async def _deploy(settings: WatcherSettings, log: structlog.stdlib.BoundLogger) -> str:

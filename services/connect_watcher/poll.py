@@ -5,7 +5,9 @@ from collections.abc import Mapping, Sequence
 
 import httpx
 import structlog
+from openlineage.client.event_v2 import RunState
 
+from chassis.lineage import Failure, WatchedJob
 from chassis.unit import Unit
 from services.connect_watcher import source
 from services.connect_watcher.connect import Connect, RefusedError
@@ -80,8 +82,38 @@ async def deploy(
         ) from None
 
 
-async def watch(unit: Unit, settings: WatcherSettings, connect: Connect, wanted: Mapping[str, str]) -> None:
-    """Look every interval until cancelled; ready exactly while connector and task run and the source is in order."""
+async def tell(job: WatchedJob, found: Verdict, why: str, *, running: bool) -> None:
+    """Lineage: a run of the connector lasts while it is seen to run."""
+    if found.action == "none":
+        await job.seen(running=running)
+    elif found.action == "restart":
+        job.ended(RunState.FAIL, Failure(why, "java"))
+    elif found.action == "create":
+        job.ended(RunState.ABORT, Failure(why, "java"))
+
+
+async def watch(
+    unit: Unit,
+    settings: WatcherSettings,
+    connect: Connect,
+    wanted: Mapping[str, str],
+    *,
+    job: WatchedJob | None = None,
+) -> None:
+    """Look every interval until cancelled; ready exactly while connector and task run and the source is in order.
+
+    `job` tells of the connector's runs.
+    """
+    try:
+        await _watch(unit, settings, connect, wanted, job=job)
+    finally:
+        if job is not None:  # whoever watches next begins a run of its own
+            job.ended(RunState.COMPLETE)
+
+
+async def _watch(
+    unit: Unit, settings: WatcherSettings, connect: Connect, wanted: Mapping[str, str], *, job: WatchedJob | None
+) -> None:
     secrets: Sequence[str] = [settings.postgres.password.get_secret_value()]
     need = f"connector {settings.connector}"
     running: bool | None = None
@@ -112,4 +144,6 @@ async def watch(unit: Unit, settings: WatcherSettings, connect: Connect, wanted:
         elif running != runs:
             unit.log.info("connector_state", connector=settings.connector, state=why)
         running = runs
+        if job is not None:
+            await tell(job, found, why, running=runs)
         await asyncio.sleep(settings.interval_s)

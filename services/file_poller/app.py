@@ -1,19 +1,38 @@
 """Composition root of the file poller: store, registry, broker, what was read before, then the rounds."""
 
 from chassis import dead_letters, kafka, progress, s3
-from chassis.lineage import Dataset, Datasets, topic_dataset
+from chassis.datasets import (
+    Dataset,
+    Datasets,
+    bucket_dataset,
+    derived,
+    described,
+    named_fields,
+    topic_dataset,
+)
 from chassis.registry import Registry
 from chassis.unit import Unit
+from contracts.catalogue import catalogue
 from services.file_poller.poll import TOPIC, Encoders, Poller
 from services.file_poller.settings import FilePollerSettings
-from services.file_poller.transform import reading
+from services.file_poller.transform import COLUMNS, reading
 
 
 def datasets(settings: FilePollerSettings) -> Datasets:
-    """Lineage: the bucket to the rows and the dead letters."""
+    """Lineage: the bucket, by the header of its files, to the rows and the dead letters."""
+    place = Dataset(settings.s3.endpoint, settings.s3.bucket)
+    bucket = described(
+        bucket_dataset(settings.s3),
+        named_fields((name, "string") for name in COLUMNS),
+        catalogue()[TOPIC].owner,
+        meaning="CSV files of sales.",
+        also=[place],
+    )
+    rows = derived(topic_dataset(settings.kafka, TOPIC), bucket, {name: (name,) for name in COLUMNS})
     return Datasets(
-        inputs=[Dataset(f"s3://{settings.s3.bucket}", "/")],
-        outputs=[topic_dataset(settings.kafka, topic) for topic in (TOPIC, dead_letters.TOPIC)],
+        inputs=[bucket],
+        outputs=[rows, topic_dataset(settings.kafka, dead_letters.TOPIC)],
+        counted={TOPIC: [(TOPIC, "published")], dead_letters.TOPIC: [(TOPIC, "dead_letter")]},
     )
 
 

@@ -3,7 +3,7 @@
 import argparse
 
 from chassis.unit import run_unit
-from services.flink_watcher.app import NAME, datasets, main, once
+from services.flink_watcher.app import NAME, main, once
 from services.flink_watcher.metrics import METRICS
 from services.flink_watcher.settings import WatcherSettings
 
@@ -19,4 +19,4 @@ if __name__ == "__main__":
             raise SystemExit(once(rebuilt=given.rebuild))
         except KeyboardInterrupt:
             raise SystemExit(130) from None
-    run_unit(NAME, WatcherSettings, main, datasets, METRICS)
+    run_unit(NAME, WatcherSettings, main, metrics=METRICS)

@@ -8,10 +8,11 @@ import time
 import httpx
 import structlog
 
-from chassis import logs
-from chassis.lineage import Datasets, topic_dataset
+from chassis import kafka, logs
+from chassis.lineage import WatchedJob
 from chassis.settings import load
 from chassis.unit import Unit
+from services.flink_watcher.lineage import RankingRuns, datasets
 from services.flink_watcher.log import LogError, SalesLog
 from services.flink_watcher.metrics import FAILED_INTERVENTIONS, INTERVENTIONS, RESTARTS, RUNNING, TASKS_RUNNING
 from services.flink_watcher.poll import SETTING, Look, NotRunningError, Watcher, until_running
@@ -28,15 +29,6 @@ BACKOFF_MAX_S = 30.0
 NOT_DONE = (RefusedError, SubmissionError, RecordError, LogError, RebuildError)
 
 
-def datasets(settings: WatcherSettings) -> Datasets:
-    """What the watched job reads and writes."""
-    topics = ("rankings.city", "rankings.salesman")
-    return Datasets(
-        inputs=[topic_dataset(settings.kafka, "sales.unified")],
-        outputs=[topic_dataset(settings.kafka, topic) for topic in topics],
-    )
-
-
 def client(settings: WatcherSettings) -> httpx.AsyncClient:
     """An HTTP client for Flink's REST API."""
     return httpx.AsyncClient(base_url=settings.flink.url, timeout=ANSWER_S)
@@ -48,6 +40,16 @@ def watcher(
     """The watcher of the environment's job, or (`follows`) of the job as it was last submitted."""
     sales, record = SalesLog(settings.kafka), Record(settings.folder)
     return Watcher(settings, Flink(http), sales, record, os.environ, log, follows)
+
+
+def ranking_runs(unit: Unit, settings: WatcherSettings, flink: Flink) -> RankingRuns | None:
+    """The teller of the job's lineage, where there is lineage to tell."""
+    if unit.lineage is None:
+        return None
+    read = datasets(settings)
+    topics = [output.name for output in read.outputs]
+    job = WatchedJob(unit.lineage, JOB_NAME, read, "FLINK", lambda: kafka.written(NAME, settings.kafka, topics))
+    return RankingRuns(job, flink, settings.folder)
 
 
 async def main(unit: Unit, settings: WatcherSettings) -> None:
@@ -63,12 +65,17 @@ async def main(unit: Unit, settings: WatcherSettings) -> None:
     pause_s = settings.interval_s
     async with client(settings) as http:
         watching = watcher(settings, http, unit.log, follows=True)
+        runs_told = ranking_runs(unit, settings, watching.flink)
 
         async def look() -> tuple[Look, int]:
             found = await watching.look()
             if found.action.kind == "rebuild":
                 await watching.rebuild(lambda step: unit.log.info("rebuild", step=step))
-            return found, await watching.flink.restarts(found.job.job_id) if found.job else 0
+            job = found.job
+            restarted = await watching.flink.restarts(job.job_id) if job else 0
+            if runs_told is not None:
+                await runs_told.look(job.job_id if job else None, restarted, running=job is not None and job.running)
+            return found, restarted
 
         while True:
             try:

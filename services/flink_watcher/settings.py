@@ -5,7 +5,7 @@ from pathlib import Path
 from pydantic import Field, field_validator
 from pydantic_settings import SettingsConfigDict
 
-from chassis.settings import FlinkSettings, KafkaSettings, Port, RegistrySettings, UnitSettings
+from chassis.settings import FlinkSettings, KafkaSettings, Port, RankingSettings, RegistrySettings, UnitSettings
 from contracts.catalogue import catalogue
 
 ROOT = Path(__file__).parents[2]
@@ -43,6 +43,7 @@ class WatcherSettings(UnitSettings):
     flink: FlinkSettings = Field(default_factory=FlinkSettings)
     kafka: KafkaSettings = Field(default_factory=KafkaSettings)
     registry: RegistrySettings = Field(default_factory=RegistrySettings)
+    ranking: RankingSettings = Field(default_factory=RankingSettings)
 
     @property
     def folder(self) -> Path:

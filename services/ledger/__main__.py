@@ -15,6 +15,7 @@ from chassis import s3
 from chassis.clickhouse import SETTING, StoreAway, clickhouse, refusal
 from chassis.registry import SETTING as REGISTRY_SETTING
 from chassis.registry import Client, RegistryAway
+from chassis.sales import written
 from chassis.settings import (
     ClickHouseSettings,
     KafkaSettings,
@@ -28,7 +29,7 @@ from services.ledger.app import Period, Servers, lacking, ledger
 from services.ledger.report import print_lines, print_table
 from services.ledger.sources import SourceError
 from services.ledger.store import NAME
-from services.ledger.transform import SOURCES, Account, written
+from services.ledger.transform import SOURCES, Account
 
 TIMEOUT_S = 300.0  # one query reads all sales of the period
 DAY_MS = timedelta(days=1) // timedelta(milliseconds=1)

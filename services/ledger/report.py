@@ -8,9 +8,9 @@ from rich.console import Console
 from rich.table import Column
 from rich.table import Table as Grid
 
+from chassis.sales import EPOCH, MILLISECOND, RAW
 from services.ledger.app import Period, lacking
-from services.ledger.store import RAW
-from services.ledger.transform import EPOCH, MILLISECOND, STEPS, Account, Step
+from services.ledger.transform import STEPS, Account, Step
 
 SHOWN = 20  # names of missing sales per step; --json shows all
 PLAIN_WIDTH = 120

@@ -15,8 +15,9 @@ from obstore.store import S3Store
 
 from chassis.postgres import open_connection
 from chassis.s3 import Unreachable
+from chassis.sales import EPOCH, MILLISECOND, Seen, milliseconds, sale_id, written
 from chassis.settings import LegacySoapSettings, PostgresSettings
-from services.ledger.transform import EPOCH, MILLISECOND, Sales, Seen, milliseconds, newest, sale_id, written
+from services.ledger.transform import Sales, newest
 
 COLUMNS = ["sale_id", "salesman_name", "city", "country", "amount", "product", "sale_date"]
 MAX_ROW = 1_000_000

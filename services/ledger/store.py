@@ -10,21 +10,15 @@ from schema_registry.client import AsyncSchemaRegistryClient
 from chassis import kafka
 from chassis.clickhouse import ClickHouse
 from chassis.dead_letters import TOPIC as DEAD_LETTERS
+from chassis.sales import RAW, Seen, of_unified
 from chassis.settings import KafkaSettings
 from contracts import sale
 from contracts.catalogue import catalogue
 from contracts.codec import DecodeError, Decoder
-from services.ledger.transform import Sales, Seen, Step, Steps, newest, of_files, of_legacy, of_postgres, of_unified
+from services.ledger.transform import Sales, Step, Steps, newest
 
 NAME = "ledger"
 IDS_AT_ONCE = 1000
-
-Read = Callable[[Mapping[str, Any]], tuple[str | None, Seen]]
-RAW: Mapping[str, tuple[str, Read]] = {
-    "postgres": ("sales.postgres", of_postgres),
-    "files": ("sales.files", of_files),
-    "legacy": ("sales.legacy", of_legacy),
-}
 
 
 async def _seek(client: AIOKafkaConsumer, since: int) -> bool:

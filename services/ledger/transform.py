@@ -1,26 +1,14 @@
 """Pure rules of the ledger: what a sale is called at each step, and where one is missing."""
 
-import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from typing import Any, Literal
+from typing import Literal
+
+from chassis.sales import Seen
 
 Step = Literal["source", "topic", "unified", "clickhouse"]
 STEPS: tuple[Step, ...] = ("source", "topic", "unified", "clickhouse")
 SOURCES = ("postgres", "files", "legacy")
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-MILLISECOND = timedelta(milliseconds=1)
-TABLE = "sales"
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """A sale at one step: when it happened (ms since 1970, None where unreadable), and the version that says so."""
-
-    at: int | None
-    version: int = 0
-    gone: bool = False
 
 
 Sales = dict[str, Seen]
@@ -48,57 +36,10 @@ class Account:
     missing: Mapping[Step, list[str]]
 
 
-def sale_id(raw: object) -> str | None:
-    """A sale's id as the streams units write it (NFC, white space collapsed); None where there is none."""
-    if raw is None:
-        return None
-    return " ".join(unicodedata.normalize("NFC", str(raw)).split()) or None
-
-
-def milliseconds(moment: datetime) -> int:
-    """Milliseconds since 1970 of an aware instant."""
-    return (moment - EPOCH) // MILLISECOND
-
-
-def written(text: str | None) -> int | None:
-    """Milliseconds since 1970 of an ISO 8601 text, UTC where it names no zone; None where it is none."""
-    try:
-        parsed = datetime.fromisoformat((text or "").strip().upper())
-        return milliseconds(parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC))
-    except (ValueError, OverflowError):
-        return None
-
-
 def newest(sales: Sales, name: str | None, seen: Seen) -> None:
     """Enter what a record says of a sale, unless a newer version was entered before."""
     if name is not None and (name not in sales or seen.version >= sales[name].version):
         sales[name] = seen
-
-
-def of_postgres(record: Mapping[str, Any]) -> tuple[str | None, Seen]:
-    """The sale that a Debezium envelope is about; no id where it is about none."""
-    gone = record["op"] == "d"
-    row = record["before" if gone else "after"]
-    if record["source"]["table"] != TABLE or row is None:
-        return None, Seen(None)
-    micros = row["sale_date"]
-    return str(row["id"]), Seen(None if micros is None else micros // 1000, record["source"]["lsn"] or 0, gone)
-
-
-def of_files(record: Mapping[str, Any]) -> tuple[str | None, Seen]:
-    """The sale of a CSV row."""
-    version = (record["object_version"] << 31) + record["row_number"]
-    return sale_id(record["sale_id"]), Seen(written(record["sale_date"]), version)
-
-
-def of_legacy(record: Mapping[str, Any]) -> tuple[str | None, Seen]:
-    """The sale of the legacy service."""
-    return sale_id(record["sale_id"]), Seen(record["sale_date"], milliseconds(record["fetched_at"]))
-
-
-def of_unified(record: Mapping[str, Any]) -> Seen:
-    """A unified sale."""
-    return Seen(milliseconds(record["event_time"]), record["version"], record["deleted"])
 
 
 def within(steps: Steps, start: int, end: int) -> set[str]:

@@ -3,9 +3,10 @@
 import contextlib
 
 from chassis import dead_letters, kafka, progress
-from chassis.lineage import Dataset, Datasets, topic_dataset
+from chassis.datasets import Dataset, Datasets, avro_fields, derived, described, soap_dataset, topic_dataset
 from chassis.registry import Registry
 from chassis.unit import Unit
+from contracts.catalogue import catalogue
 from services.legacy_poller import soap
 from services.legacy_poller.poll import CURSOR, SERVER, SETTING, TOPIC, Poller
 from services.legacy_poller.settings import LegacyPollerSettings
@@ -13,11 +14,21 @@ from services.legacy_poller.transform import cursor
 
 
 def datasets(settings: LegacyPollerSettings) -> Datasets:
-    """Lineage: the SOAP operation to the sales and the dead letters."""
-    service = settings.service
+    """Lineage: the SOAP operation, by its elements, to the sales and the dead letters."""
+    contract = catalogue()[TOPIC]
+    elements = [each for each in avro_fields(contract.avro) if each.name != "fetched_at"]
+    sales = described(
+        soap_dataset(settings.service.host, settings.service.port, soap.OPERATION),
+        elements,
+        contract.owner,
+        meaning="Sales of the legacy ERP.",
+        also=[Dataset(f"http://{settings.service.host}:{settings.service.port}", "/ws/sales")],
+    )
+    published = derived(topic_dataset(settings.kafka, TOPIC), sales, {each.name: (each.name,) for each in elements})
     return Datasets(
-        inputs=[Dataset(f"soap://{service.host}:{service.port}", soap.OPERATION)],
-        outputs=[topic_dataset(settings.kafka, topic) for topic in (TOPIC, dead_letters.TOPIC)],
+        inputs=[sales],
+        outputs=[published, topic_dataset(settings.kafka, dead_letters.TOPIC)],
+        counted={TOPIC: [(TOPIC, "published")], dead_letters.TOPIC: [(TOPIC, "dead_letter")]},
     )
 
 

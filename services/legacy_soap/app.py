@@ -9,7 +9,7 @@ from itertools import islice
 from math import floor
 
 from chassis.asgi import listen, serve
-from chassis.lineage import Dataset, Datasets
+from chassis.datasets import Datasets, soap_dataset
 from chassis.unit import Unit
 from services.legacy_soap.book import Book
 from services.legacy_soap.metrics import MADE_UP
@@ -28,7 +28,7 @@ def url(settings: LegacySoapServerSettings) -> str:
 
 def datasets(settings: LegacySoapServerSettings) -> Datasets:
     """Lineage: the service is where its sales come from."""
-    return Datasets(outputs=[Dataset(f"soap://{settings.host}:{settings.port}", "GetRecentSales")])
+    return Datasets(outputs=[soap_dataset(settings.host, settings.port, "GetRecentSales")])
 
 
 def now_ms() -> int:

@@ -1,7 +1,7 @@
 """Composition root of the unit cdc."""
 
 from chassis import stream
-from chassis.lineage import Datasets
+from chassis.datasets import Datasets
 from chassis.unit import Unit
 from streams.cdc.agents import agent
 from streams.cdc.settings import Settings

@@ -16,6 +16,19 @@ TRUNCATED = (
     " where there is none, run task resync"
 )
 
+# field of the unified sale -> what it is made from, for lineage; a deletion takes the same columns from `before`
+COLUMNS = {
+    "sale_id": ("after.id", "before.id"),
+    "salesman_name": ("after.salesman", "before.salesman"),
+    "city": ("after.city", "before.city"),
+    "country": ("after.country", "before.country"),
+    "amount": ("after.amount", "before.amount"),
+    "product": ("after.product", "before.product"),
+    "event_time": ("after.sale_date", "before.sale_date"),
+    "version": ("source.lsn",),
+    "deleted": ("op",),
+}
+
 # operation -> which image of the row counts, and what becomes of it
 OPERATIONS = {
     "r": ("after", validation.sale),

@@ -1,7 +1,7 @@
 """Composition root of the unit files."""
 
 from chassis import stream
-from chassis.lineage import Datasets
+from chassis.datasets import Datasets
 from chassis.unit import Unit
 from streams.files.agents import agent
 from streams.files.settings import Settings

@@ -12,6 +12,19 @@ from streams.validation import RawSale
 
 ROW_BITS = 31
 
+# field of the unified sale -> what it is made from, for lineage
+COLUMNS = {
+    "sale_id": ("sale_id",),
+    "salesman_name": ("salesman_name",),
+    "city": ("city",),
+    "country": ("country",),
+    "amount": ("amount",),
+    "product": ("product",),
+    "event_time": ("sale_date",),
+    "ingestion_time": ("fetched_at",),
+    "version": ("object_version", "row_number"),
+}
+
 
 def transform(record: dict[str, Any], context: Context, *, zone: tzinfo) -> Output | Refusal | Ignored:
     """The sale of the row, or why it is refused; `zone` is that of a sale_date which names none.

@@ -1,7 +1,7 @@
 """Composition root of the unit legacy."""
 
 from chassis import stream
-from chassis.lineage import Datasets
+from chassis.datasets import Datasets
 from chassis.unit import Unit
 from streams.legacy.agents import agent
 from streams.legacy.settings import Settings

@@ -9,6 +9,19 @@ from contracts.sale import key
 from streams import validation
 from streams.validation import EPOCH, MILLISECOND, RawSale
 
+# field of the unified sale -> what it is made from, for lineage
+COLUMNS = {
+    "sale_id": ("sale_id",),
+    "salesman_name": ("salesman_name",),
+    "city": ("city",),
+    "country": ("country",),
+    "amount": ("amount",),
+    "product": ("product",),
+    "event_time": ("sale_date",),
+    "ingestion_time": ("fetched_at",),
+    "version": ("fetched_at",),
+}
+
 
 def transform(record: dict[str, Any], context: Context) -> Output | Refusal | Ignored:
     """The sale, or why it is refused. The version is the time of the call that brought it, in milliseconds."""

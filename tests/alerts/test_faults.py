@@ -141,7 +141,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     webhook = Webhook()
     threading.Thread(target=webhook.serve_forever, daemon=True).start()
     extra = {"ALERT_WEBHOOK_URL": f"http://127.0.0.1:{webhook.server_port}/", "LINEAGE_INTERVAL_S": "2"}
-    extra |= {"LINEAGE_TRANSPORT": "file", "SERVER_EXPORTER_INTERVAL_S": "2"}
+    extra |= {"LINEAGE_TRANSPORT": "http", "SERVER_EXPORTER_INTERVAL_S": "2"}
     with start_runtime(tmp_path_factory.mktemp("alerts"), extra_env=extra) as runtime:
         with pytest.MonkeyPatch.context() as patch:
             for name, value in runtime.env.items():
@@ -159,6 +159,12 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
             finally:
                 traffic.terminate()
     webhook.shutdown()
+
+
+async def database(scene: Scene, name: str) -> asyncpg.Connection:
+    """A connection to a database of the running Postgres."""
+    port = int(scene.runtime.env["POSTGRES_PORT"])
+    return await asyncpg.connect(host="127.0.0.1", port=port, user="placar", password="placar", database=name)
 
 
 @asynccontextmanager
@@ -217,12 +223,9 @@ async def test_a_store_that_hangs_is_a_slow_and_failing_api(scene: Scene) -> Non
 
 async def test_without_its_connector_postgres_keeps_its_log(scene: Scene) -> None:
     """ConnectorNotRunning while Connect is away, and WalRetained when 300 MB are written meanwhile."""
-    env = scene.runtime.env
     await scene.calm("ConnectorNotRunning", "WalRetained")
     with scene.stopped("connect"):
-        connection = await asyncpg.connect(
-            host="127.0.0.1", port=int(env["POSTGRES_PORT"]), user="placar", password="placar", database="sales"
-        )
+        connection = await database(scene, "sales")
         try:
             for _ in range(300):
                 await connection.execute("SELECT pg_logical_emit_message(false, 'noise', repeat('x', 1000000))")
@@ -246,13 +249,16 @@ async def test_without_taskmanagers_the_rankings_get_old(scene: Scene) -> None:
             assert "RankingStale" not in await scene.prometheus.firing()
 
 
-async def test_lineage_that_cannot_be_written_is_told(scene: Scene) -> None:
-    """LineageLost, while the folder of the events is not there."""
-    folder = scene.runtime.state_dir / "lineage"
+async def test_lineage_that_is_refused_is_told(scene: Scene) -> None:
+    """LineageLost, while the lineage service has no table for its events."""
     await scene.calm("LineageLost")
-    folder.rename(folder.with_name("lineage-away"))
+    connection = await database(scene, "lineage")
     try:
-        await scene.fire("LineageLost")
+        await connection.execute("ALTER TABLE events RENAME TO events_away")
+        try:
+            await scene.fire("LineageLost")
+        finally:
+            await connection.execute("ALTER TABLE events_away RENAME TO events")
+        await scene.resolve("LineageLost")
     finally:
-        folder.with_name("lineage-away").rename(folder)
-    await scene.resolve("LineageLost")
+        await connection.close()

@@ -1,6 +1,7 @@
 """The watcher against real Kafka Connect, Debezium, Postgres and registry."""
 
 import asyncio
+import json
 import os
 import sys
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -123,8 +124,12 @@ async def counted(watcher: UnitProcess, action: str) -> bool:
 async def test_watcher_creates_and_restarts(
     servers: Mapping[str, str], connect: httpx.AsyncClient, postgres: asyncpg.Connection, tmp_path: Path
 ) -> None:
-    """A connector that is deleted is created again; a task that failed is restarted until it runs, with the reason."""
-    async with service("connect_watcher", servers, tmp_path, CONNECT_WATCHER_INTERVAL_S="0.5") as watcher:
+    """A connector that is deleted is created again; a task that failed is restarted until it runs, with the reason.
+
+    Lineage has a run for each time that it ran, with what ended it.
+    """
+    lineage = {"LINEAGE_TRANSPORT": "file", "LINEAGE_FILE_DIR": str(tmp_path / "lineage")}
+    async with service("connect_watcher", servers, tmp_path, CONNECT_WATCHER_INTERVAL_S="0.5", **lineage) as watcher:
         await until(watcher.ready, "the watcher is ready")
         await connect.delete("")
         await until(lambda: counted(watcher, "create"), "the connector is created again")
@@ -144,6 +149,26 @@ async def test_watcher_creates_and_restarts(
         await until(watcher.ready, "the failed task was restarted and runs")
         assert await counted(watcher, "restart")
         assert "Publication autocreation is disabled" in watcher.said()
+    runs_of_the_connector((tmp_path / "lineage" / "connect_watcher.jsonl").read_text("utf-8"))
+
+
+def runs_of_the_connector(told: str) -> None:
+    """One was deleted, at least one failed with Connect's reason, and the last went on until the watcher ended."""
+    runs: dict[str, list[str]] = {}
+    why: dict[str, str] = {}
+    for event in map(json.loads, told.splitlines()):
+        assert event["job"]["name"] == CONNECTOR
+        assert event["inputs"][0]["name"] == "sales.public.sales"
+        runs.setdefault(event["run"]["runId"], []).append(event["eventType"])
+        why[event["eventType"]] = event["run"].get("facets", {}).get("errorMessage", {}).get("message", "")
+    assert all(states[:2] == ["START", "RUNNING"] for states in runs.values()), runs
+    ends = [states[2:] for states in runs.values()]
+    assert ends[0] == ["ABORT"]
+    assert ends[-1] == ["COMPLETE"]
+    assert ["FAIL"] in ends
+    assert all(end == ["FAIL"] for end in ends[1:-1])
+    assert "does not exist" in why["ABORT"]
+    assert "FAILED" in why["FAIL"]
 
 
 async def test_connect_away(servers: Mapping[str, str]) -> None:

@@ -23,9 +23,9 @@ class UnitProcess:
         self._log = log
         self._environment = {
             **os.environ,
+            "LINEAGE_TRANSPORT": "off",
             **environment,
             f"{module.rpartition('.')[2].upper()}_OPS_PORT": str(self.ops_port),
-            "LINEAGE_TRANSPORT": "off",
         }
         self._process: asyncio.subprocess.Process | None = None
 

@@ -24,6 +24,7 @@ from playwright.async_api import expect
 from deploy import metrics
 from deploy.native.processes import UNITS
 from tests import browser
+from tests.connected.commands import process
 from tests.e2e import scrape
 from tests.e2e.sales import Sale, known_sales, ranking, window_three_days_ago
 from tests.runtime import Runtime, start_runtime
@@ -327,3 +328,57 @@ async def test_every_metric_of_a_rule_is_collected(runtime: Runtime) -> None:
 def targets_file(runtime: Runtime) -> Path:
     """What Prometheus was told to scrape."""
     return runtime.state_dir / "conf" / "prometheus" / "targets.json"
+
+
+async def lineage_graph(client: httpx.AsyncClient, node: str) -> dict[str, dict[str, Any]]:
+    """The lineage graph around a node, by the ids of its nodes; nothing while it does not know the node."""
+    answer = await client.get("/api/v1/lineage", params={"nodeId": node, "depth": 100})
+    if answer.status_code == 404:
+        return {}
+    answer.raise_for_status()
+    return {each["id"]: each for each in answer.json()["graph"]}
+
+
+async def test_lineage_leads_from_every_source_to_every_table(runtime: Runtime) -> None:
+    """One connected graph from postgres table, bucket and SOAP operation to both tables of rankings; every job runs."""
+    env = runtime.env
+    clickhouse = f"clickhouse://127.0.0.1:{env['CLICKHOUSE_NATIVE_PORT']}"
+    tables = {f"dataset:{clickhouse}:placar.{name}" for name in ("top_sales_city", "top_salesman_country")}
+    sources = {
+        f"dataset:postgres://127.0.0.1:{env['POSTGRES_PORT']}:sales.public.sales",
+        "dataset:s3://sales-data:/",
+        f"dataset:soap://127.0.0.1:{env['LEGACY_SOAP_PORT']}:GetRecentSales",
+    }
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{env['MARQUEZ_PORT']}", timeout=20) as client:
+        async for attempt in tenacity.AsyncRetrying(
+            stop=tenacity.stop_after_delay(60), wait=tenacity.wait_fixed(1), reraise=True
+        ):
+            with attempt:
+                for source in sources:
+                    assert tables <= set(await lineage_graph(client, source)), source
+                for table in tables:
+                    assert sources <= set(await lineage_graph(client, table)), table
+        whole = await lineage_graph(client, next(iter(tables)))
+    states = {
+        each["data"]["name"]: each["data"]["latestRun"]["state"] for each in whole.values() if each["type"] == "JOB"
+    }
+    assert states == dict.fromkeys(
+        (
+            "sales-postgres",
+            "file_poller",
+            "legacy_poller",
+            "legacy_soap",
+            "cdc",
+            "files",
+            "legacy",
+            "ranking",
+            "clickhouse_sink",
+            "api",
+        ),
+        "RUNNING",
+    )
+    assert all(node["data"]["fields"] for node in whole.values() if node["type"] == "DATASET")
+
+    run = await process("services.lineage.tree", env)
+    assert run.status == 0, run.err
+    assert all(name in run.out for name in states)

@@ -9,11 +9,15 @@
    been read from `sales.unified`.
 3. Decode, transform and encode alone, CPU per record, in this process.
 
+With `--lineage` instead: catching up by one worker in turn without lineage, with a lineage server that refuses
+connections, and with one that takes them and never answers, an event each second (60 times as many as by default).
+
 Everything shares the machine: broker, workers and this program. Ends with 1 when a record is missing.
 """
 
 import argparse
 import asyncio
+import socket
 import statistics
 import sys
 import tempfile
@@ -211,21 +215,21 @@ class Bench:
 
     @asynccontextmanager
     async def workers(
-        self, count: int, folder: Path, module: str = "streams.legacy"
+        self, count: int, folder: Path, module: str = "streams.legacy", **more: str
     ) -> AsyncIterator[list[UnitProcess]]:
-        """That many workers of the unit, ready, from the first record on."""
+        """That many workers of the unit, from the first record on; `more` are further environment variables."""
         await self._rewind()
         async with AsyncExitStack() as stack:
             yield [
                 await stack.enter_async_context(
-                    unit_process(module, self._runtime.env, folder / f"worker-{number}.log")
+                    unit_process(module, {**self._runtime.env, **more}, folder / f"worker-{number}.log")
                 )
                 for number in range(count)
             ]
 
-    async def unit(self, count: int, folder: Path, module: str = "streams.legacy") -> Figures:
+    async def unit(self, count: int, folder: Path, module: str = "streams.legacy", **more: str) -> Figures:
         """One catch-up of that many workers."""
-        async with self.workers(count, folder, module) as workers:
+        async with self.workers(count, folder, module, **more) as workers:
 
             async def ready() -> bool:
                 return all([await worker.ready() for worker in workers])
@@ -306,6 +310,28 @@ def show(name: str, figures: Figures) -> None:
     say(f"{name:<12} {figures.rate:8,.0f} events/s {figures.cpu_us:6.1f} µs CPU an event, RSS {rss} MiB")
 
 
+async def lineage(bench: Bench, rounds: int, folder: Path) -> bool:
+    """What a lineage server costs that is away."""
+    with socket.create_server(("127.0.0.1", 0), backlog=1000) as silent, socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        ways = {
+            "no lineage": {"LINEAGE_TRANSPORT": "off"},
+            "refuses": {"LINEAGE_URL": f"http://127.0.0.1:{closed.getsockname()[1]}"},
+            "never answers": {"LINEAGE_URL": f"http://127.0.0.1:{silent.getsockname()[1]}"},
+        }
+        found: dict[str, list[Figures]] = {name: [] for name in ways}
+        for _ in range(rounds):
+            for name, way in ways.items():
+                told = {"LINEAGE_TRANSPORT": "http", "LINEAGE_INTERVAL_S": "1", **way}
+                found[name].append(await bench.unit(1, folder, **told))
+                show(name, found[name][-1])
+    plain, *others = (median(figures) for figures in found.values())
+    for name, other in zip(list(found)[1:], others, strict=True):
+        change = 100 * (other.rate / plain.rate - 1)
+        say(f"{name}: {change:+.1f} % rate, {other.cpu_us - plain.cpu_us:+.1f} µs CPU an event")
+    return True
+
+
 async def measure(runtime: Runtime, arguments: argparse.Namespace, folder: Path) -> bool:
     """All parts; whether every record arrived."""
     bootstrap = f"127.0.0.1:{runtime.env['KAFKA_PORT']}"
@@ -319,6 +345,8 @@ async def measure(runtime: Runtime, arguments: argparse.Namespace, folder: Path)
             say(f"{step:<10} {cost:5.1f} µs CPU a record")
         await preload(producer, encode, arguments.changes)
         bench = Bench(runtime, arguments.changes, watcher)
+        if arguments.lineage:
+            return await lineage(bench, arguments.rounds, folder)
         found: dict[str, list[Figures]] = {
             name: [] for name in ("bare loop", "one worker", "no metrics", "two workers")
         }
@@ -353,6 +381,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=2, help="each of the four, in turn")
     parser.add_argument("--rate", type=float, default=2000.0, help="sales a second, live")
     parser.add_argument("--live", type=float, default=60.0, help="seconds of live sales; 0: none")
+    parser.add_argument("--lineage", action="store_true", help="what a lineage server costs that is away; only that")
     parser.add_argument("--bare", metavar="GROUP", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.bare:

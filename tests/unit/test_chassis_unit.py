@@ -10,11 +10,11 @@ from aiohttp.test_utils import TestClient, TestServer
 from pydantic_settings import SettingsConfigDict
 
 from chassis import logs, ops
+from chassis.datasets import Dataset, Datasets
 from chassis.dead_letters import Refusal, dead_letter
-from chassis.lineage import Dataset, Datasets, Lineage
 from chassis.metrics import Metrics
 from chassis.ops import Readiness
-from chassis.settings import LineageSettings, UnitSettings
+from chassis.settings import UnitSettings
 from chassis.unit import Unit, run_unit
 from tests.connected.streams import free_port
 
@@ -108,6 +108,7 @@ def test_unknown_reason_is_a_bug() -> None:
 def run(main: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, object]]:
     """Run a unit with file lineage; returns its lineage events."""
     monkeypatch.setenv("EXAMPLE_OPS_PORT", str(free_port()))
+    monkeypatch.setenv("LINEAGE_TRANSPORT", "file")
     monkeypatch.setenv("LINEAGE_FILE_DIR", str(tmp_path))
     read = Datasets(inputs=[Dataset("kafka://127.0.0.1:9092", "sales.files")])
     try:
@@ -143,16 +144,37 @@ def test_failure_is_status_1_and_fail(tmp_path: Path, monkeypatch: pytest.Monkey
     assert "the disk is full" in last["run"]["facets"]["errorMessage"]["message"]
 
 
-async def test_failing_lineage_stops_nothing(unit: Unit, tmp_path: Path) -> None:
-    """A lineage transport that fails is counted and logged, and the work goes on."""
-    settings = LineageSettings(transport="file", file_dir=str(tmp_path))
-    lineage = Lineage("example", settings, Datasets(), unit.metrics, unit.log)
-    tmp_path.joinpath("example.jsonl").mkdir()
-    done = False
-    async with lineage.run():
-        done = True
-    assert done
-    assert 'placar_lineage_failures_total{unit="example"} 3' in scraped(unit.metrics)
+@pytest.mark.parametrize(
+    ("level", "heard"),
+    [
+        ("debug", ["debug", "info", "warning", "error"]),
+        ("info", ["info", "warning", "error"]),
+        ("warning", ["warning", "error"]),
+        ("error", ["error"]),
+    ],
+)
+def test_the_setting_decides_which_lines_are_written(
+    level: str, heard: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """LOG_LEVEL is the least level of a unit's own lines; each is one JSON object with the same keys."""
+    handlers, before = logging.getLogger().handlers, logging.getLogger().level
+    monkeypatch.setenv("EXAMPLE_OPS_PORT", str(free_port()))
+    monkeypatch.setenv("LINEAGE_TRANSPORT", "off")
+    monkeypatch.setenv("LOG_LEVEL", level)
+
+    async def main(unit: Unit, _: ExampleSettings) -> None:
+        for name in ("debug", "info", "warning", "error"):
+            getattr(unit.log, name)("said", topic="sales.files")
+
+    try:
+        run_unit("example", ExampleSettings, main)
+    finally:
+        logging.getLogger().handlers = handlers
+        logging.getLogger().setLevel(before)
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    said = [line for line in lines if line["event"] == "said"]
+    assert [line["level"] for line in said] == heard
+    assert all(set(line) == {"event", "unit", "level", "timestamp", "topic"} for line in said)
 
 
 def test_log_line_is_json_without_locals(capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,7 +14,7 @@ from chassis.settings import load
 from deploy.native import graph, render, supervise
 from deploy.native.graph import Starter, StartError, closure
 from deploy.native.probes import NotReady
-from deploy.native.processes import Process, Step, processes, steps
+from deploy.native.processes import UNITS, Process, Step, processes, steps
 from deploy.native.settings import PORTS, NativeSettings
 
 
@@ -51,6 +51,14 @@ def test_the_ranking_job_waits_for_neither_the_seed_nor_connect(settings: Native
 
     assert {"kafka", "registry", "postgres", "jobmanager", "taskmanager1", "taskmanager2"} <= needed
     assert not {"connect", "connector", "seed", "clickhouse", "api"} & needed
+
+
+def test_lineage_stops_after_those_who_tell_it_of_their_end(settings: NativeSettings) -> None:
+    """At a stop every unit still has somebody to tell, and that one its database."""
+    waves = {process.name: process.wave for process in processes(settings)}
+
+    assert {waves[unit] for unit in UNITS if unit != "lineage"} == {0}
+    assert 0 < waves["lineage"] < waves["postgres"]
 
 
 def test_an_unknown_name_is_refused_with_the_names_that_exist(settings: NativeSettings) -> None:

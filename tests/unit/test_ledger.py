@@ -9,30 +9,14 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from chassis.sales import Seen, milliseconds, of_files, of_legacy, of_postgres, of_unified, sale_id, written
 from contracts.catalogue import catalogue
 from contracts.examples import typed
 from services.ledger.__main__ import arguments
 from services.ledger.app import Period, lacking, still_missing
 from services.ledger.report import print_lines, print_table
 from services.ledger.sources import Files, SourceError, read_csv, sales_of
-from services.ledger.transform import (
-    STEPS,
-    Account,
-    Seen,
-    Step,
-    Steps,
-    account,
-    milliseconds,
-    missing_at,
-    newest,
-    of_files,
-    of_legacy,
-    of_postgres,
-    of_unified,
-    sale_id,
-    within,
-    written,
-)
+from services.ledger.transform import STEPS, Account, Step, Steps, account, missing_at, newest, within
 from streams.validation import InvalidError
 from streams.validation import text as unit_text
 

@@ -1,0 +1,118 @@
+"""Lineage of the ranking job: a run for each attempt of a Flink job, which goes on while the watcher is away."""
+
+import json
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+
+from openlineage.client.event_v2 import RunState
+
+from chassis.datasets import Datasets, derived, topic_dataset
+from chassis.lineage import Failure, WatchedJob
+from contracts import sale
+from flink.ranking.definitions import Board, boards
+from services.flink_watcher.rest import Flink, RefusedError
+from services.flink_watcher.settings import WatcherSettings
+from services.flink_watcher.transform import ENDED, JOB_NAME
+
+NAMESPACE = uuid.UUID("5d1c7e0c-62a7-5d0e-9b36-6f1f6c9d3b11")
+SHOWN = 2000  # characters of a Java stack trace
+STATES: Mapping[str, RunState] = {
+    "FINISHED": RunState.COMPLETE,
+    "CANCELED": RunState.ABORT,
+    "FAILED": RunState.FAIL,
+}
+
+
+def _columns(board: Board) -> dict[str, tuple[str, ...]]:
+    window: dict[str, tuple[str, ...]] = dict.fromkeys(("window_start", "window_end"), ("event_time",))
+    country = {"country": ("country",)} if board.ranking.per_country else {}
+    entries = {
+        "entries.name": (board.ranking.column,),
+        "entries.total_sales": ("amount",),
+        "entries.transaction_count": ("sale_id",),
+        "entries.rank": ("amount",),
+    }
+    return window | country | entries
+
+
+def datasets(settings: WatcherSettings) -> Datasets:
+    """What the ranking job reads and writes."""
+    sales = topic_dataset(settings.kafka, sale.TOPIC)
+    return Datasets(
+        inputs=[sales],
+        outputs=[
+            derived(
+                topic_dataset(settings.kafka, board.topic, board.ranking.topic), sales, _columns(board), "AGGREGATION"
+            )
+            for board in boards(settings.ranking.lengths)
+        ],
+    )
+
+
+def run_id(job_id: str, attempt: int) -> str:
+    """The run of an attempt: the same in every process, because it follows from Flink's own names."""
+    return str(uuid.uuid5(NAMESPACE, f"{job_id}/{attempt}"))
+
+
+class RankingRuns:
+    """Tells the runs of the ranking job; which one goes on is kept in `folder`, for the watcher that comes next."""
+
+    def __init__(self, job: WatchedJob, flink: Flink, folder: Path) -> None:
+        self._job = job
+        self._flink = flink
+        self._file = folder / "lineage.json"
+        self._current: tuple[str, int] | None = None
+        if self._file.exists():
+            kept = json.loads(self._file.read_text("utf-8"))
+            self._current = (kept["job_id"], kept["attempt"])
+            job.known(run_id(*self._current))
+
+    def _keep(self, current: tuple[str, int] | None) -> None:
+        self._current = current
+        if current is None:
+            self._file.unlink(missing_ok=True)
+        else:
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            unfinished = self._file.with_suffix(".part")
+            unfinished.write_text(json.dumps({"job_id": current[0], "attempt": current[1]}), "utf-8")
+            unfinished.replace(self._file)
+
+    async def _why(self, job_id: str, otherwise: str) -> Failure:
+        try:
+            trace = await self._flink.exceptions(job_id)
+        except RefusedError:
+            trace = ""
+        return Failure((trace.splitlines() or [otherwise])[0], "java", trace[:SHOWN] or None)
+
+    async def _end(self, job_id: str) -> bool:
+        """End the run of this job as Flink says it ended; returns whether it has."""
+        status = next((job.status for job in await self._flink.jobs(JOB_NAME) if job.job_id == job_id), None)
+        if status is not None and status not in ENDED:
+            return False
+        state = STATES.get(status or "", RunState.ABORT)
+        why = None
+        if state == RunState.FAIL:
+            why = await self._why(job_id, f"job {job_id} failed")
+        elif status is None:
+            why = Failure(f"Flink does not know job {job_id} any more", "java")
+        self._job.ended(state, why)
+        self._keep(None)
+        return True
+
+    async def look(self, job_id: str | None, restarts: int, *, running: bool) -> None:
+        """Tell what a look at Flink has found: the live job and how often Flink restarted it; None where none lives.
+
+        Raises:
+            httpx.TransportError | RefusedError: Flink does not say what became of the job before.
+        """
+        if self._current is not None and self._current[0] != job_id and not await self._end(self._current[0]):
+            return
+        if job_id is None:
+            return
+        attempt = max(restarts, self._current[1] if self._current else 0)  # the count comes late after a start
+        if self._current is not None and attempt != self._current[1]:
+            self._job.ended(RunState.FAIL, await self._why(job_id, "Flink restarted the job"))
+        if self._current != (job_id, attempt):
+            self._keep((job_id, attempt))
+        await self._job.seen(run_id(job_id, attempt), running=running)

@@ -1,0 +1,76 @@
+-- What the lineage service keeps. Safe to repeat.
+CREATE TABLE IF NOT EXISTS events (
+    id         bigserial PRIMARY KEY,
+    digest     bytea NOT NULL UNIQUE, -- of the whole event: a repeat is the same event
+    event_time timestamptz NOT NULL,
+    namespace  text NOT NULL,         -- of the job, or of the dataset
+    body       jsonb NOT NULL
+);
+CREATE INDEX IF NOT EXISTS events_by_time ON events (event_time);
+
+CREATE TABLE IF NOT EXISTS namespaces (
+    name        text PRIMARY KEY,
+    owner_name  text NOT NULL DEFAULT 'anonymous',
+    description text,
+    created_at  timestamptz NOT NULL,
+    updated_at  timestamptz NOT NULL
+);
+
+CREATE TABLE IF NOT EXISTS jobs (
+    namespace  text NOT NULL,
+    name       text NOT NULL,
+    facets     jsonb NOT NULL DEFAULT '{}',
+    created_at timestamptz NOT NULL,
+    updated_at timestamptz NOT NULL,
+    PRIMARY KEY (namespace, name)
+);
+
+CREATE TABLE IF NOT EXISTS runs (
+    id            uuid PRIMARY KEY,
+    job_namespace text NOT NULL,
+    job_name      text NOT NULL,
+    state         text NOT NULL,
+    facets        jsonb NOT NULL DEFAULT '{}',
+    created_at    timestamptz NOT NULL,
+    updated_at    timestamptz NOT NULL,
+    started_at    timestamptz,
+    ended_at      timestamptz,
+    FOREIGN KEY (job_namespace, job_name) REFERENCES jobs
+);
+CREATE INDEX IF NOT EXISTS runs_by_job ON runs (job_namespace, job_name, created_at);
+
+CREATE TABLE IF NOT EXISTS datasets (
+    namespace       text NOT NULL,
+    name            text NOT NULL,
+    facets          jsonb NOT NULL DEFAULT '{}',
+    created_at      timestamptz NOT NULL,
+    updated_at      timestamptz NOT NULL,
+    modified_at     timestamptz, -- when a run last wrote to it
+    current_version uuid,
+    PRIMARY KEY (namespace, name)
+);
+
+-- a version for each schema that a dataset has had
+CREATE TABLE IF NOT EXISTS dataset_versions (
+    version    uuid PRIMARY KEY,
+    namespace  text NOT NULL,
+    name       text NOT NULL,
+    facets     jsonb NOT NULL,
+    run_id     uuid,
+    created_at timestamptz NOT NULL,
+    FOREIGN KEY (namespace, name) REFERENCES datasets
+);
+
+-- what each run reads (direction in) and writes (out); the nil run holds what a job is said to do without a run
+CREATE TABLE IF NOT EXISTS edges (
+    job_namespace text NOT NULL,
+    job_name      text NOT NULL,
+    run_id        uuid NOT NULL,
+    direction     text NOT NULL CHECK (direction IN ('in', 'out')),
+    namespace     text NOT NULL,
+    name          text NOT NULL,
+    facets        jsonb NOT NULL DEFAULT '{}',
+    PRIMARY KEY (job_namespace, job_name, run_id, direction, namespace, name),
+    FOREIGN KEY (job_namespace, job_name) REFERENCES jobs,
+    FOREIGN KEY (namespace, name) REFERENCES datasets
+);

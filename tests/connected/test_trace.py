@@ -1,0 +1,183 @@
+"""`task trace` against real servers: one sale at every step."""
+
+from collections.abc import AsyncIterator, Mapping
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from chassis import dead_letters, kafka
+from chassis.kafka import Record
+from chassis.sales import milliseconds
+from chassis.settings import KafkaSettings
+from contracts import codec
+from contracts.catalogue import catalogue
+from contracts.examples import plain, typed
+from services.trace.__main__ import main
+from tests.connected.commands import Run, called
+from tests.connected.serving import Database, database, hour_of_its_own, ranking_set
+from tests.connected.streams import Servers, free_port, unique
+
+pytestmark = pytest.mark.timeout(120)
+
+
+class Scene:
+    """Servers, a database of the test's own, an hour and a sale that nobody else has."""
+
+    def __init__(self, servers: Mapping[str, str], db: Database) -> None:
+        self.environment = {**servers, "CLICKHOUSE_DB": db.settings.db}
+        self.reached = Servers(servers)
+        self.db = db
+        self.hour: datetime = hour_of_its_own()
+        self.at = self.hour + timedelta(minutes=10)
+        self.name = unique("sale")
+
+    async def publish(self, topic: str, key: str | None, record: Mapping[str, Any]) -> bytes:
+        """Publish a record, given as JSON, and return its bytes."""
+        (value,) = await self.reached.encode(topic, [record])
+        settings = KafkaSettings(host=self.environment["KAFKA_HOST"], port=int(self.environment["KAFKA_PORT"]))
+        async with kafka.sending("test", settings) as client:
+            await kafka.publish(client, [Record(topic, None if key is None else key.encode(), value)])
+        return value
+
+    def unified(self, source: str, version: int, **more: Any) -> dict[str, Any]:
+        """The unified sale, as JSON: Ana sells in Recife for 5.00."""
+        sale = {
+            "source": source,
+            "sale_id": self.name,
+            "city": "Recife",
+            "country": "BR",
+            "salesman_name": "Ana",
+            "amount": "5.00",
+            "event_time": plain(self.at),
+            "version": version,
+        }
+        return {**catalogue()["sales.unified"].examples()["sale"], **sale, **more}
+
+    async def store(self, sale: Mapping[str, Any]) -> None:
+        """Write a unified sale into ClickHouse as the sink does."""
+        await self.db.write("sales.unified", typed(catalogue()["sales.unified"].avro, sale))
+
+    async def refuse(self, topic: str, value: bytes) -> None:
+        """Make a dead letter of a record."""
+        encode = await codec.encoder(self.reached.client, catalogue()["sales.dlq"])
+        refusal = dead_letters.Refusal("country_unknown", "planted")
+        letter = dead_letters.dead_letter(
+            encode, "files", refusal, topic=topic, key=None, value=value, partition=1, offset=7
+        )
+        await self.reached.feed("sales.dlq", [letter.value])
+
+    async def rank(self, topic: str, names: list[str], country: str = "") -> None:
+        """Serve a set; the total of each name is some hundreds."""
+        await self.db.write(topic, ranking_set(topic, self.hour, 700, names, country=country))
+
+    async def trace(self, source: str, *options: str, **more: str) -> Run:
+        """Run the command."""
+        return await called(main, {**self.environment, **more}, source, self.name, *options)
+
+    async def steps(self, source: str) -> list[dict[str, Any]]:
+        """What it prints with --json, where the sale is known."""
+        run = await self.trace(source, "--json")
+        assert run.status == 0, run.err
+        return run.lines
+
+
+@pytest.fixture
+async def scene(servers: Mapping[str, str]) -> AsyncIterator[Scene]:
+    """A scene of the test's own."""
+    async with database(servers) as db:
+        yield Scene(servers, db)
+
+
+async def test_a_corrected_sale_is_shown_from_its_rows_to_its_rank(scene: Scene) -> None:
+    """Both uploads, the first one's dead letter, the version made from the second, the stored row, both rankings."""
+    example = catalogue()["sales.files"].examples()["canonical"]
+    row = {**example, "sale_id": f" {scene.name} ", "sale_date": scene.at.isoformat(), "row_number": 3}
+    first = await scene.publish("sales.files", "a", {**row, "object_version": 100, "country": "XX"})
+    await scene.publish("sales.files", "a", {**row, "object_version": 200})
+    await scene.refuse("sales.files", first)
+    version = (200 << 31) + 3
+    await scene.publish("sales.unified", f"files:{scene.name}", scene.unified("files", version))
+    await scene.store(scene.unified("files", version))
+    await scene.rank("rankings.city", ["Natal", "Recife"])
+    await scene.rank("rankings.salesman", ["Bia", "Caio"], "BR")
+
+    raw1, raw2, letter, unified, stored, city, salesman = await scene.steps("files")
+    assert [raw1["step"], raw2["step"]] == ["raw", "raw"]
+    assert [raw1["version"], raw2["version"]] == [(100 << 31) + 3, version]
+    assert raw2["record"]["object_version"] == 200
+    assert raw2["where"].startswith("sales.files-")
+    assert (letter["step"], letter["reason"], letter["of"]) == ("dead letter", "country_unknown", "sales.files-1@7")
+    assert (unified["step"], unified["version"], unified["deleted"]) == ("unified", version, False)
+    assert unified["made_from"] == raw2["where"]
+    assert (stored["step"], stored["version"], stored["amount"]) == ("clickhouse", version, "5.00")
+    assert city["where"].startswith("top_sales_city ")
+    assert city["said"].startswith("city Recife is rank 2: 708.01 of 2 sales; the stored sales say 5.00 of 1 sales")
+    assert (city["revision"], city["status"]) == (700, "provisional")
+    assert salesman["said"].startswith("not ranked: salesperson Ana has 5.00 of 1 sales, rank 2 (Caio) has 708.01")
+
+    shown = await scene.trace("files")
+    assert shown.status == 0
+    assert [line.split()[0] for line in shown.out.splitlines()][:4] == ["step", "raw", "raw", "dead"]
+    assert "top_salesman_country" in shown.out
+
+
+async def test_a_deleted_row_of_the_database_is_shown_to_its_deletion(scene: Scene) -> None:
+    """Insert and delete by their places in the log, versions under the epoch, and why there is no rank."""
+    scene.name = str(int(scene.at.timestamp()) + 10**12)
+    example = catalogue()["sales.postgres"].examples()["insert"]
+    row = {**example["after"], "id": int(scene.name), "sale_date": milliseconds(scene.at) * 1000}
+    for op, lsn in (("c", 41), ("d", 42)):
+        images = {"before": row if op == "d" else None, "after": row if op == "c" else None}
+        source = {**example["source"], "lsn": lsn}
+        await scene.publish("sales.postgres", None, {**example, **images, "op": op, "source": source})
+        sale = scene.unified("postgres", 1 << 56 | lsn, deleted=op == "d")
+        await scene.publish("sales.unified", f"postgres:{scene.name}", sale)
+        await scene.store(sale)
+
+    steps = await scene.steps("postgres")
+    assert [step["step"] for step in steps] == ["raw"] * 2 + ["unified"] * 2 + ["clickhouse"] + ["ranking"] * 2
+    raw, unified = steps[:2], sorted(steps[2:4], key=lambda step: int(step["version"]))
+    assert sorted((one["version"], one["deleted"]) for one in raw) == [(41, False), (42, True)]
+    by_version = {one["version"]: one["where"] for one in raw}
+    assert [one["made_from"] for one in unified] == [by_version[41], by_version[42]]
+    assert steps[4]["deleted"] is True
+    assert {step["said"] for step in steps[5:]} == {"not ranked: the sale is deleted"}
+
+
+async def test_a_sale_that_has_come_half_way_is_shown_so_far(scene: Scene) -> None:
+    """In its topic, not unified: one line; stored but in no ranking yet: it says so."""
+    example = catalogue()["sales.legacy"].examples()["canonical"]
+    raw = {**example, "sale_id": scene.name, "sale_date": milliseconds(scene.at)}
+    await scene.publish("sales.legacy", scene.name, raw)
+    assert [step["step"] for step in await scene.steps("legacy")] == ["raw"]
+    await scene.store(scene.unified("legacy", 1, amount=str(Decimal("7.50"))))
+    steps = await scene.steps("legacy")
+    assert [step["step"] for step in steps] == ["raw", "clickhouse", "ranking", "ranking"]
+    assert {step["said"] for step in steps[2:]} == {"not ranked: there is no ranking of this window yet"}
+
+
+async def test_a_sale_that_nobody_knows_is_status_1(scene: Scene) -> None:
+    """One line that names it, nothing on standard output."""
+    run = await scene.trace("legacy")
+    assert (run.status, run.out) == (1, "")
+    assert run.err == f"no step knows the sale '{scene.name}' of legacy\n"
+
+
+@pytest.mark.parametrize(
+    ("setting", "server"),
+    [("KAFKA_PORT", "kafka"), ("SCHEMA_REGISTRY_PORT", "schema registry"), ("CLICKHOUSE_NATIVE_PORT", "clickhouse")],
+)
+async def test_a_server_that_is_away_is_one_line_and_status_2(scene: Scene, setting: str, server: str) -> None:
+    """The line names the server, its address and the settings, and no secret."""
+    example = catalogue()["sales.legacy"].examples()["canonical"]
+    await scene.publish("sales.legacy", scene.name, {**example, "sale_id": scene.name})
+    port = str(free_port())
+    run = await scene.trace("legacy", **{"CLICKHOUSE_PASSWORD": "hidden-word", setting: port})
+    assert (run.status, run.out) == (2, "")
+    (line,) = run.err.splitlines()
+    assert line.startswith(f"trace not done: {server} at ")
+    assert port in line
+    assert setting in line or server == "clickhouse"
+    assert "hidden-word" not in line

@@ -1,0 +1,333 @@
+"""Lineage as a process tells it: run states, rows, datasets; and a server that is away, refuses, or never answers."""
+
+import asyncio
+import json
+import socket
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+from openlineage.client.event_v2 import RunState
+from openlineage.client.serde import Serde
+
+from chassis import lineage
+from chassis.datasets import Dataset, Datasets, topic_dataset
+from chassis.lineage import Events, Failure, JobRun, WatchedJob, counted, unit_run
+from chassis.metrics import Metrics
+from chassis.settings import KafkaSettings, LineageSettings
+from services.clickhouse_sink.app import datasets as sink_datasets
+from services.clickhouse_sink.settings import SinkSettings
+from services.connect_watcher.app import datasets as connector_datasets
+from services.connect_watcher.settings import WatcherSettings as ConnectSettings
+from services.file_poller.app import datasets as file_datasets
+from services.file_poller.settings import FilePollerSettings
+from services.flink_watcher.lineage import datasets as ranking_datasets
+from services.flink_watcher.settings import WatcherSettings as FlinkSettings
+from services.legacy_poller.app import datasets as legacy_datasets
+from services.legacy_poller.settings import LegacyPollerSettings
+from streams.cdc.app import datasets as cdc_datasets
+from streams.cdc.settings import Settings as CdcSettings
+from streams.files.app import datasets as files_datasets
+from streams.files.settings import Settings as FilesSettings
+from streams.legacy.app import datasets as legacy_stream_datasets
+from streams.legacy.settings import Settings as LegacySettings
+from tests.connected.streams import until
+
+SALES = Dataset("kafka://127.0.0.1:9092", "sales.files")
+WRITES = Datasets(outputs=[SALES], counted={SALES.name: [("sales.files", "published")]})
+
+
+def events(url: str, metrics: Metrics, queued: int = 100) -> Events:
+    """Events to a server at `url`, with RUNNING after the first one only in an hour."""
+    settings = LineageSettings(transport="http", url=url, interval_s=3600)
+    return Events(settings, "example", metrics, structlog.get_logger("placar"), queued)
+
+
+def told(metrics: Metrics) -> dict[str, int]:
+    """The events by outcome, and the failed attempts, of which there are any."""
+    lines = metrics.render(["text/plain"])[0].decode().splitlines()
+    found = {}
+    for line in lines:
+        if line.startswith(("placar_lineage_events_total{", "placar_lineage_failures_total{")):
+            outcome = line.split('outcome="')[1].split('"')[0] if "outcome" in line else "failures"
+            found[outcome] = int(float(line.rpartition(" ")[2]))
+    return {outcome: count for outcome, count in found.items() if count}
+
+
+class Taker:
+    """A lineage server that keeps what it is sent, or answers with a status."""
+
+    def __init__(self) -> None:
+        self.taken: list[dict[str, Any]] = []
+        self.status = 201
+
+    async def _take(self, request: web.Request) -> web.Response:
+        if self.status == 201:
+            self.taken.append(await request.json())
+        return web.Response(status=self.status)
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[str]:
+        """Its address while it serves."""
+        app = web.Application()
+        app.router.add_post("/api/v1/lineage", self._take)
+        async with TestServer(app) as server:
+            yield str(server.make_url("/"))
+
+
+async def test_a_run_is_told_from_start_to_complete_with_the_rows_between() -> None:
+    """One run id; RUNNING tells the rows since the event before it, START and COMPLETE what the datasets are."""
+    metrics, taker = Metrics("example"), Taker()
+    metrics.record("sales.files", "published", 5)  # before the run
+    async with taker.serving() as url:
+        sending = events(url, metrics)
+        async with sending.sending():
+            run = JobRun(sending, "example", WRITES, published=counted(metrics, WRITES))
+            run.tell(RunState.START)
+            metrics.record("sales.files", "published", 7)
+            run.tell(RunState.RUNNING)
+            metrics.record("sales.files", "published", 2)
+            run.tell(RunState.COMPLETE)
+    assert [event["eventType"] for event in taker.taken] == ["START", "RUNNING", "COMPLETE"]
+    assert {event["run"]["runId"] for event in taker.taken} == {run.run_id}
+    rows = [event["outputs"][0]["outputFacets"]["outputStatistics"]["rowCount"] for event in taker.taken]
+    assert rows == [0, 7, 2]
+    assert told(metrics) == {"sent": 3}
+
+
+async def test_a_unit_that_fails_tells_why() -> None:
+    """FAIL carries message and stack of the error, which goes on to whoever runs the unit."""
+    metrics, taker = Metrics("example"), Taker()
+    async with taker.serving() as url:
+        sending = events(url, metrics)
+
+        async def failing() -> None:
+            async with unit_run(sending, "example", WRITES, metrics):
+                await until(lambda: _true(len(taker.taken) == 2), "START and RUNNING have come")
+                raise RuntimeError("the disk is full")
+
+        async with sending.sending():
+            with pytest.raises(RuntimeError, match="the disk is full"):
+                await failing()
+    assert [event["eventType"] for event in taker.taken] == ["START", "RUNNING", "FAIL"]
+    facet = taker.taken[-1]["run"]["facets"]["errorMessage"]
+    assert facet["message"] == "RuntimeError: the disk is full"
+    assert "test_lineage_events" in facet["stackTrace"]
+
+
+async def _true(value: bool) -> bool:
+    return value
+
+
+async def test_a_unit_without_datasets_tells_nothing() -> None:
+    """What reads and writes no dataset is no node of the graph."""
+    metrics, taker = Metrics("example"), Taker()
+    async with taker.serving() as url:
+        sending = events(url, metrics)
+        async with sending.sending(), unit_run(sending, "example", Datasets(), metrics):
+            pass
+    assert taker.taken == []
+
+
+async def test_what_waited_for_a_server_comes_in_order_when_it_is_back() -> None:
+    """A server that answers 503 is tried again; nothing is lost, nothing overtakes."""
+    metrics, taker = Metrics("example"), Taker()
+    taker.status = 503
+    async with taker.serving() as url:
+        sending = events(url, metrics)
+        async with sending.sending():
+            run = JobRun(sending, "example", WRITES)
+            for state in (RunState.START, RunState.RUNNING, RunState.COMPLETE):
+                run.tell(state)
+            await until(lambda: _true(told(metrics).get("failures", 0) >= 1), "the first attempt has failed")
+            taker.status = 201
+            await until(lambda: _true(len(taker.taken) == 3), "all have come")
+    assert [event["eventType"] for event in taker.taken] == ["START", "RUNNING", "COMPLETE"]
+
+
+async def test_an_event_that_the_server_refuses_is_counted_and_not_sent_again() -> None:
+    """An answer 4xx would come again and again, so the next event is sent instead."""
+    metrics, taker = Metrics("example"), Taker()
+    taker.status = 422
+    async with taker.serving() as url:
+        sending = events(url, metrics)
+        async with sending.sending():
+            run = JobRun(sending, "example", WRITES)
+            run.tell(RunState.START)
+            run.tell(RunState.COMPLETE)
+    assert told(metrics) == {"refused": 2, "failures": 2}
+
+
+async def test_an_event_that_the_server_fails_over_does_not_stop_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer 500 may be of this event alone: after five attempts it is given up."""
+    metrics, taker = Metrics("example"), Taker()
+    monkeypatch.setattr(lineage, "PAUSES_S", (0.01,))
+    taker.status = 500
+    async with taker.serving() as url:
+        sending = events(url, metrics)
+        async with sending.sending():
+            run = JobRun(sending, "example", WRITES)
+            run.tell(RunState.START)
+            await until(lambda: _true(told(metrics).get("refused") == 1), "it was given up")
+    assert told(metrics) == {"refused": 1, "failures": 5}
+
+
+async def test_a_full_queue_drops_and_counts_and_loses_no_rows() -> None:
+    """With no server the queue fills; then `put` returns at once, and the rows go with the next event that fits."""
+    metrics = Metrics("example")
+    sending = events("http://127.0.0.1:9", metrics, queued=2)
+    total = [0]
+    run = JobRun(sending, "example", WRITES, published=lambda: {"sales.files": total[0]})
+    begun = time.monotonic()
+    for _ in range(5):
+        total[0] += 10
+        run.tell(RunState.RUNNING)
+    assert time.monotonic() - begun < 1
+    assert told(metrics) == {"dropped": 3}
+    sending._queue.get_nowait()
+    run.tell(RunState.RUNNING)
+    sending._queue.get_nowait()
+    last = sending._queue.get_nowait()
+    assert json.loads(Serde.to_json(last))["outputs"][0]["outputFacets"]["outputStatistics"]["rowCount"] == 30
+
+
+@pytest.mark.parametrize("silent", [False, True], ids=["refuses connections", "never answers"])
+async def test_a_stop_waits_a_moment_only_for_a_server_that_is_away(silent: bool) -> None:
+    """With a dead endpoint the work goes on meanwhile, the process ends within seconds, and what is lost is counted."""
+    metrics = Metrics("example")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1] if silent else 9
+        sending = events(f"http://127.0.0.1:{port}", metrics)
+        turns = 0
+        async with sending.sending():
+            run = JobRun(sending, "example", WRITES)
+            for _ in range(20):
+                run.tell(RunState.RUNNING)
+            until_ = time.monotonic() + 0.3
+            while time.monotonic() < until_:  # the loop is not held up by the sender
+                await asyncio.sleep(0.001)
+                turns += 1
+            begun = time.monotonic()
+        assert time.monotonic() - begun < 10
+    assert turns > 50
+    assert told(metrics)["dropped"] == 20
+
+
+async def test_a_transport_that_fails_in_any_way_stops_nothing(tmp_path: Path) -> None:
+    """A file that cannot be written is a failure like a server that is away: counted, and the work goes on."""
+    metrics = Metrics("example")
+    settings = LineageSettings(transport="file", file_dir=str(tmp_path))
+    sending = Events(settings, "example", metrics, structlog.get_logger("placar"))
+    tmp_path.joinpath("example.jsonl").mkdir()
+    done = False
+    async with sending.sending(), unit_run(sending, "example", WRITES, metrics):
+        done = True
+    assert done
+    assert told(metrics)["failures"] >= 2
+    assert "sent" not in told(metrics)
+
+
+async def test_a_watched_job_has_a_run_as_long_as_it_is_seen(tmp_path: Path) -> None:
+    """START when it is first seen, RUNNING while it runs, FAIL when it failed; the next time it is another run."""
+    metrics = Metrics("example")
+    settings = LineageSettings(transport="file", file_dir=str(tmp_path), interval_s=3600)
+    sending = Events(settings, "watcher", metrics, structlog.get_logger("placar"))
+    rows = iter([100, 130, 130, 200, 200])
+
+    async def written() -> Mapping[str, int]:
+        return {"sales.files": next(rows)}
+
+    async with sending.sending():
+        job = WatchedJob(sending, "connector", Datasets(outputs=[SALES]), "DEBEZIUM", written)
+        job.ended(RunState.COMPLETE)  # nothing was seen yet
+        await job.seen(running=True)
+        await job.seen(running=True)
+        job.ended(RunState.FAIL, Failure("the slot is gone", "java"))
+        await job.seen(running=True)
+    lines = [json.loads(line) for line in (tmp_path / "watcher.jsonl").read_text("utf-8").splitlines()]
+    assert [line["eventType"] for line in lines] == ["START", "RUNNING", "FAIL", "START", "RUNNING"]
+    first, second = lines[0]["run"]["runId"], lines[3]["run"]["runId"]
+    assert [line["run"]["runId"] for line in lines] == [first] * 3 + [second] * 2
+    assert first != second
+    assert {line["job"]["name"] for line in lines} == {"connector"}
+    assert lines[1]["outputs"][0]["outputFacets"]["outputStatistics"]["rowCount"] == 30
+    assert lines[2]["run"]["facets"]["errorMessage"]["message"] == "the slot is gone"
+
+
+def test_a_topic_is_described_by_its_contract() -> None:
+    """Schema with types and nested records, owner and meaning of a topic are those of contracts/topics."""
+    facets = topic_dataset(KafkaSettings(), "rankings.city").facets
+    fields = {each.name: each for each in facets["schema"].fields}
+    assert fields["window_start"].type == "timestamp-millis"
+    assert [(each.name, each.type) for each in fields["entries"].fields] == [
+        ("rank", "int"),
+        ("name", "string"),
+        ("total_sales", "decimal(38,2)"),
+        ("transaction_count", "long"),
+    ]
+    assert facets["ownership"].owners[0].name == "team:sales-analytics"
+    envelope = topic_dataset(KafkaSettings(), "sales.postgres").facets["schema"].fields
+    images = {each.name: [inner.name for inner in each.fields] for each in envelope}
+    assert images["before"] == images["after"]
+    assert "amount" in images["after"]
+
+
+def all_datasets() -> list[Datasets]:
+    """What every job on the way from the sources to ClickHouse reads and writes."""
+    return [
+        connector_datasets(ConnectSettings()),
+        file_datasets(FilePollerSettings()),
+        legacy_datasets(LegacyPollerSettings()),
+        cdc_datasets(CdcSettings()),
+        files_datasets(FilesSettings()),
+        legacy_stream_datasets(LegacySettings()),
+        ranking_datasets(FlinkSettings()),
+        sink_datasets(SinkSettings()),
+    ]
+
+
+def paths(fields: Any, above: str = "") -> set[str]:
+    """The names of fields, those of nested records after their record's."""
+    found = set()
+    for each in fields:
+        found.add(f"{above}{each.name}")
+        found |= paths(each.fields or [], f"{above}{each.name}.")
+    return found
+
+
+def test_every_dataset_has_a_schema_and_an_owner() -> None:
+    """No job on the way names a dataset that it says nothing of."""
+    for datasets in all_datasets():
+        for dataset in [*datasets.inputs, *datasets.outputs]:
+            assert dataset.facets["schema"].fields, dataset.name
+            assert dataset.facets["ownership"].owners, dataset.name
+
+
+def test_column_lineage_names_columns_that_exist_on_both_sides() -> None:
+    """Each derived column is in its output's schema, and each column that it is made from in the input's."""
+    derived = 0
+    for datasets in all_datasets():
+        schemas = {(d.namespace, d.name): paths(d.facets["schema"].fields) for d in datasets.inputs}
+        for output in datasets.outputs:
+            if output.name == "sales.dlq":
+                continue
+            own = paths(output.facets["schema"].fields)
+            for name, made in output.facets["columnLineage"].fields.items():
+                assert name in own, (output.name, name)
+                for source in made.inputFields:
+                    assert source.field in schemas[source.namespace, source.name], (output.name, name, source.field)
+                    derived += 1
+    assert derived > 90
+
+
+def test_every_row_that_a_unit_publishes_is_counted_for_one_of_its_outputs() -> None:
+    """The counted outputs are outputs; a watcher counts its job's otherwise."""
+    for datasets in all_datasets():
+        assert set(datasets.counted) <= {output.name for output in datasets.outputs}
+    assert set(sink_datasets(SinkSettings()).counted) == {o.name for o in sink_datasets(SinkSettings()).outputs}
