@@ -1,10 +1,11 @@
-"""The retailer's database, as every unit that asks it connects."""
+"""The server of the retailer's database, as every unit that asks it connects."""
 
 import asyncpg
 
 from chassis.settings import PostgresSettings
 
 CONNECT_S = 10.0
+SETTING = "POSTGRES_HOST, POSTGRES_PORT"
 
 
 async def open_connection(settings: PostgresSettings, command_timeout_s: float) -> asyncpg.Connection:

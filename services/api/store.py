@@ -4,13 +4,14 @@ import asyncio
 from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, cast
 
 from chassis.clickhouse import ClickHouse, StoreAway
+from contracts.rankings import RANKINGS
 from services.api.models import RankingName
 from services.api.transform import Asked, Newest, Place, Rank, epoch_second
 
-TABLES: Mapping[RankingName, str] = {"city": "top_sales_city", "salesman": "top_salesman_country"}
+TABLES = {cast("RankingName", ranking.name): ranking.table for ranking in RANKINGS}
 """The table of each ranking over the first window length; see contracts/windows.py for the others."""
 
 # FINAL keeps the highest revision per rank. A set is always written as ten rows in one block, so these are ten rows of

@@ -5,28 +5,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from chassis.clickhouse import ClickHouse
+from contracts.rankings import RANKINGS
 from contracts.windows import WindowLength, tables
 from services.audit.transform import Sets, published, ranked
 
 TOP = 10
 LAST_SECOND = 2**32 - 1  # ClickHouse's DateTime ends there
 QUARTER_S = 900  # since 1972 no time zone begins its days elsewhere than at a quarter of an hour
-
-
-@dataclass(frozen=True)
-class Ranking:
-    """What is ranked: `column` of a sale names the competitors, of every country apart where `per_country`."""
-
-    name: str
-    table: str
-    column: str
-    per_country: bool
-
-
-RANKINGS = (
-    Ranking("city", "top_sales_city", "city", per_country=False),
-    Ranking("salesman", "top_salesman_country", "salesman_name", per_country=True),
-)
 
 
 @dataclass(frozen=True)

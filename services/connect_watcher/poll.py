@@ -82,10 +82,10 @@ async def deploy(
         ) from None
 
 
-async def tell(job: WatchedJob, found: Verdict, why: str, *, running: bool) -> None:
-    """Lineage: a run of the connector lasts while it is seen to run."""
-    if found.action == "none":
-        await job.seen(running=running)
+async def tell(job: WatchedJob, found: Verdict, why: str, *, runs: bool) -> None:
+    """Lineage: a run of the connector lasts while it is seen to run, and is silent while its source is not in order."""
+    if runs:
+        await job.seen(running=True)
     elif found.action == "restart":
         job.ended(RunState.FAIL, Failure(why, "java"))
     elif found.action == "create":
@@ -145,5 +145,5 @@ async def _watch(
             unit.log.info("connector_state", connector=settings.connector, state=why)
         running = runs
         if job is not None:
-            await tell(job, found, why, running=runs)
+            await tell(job, found, why, runs=runs)
         await asyncio.sleep(settings.interval_s)

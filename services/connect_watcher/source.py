@@ -2,11 +2,10 @@
 
 import asyncpg
 
-from chassis.postgres import open_connection
+from chassis.postgres import SETTING, open_connection
 from chassis.settings import PostgresSettings
 
 TIMEOUT_S = 5.0
-SETTING = "POSTGRES_HOST, POSTGRES_PORT"
 # Each row is something that is wrong. $1 is the slot, $2 the publication.
 TROUBLE = """
 SELECT format('the server gave up the slot %s, which held more than max_slot_wal_keep_size of its log: '

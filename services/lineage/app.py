@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from chassis.asgi import listen, serve
+from chassis.postgres import SETTING
 from chassis.unit import Unit, cancellable
 from services.lineage import routes
 from services.lineage.metrics import TAKEN
@@ -17,7 +18,6 @@ from services.lineage.store import AWAY, Store, opened
 
 NAME = "lineage"
 SERVER = "postgres"
-SETTING = "POSTGRES_HOST, POSTGRES_PORT"
 FORGET_S = 3600.0
 WATCH_S = 5.0
 

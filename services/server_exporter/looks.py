@@ -12,12 +12,12 @@ from chassis.clickhouse import ClickHouse
 from chassis.metrics import Metric, Series
 from chassis.postgres import open_connection
 from chassis.settings import KafkaSettings, PostgresSettings
+from contracts.rankings import RANKINGS
 from contracts.windows import WindowLength, tables
 from services.server_exporter import metrics
 from services.server_exporter.transform import consumer_lag
 
 ANSWER_S = 8.0
-RANKINGS: Mapping[str, str] = {"city": "top_sales_city", "salesman": "top_salesman_country"}
 SYSTEM: Mapping[Metric, str] = {
     metrics.CLICKHOUSE_METRIC: "SELECT metric, toFloat64(value) FROM system.metrics",
     metrics.CLICKHOUSE_EVENTS: "SELECT event, toFloat64(value) FROM system.events",
@@ -49,11 +49,11 @@ async def clickhouse(store: ClickHouse, lengths: Sequence[WindowLength]) -> Foun
     }
     as_of: Series = []
     watermarks: Series = []
-    for ranking, base in RANKINGS.items():
-        for length, table in tables(base, lengths).items():
+    for ranking in RANKINGS:
+        for length, table in tables(ranking.table, lengths).items():
             built, watermark = (await store.select(f"SELECT max(as_of_ms), max(watermark_ms) FROM {table}"))[0]  # noqa: S608 - the names are ours
             if built:
-                labels = {"ranking": ranking, "length": length}
+                labels = {"ranking": ranking.name, "length": length}
                 as_of.append((labels, built / 1000))
                 watermarks.append((labels, watermark / 1000))
     return {**found, metrics.RANKING_AS_OF: as_of, metrics.RANKING_WATERMARK: watermarks}

@@ -6,13 +6,12 @@ import logging
 import sys
 from collections.abc import Sequence
 
-import httpx
 from aiokafka.errors import KafkaError
 from asynch.errors import ServerException
-from schema_registry.client import AsyncSchemaRegistryClient
-from schema_registry.client.errors import ClientError
 
 from chassis.clickhouse import SETTING, StoreAway, clickhouse, refusal
+from chassis.registry import SETTING as REGISTRY_SETTING
+from chassis.registry import Client, RegistryAway
 from chassis.sales import RAW, sale_id
 from chassis.settings import ClickHouseSettings, KafkaSettings, RankingSettings, RegistrySettings, load
 from services.trace.app import NAME, Servers, trace
@@ -47,16 +46,14 @@ def main(given: Sequence[str] | None = None) -> int:
 
     async def run() -> list[Event]:
         async with clickhouse(store, 1, TIMEOUT_S) as opened:
-            client = AsyncSchemaRegistryClient(registry.url, timeout=httpx.Timeout(10))
-            return await trace(Servers(kafka, client, opened, lengths), asked.source, asked.sale_id)
+            return await trace(Servers(kafka, Client(registry), opened, lengths), asked.source, asked.sale_id)
 
     try:
         events = asyncio.run(run())
     except KafkaError as error:
         why = f"kafka at {kafka.bootstrap} (settings KAFKA_HOST, KAFKA_PORT): {error!r}"
-    except (httpx.HTTPError, ClientError) as error:
-        where = f"schema registry at {registry.url}"
-        why = f"{where} (settings SCHEMA_REGISTRY_HOST, SCHEMA_REGISTRY_PORT): {error!r}"
+    except RegistryAway as error:
+        why = f"schema registry at {registry.url} (settings {REGISTRY_SETTING}): {error}"
     except (StoreAway, ServerException) as error:
         said = refusal(error) if isinstance(error, ServerException) else str(error)
         why = f"clickhouse at {store.address}, database {store.db} ({SETTING}): {said}"

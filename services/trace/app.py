@@ -16,6 +16,7 @@ from contracts import sale
 from contracts.catalogue import catalogue
 from contracts.codec import DecodeError, Decoder
 from contracts.examples import plain
+from contracts.rankings import RANKINGS
 from contracts.windows import WindowLength, tables
 from services.trace.transform import (
     Entry,
@@ -30,11 +31,8 @@ from services.trace.transform import (
 )
 
 NAME = "trace"
-RANKINGS: Mapping[str, tuple[str, str]] = {
-    "city": ("top_sales_city", "city"),
-    "salesperson": ("top_salesman_country", "salesman_name"),
-}
-"""What is ranked: the table of the first window length, and the column of the name, in the table and in `sales`."""
+CALLED: Mapping[str, str] = {"city": "city", "salesman": "salesperson"}
+"""Who competes in a ranking, in the words of the answer."""
 RAW_SHOWN = ("op", "city", "country", "amount", "salesman_name", "sale_date", "object_key", "row_number")
 SALE_SHOWN = ("city", "country", "amount", "salesman_name", "event_time")
 
@@ -152,11 +150,12 @@ async def _stored(store: ClickHouse, source: str, name: str) -> Stored | None:
 async def _rankings(servers: Servers, stored: Stored) -> list[Event]:
     """The rank of the sale's city and salesperson in every window that it falls into."""
     events = []
-    for of, (base, column) in RANKINGS.items():
+    for ranking in RANKINGS:
+        of, column = CALLED[ranking.name], ranking.column
         name = stored.city if of == "city" else stored.salesman
-        per_country = "AND country = %(country)s" if of == "salesperson" else ""
+        per_country = "AND country = %(country)s" if ranking.per_country else ""
         for length in servers.lengths:
-            table = tables(base, servers.lengths)[length.label]
+            table = tables(ranking.table, servers.lengths)[length.label]
             start, end = window_of(length, stored.event_time_ms)
             values = {"start": start, "end": end, "second": start // 1000, "name": name, "country": stored.country}
             entries = [
@@ -182,7 +181,7 @@ async def trace(servers: Servers, source: str, name: str) -> list[Event]:
     """What every step knows of the sale, in the order of the steps; nothing where no step knows it.
 
     Raises:
-        KafkaError | httpx.HTTPError | ClientError | StoreAway | ServerException: a server is away.
+        KafkaError | RegistryAway | StoreAway | ServerException: a server is away.
     """
     raw, places = await _raw(servers, source, name)
     events = [*raw, *await _dead(servers, source, name), *await _unified(servers, source, name, places)]

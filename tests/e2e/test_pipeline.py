@@ -16,7 +16,6 @@ import asyncpg
 import httpx
 import obstore
 import pytest
-import tenacity
 import zeep
 from obstore.store import S3Store
 from playwright.async_api import expect
@@ -159,9 +158,7 @@ async def becomes(
     env: Mapping[str, str], path: str, name: str, window: datetime, expected: list[Any]
 ) -> dict[str, Any]:
     """Poll REST until it serves exactly the expected entries; fails with the difference after two minutes."""
-    async for attempt in tenacity.AsyncRetrying(
-        stop=tenacity.stop_after_delay(120), wait=tenacity.wait_fixed(0.5), reraise=True
-    ):
+    async for attempt in scrape.within(120):
         with attempt:
             document, entries = await served(env, path, name, window)
             assert entries == expected
@@ -350,9 +347,7 @@ async def test_lineage_leads_from_every_source_to_every_table(runtime: Runtime) 
         f"dataset:soap://127.0.0.1:{env['LEGACY_SOAP_PORT']}:GetRecentSales",
     }
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{env['MARQUEZ_PORT']}", timeout=20) as client:
-        async for attempt in tenacity.AsyncRetrying(
-            stop=tenacity.stop_after_delay(60), wait=tenacity.wait_fixed(1), reraise=True
-        ):
+        async for attempt in scrape.within(60):
             with attempt:
                 for source in sources:
                     assert tables <= set(await lineage_graph(client, source)), source

@@ -60,6 +60,15 @@ def told(metrics: Metrics) -> dict[str, int]:
     return {outcome: count for outcome, count in found.items() if count}
 
 
+def test_every_outcome_is_scraped_before_the_first_event() -> None:
+    """A first loss is an increase from 0 to Prometheus, not a series that begins."""
+    metrics = Metrics("example")
+    events("http://127.0.0.1:9", metrics)
+    text = metrics.render(["text/plain"])[0].decode()
+    for outcome in ("sent", "refused", "dropped"):
+        assert f'placar_lineage_events_total{{outcome="{outcome}",unit="example"}} 0' in text
+
+
 class Taker:
     """A lineage server that keeps what it is sent, or answers with a status."""
 
