@@ -127,8 +127,9 @@ async def test_no_sale_missed_or_repeated_across_restarts(servers: Mapping[str, 
                 await polled(poller)
                 await poller.end(signal.SIGKILL)
             await register(env, sale(f"{prefix}-3"), sale(f"{prefix}-1", "99.00"))
-            async with service("legacy_poller", env, tmp_path / "poller"):
+            async with service("legacy_poller", env, tmp_path / "poller") as poller:
                 await published(sales, prefix, 4)
+                await polled(poller)
         async with service("legacy_poller", env, tmp_path / "poller", wait=False) as poller:
             async with service("legacy_soap", env, tmp_path / "soap") as soap:  # its book survives
                 await register(env, sale(f"{prefix}-4"))
