@@ -12,7 +12,7 @@ PYTHON = sys.executable
 BIN = Path(PYTHON).parent
 
 
-OPTIONS = {"connected": ("--numprocesses", "2", "--dist", "loadgroup")}
+OPTIONS = {"connected": ("--numprocesses", "2")}
 """Of the folders that need some: the connected tests run in the two groups that their conftest makes."""
 SLOWEST = ("--durations", "20", "--durations-min", "5")
 """Each phase ends with its slowest tests."""

@@ -1,10 +1,10 @@
 """Real servers for the connected tests: one native runtime per session, without Flink, Connect and Placar's units."""
 
 from collections.abc import AsyncIterator, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from tests.rankings import Reader, Sales, follower, publisher
 from tests.runtime import Runtime, start_runtime
@@ -30,14 +30,17 @@ ACCOUNTS = {
 }
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist looks for the groups in the same hook
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+class Groups(LoadScopeScheduling):  # type: ignore[misc]  # xdist ships no types
     """Two groups that can run at once, each in its own order: what has a Flink cluster, and what shares `servers`."""
-    here = Path(__file__).parent
-    for item in items:
-        if here in item.path.parents:
-            place = item.path.relative_to(here).as_posix()
-            item.add_marker(pytest.mark.xdist_group("flink" if place.startswith(FLINK) else "servers"))
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "flink" if nodeid.removeprefix("tests/connected/").startswith(FLINK) else "servers"
+
+
+@pytest.hookimpl(optionalhook=True)  # of xdist
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Groups:
+    """The tests run by groups, one process each."""
+    return Groups(config, log)
 
 
 @pytest.fixture(scope="session")
