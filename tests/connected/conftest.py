@@ -12,7 +12,7 @@ from tests.runtime import Runtime, start_runtime
 # what these need comes with them: broker and registry with topics and subjects, database, object store, tables
 STARTED = ("contracts", "s3", "tables")
 # how the names of a group's modules begin; all others are one group
-GROUPS = {"ranking/": "flink", "test_flink_": "flink", "test_streams_": "streams"}
+GROUPS = {"ranking/": "flink", "test_flink_": "flink", "test_streams_": "streams", "capture/": "capture"}
 ACCOUNTS = {
     "KAFKA_HOST": "127.0.0.1",
     "SCHEMA_REGISTRY_HOST": "127.0.0.1",
