@@ -48,7 +48,8 @@ def _protocol(receive_s: float) -> type[H11Protocol]:
         def data_received(self, data: bytes) -> None:
             super().data_received(data)
             arriving = self.conn.their_state in (h11.IDLE, h11.SEND_BODY)
-            if not arriving:
+            upgraded = self.transport.get_protocol() is not self  # what comes now is a WebSocket's
+            if upgraded or not arriving:
                 self._met()
             elif self._deadline is None:
                 self._deadline = self.loop.call_later(receive_s, self._late)

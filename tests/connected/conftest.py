@@ -11,7 +11,8 @@ from tests.runtime import Runtime, start_runtime
 
 # what these need comes with them: broker and registry with topics and subjects, database, object store, tables
 STARTED = ("contracts", "s3", "tables")
-FLINK = ("ranking/", "test_flink_")
+# how the names of a group's modules begin; all others are one group
+GROUPS = {"ranking/": "flink", "test_flink_": "flink", "test_streams_": "streams", "capture/": "capture"}
 ACCOUNTS = {
     "KAFKA_HOST": "127.0.0.1",
     "SCHEMA_REGISTRY_HOST": "127.0.0.1",
@@ -31,10 +32,11 @@ ACCOUNTS = {
 
 
 class Groups(LoadScopeScheduling):  # type: ignore[misc]  # xdist ships no types
-    """Two groups that can run at once, each in its own order: what has a Flink cluster, and what shares `servers`."""
+    """Groups that can run at once, each in one process and in its own order, the largest first."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return "flink" if nodeid.removeprefix("tests/connected/").startswith(FLINK) else "servers"
+        module = nodeid.removeprefix("tests/connected/")
+        return next((group for beginning, group in GROUPS.items() if module.startswith(beginning)), "others")
 
 
 @pytest.hookimpl(optionalhook=True)  # of xdist

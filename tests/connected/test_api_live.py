@@ -107,6 +107,7 @@ async def stage(servers: Mapping[str, str], tmp_path_factory: pytest.TempPathFac
                 "API_LIVE_TOKEN": TOKEN,
                 "API_LIVE_SEND_TIMEOUT_S": "4",
                 "API_LIVE_HEARTBEAT_S": "1",
+                "API_RECEIVE_TIMEOUT_S": "1",
             }
             encode = await codec.encoder(backends.client, catalogue()["rankings.city"])
             log = Path(folder) / "api.log"
@@ -200,6 +201,13 @@ async def test_bad_messages(stage: Stage) -> None:
         async with stage.socket() as socket:
             await socket.send_str("x" * size)
             assert await close_code(socket) == code
+
+
+async def test_lasts_longer_than_a_request(stage: Stage) -> None:
+    """The time within which a request must have come does not end a WebSocket."""
+    async with stage.socket() as socket:
+        for _ in range(3):  # one each second
+            await frame(socket, "heartbeat")
 
 
 async def test_slow_client(stage: Stage) -> None:

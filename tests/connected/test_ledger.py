@@ -24,7 +24,7 @@ from services.traffic.database import COMMAND_S, staff, wall
 from tests.connected.commands import called, process
 from tests.connected.serving import Database, database, hour_of_its_own
 from tests.connected.sources import bucket, service
-from tests.connected.streams import Page, Servers, answering, free_port, unique, until
+from tests.connected.streams import Page, Servers, answering, free_port, unique
 from tests.connected.test_legacy import register, soap_environment
 
 COLUMNS = "sale_id,salesman_name,city,country,amount,product,sale_date\n"
@@ -131,11 +131,6 @@ async def inserted(connection: asyncpg.Connection, hour: datetime) -> list[Plant
     return made
 
 
-async def nothing_captures(connection: asyncpg.Connection) -> bool:
-    """Whether no slot is read."""
-    return not await connection.fetchval("select count(*) from pg_replication_slots where active")
-
-
 def uploaded(servers: Mapping[str, str], hour: datetime) -> list[Planted]:
     """A CSV file with a row of each way, and one that is no row."""
     prefix = unique("ledger")
@@ -170,7 +165,6 @@ async def test_a_missing_sale_is_named_where_it_is_missing(servers: Mapping[str,
         assert await soap.ready()
         connection = await open_connection(postgres(servers), COMMAND_S)
         try:
-            await until(lambda: nothing_captures(connection), "no connector of other tests captures the rows")
             sales = await inserted(connection, hour) + uploaded(servers, hour) + await booked(env, hour)
             await scene.travel(sales)
             await scene.refuse([one for one in sales if one.way == "refused"])

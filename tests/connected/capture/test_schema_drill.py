@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 
 import pytest
 
-from tests.connected.debezium import DEADLINE_S, captured, connect_up, connected, shop
+from tests.connected.capture.debezium import DEADLINE_S, captured, connected, shop
 from tests.connected.streams import until
 
 pytestmark = pytest.mark.timeout(300)
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.timeout(300)
 @pytest.fixture(scope="module", autouse=True)
 def _capture(servers: Mapping[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """The table is captured while these tests run."""
-    with connect_up(servers), captured(servers, tmp_path_factory.mktemp("cdc") / "log"):
+    with captured(servers, tmp_path_factory.mktemp("cdc") / "log"):
         yield
 
 

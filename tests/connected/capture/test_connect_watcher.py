@@ -4,7 +4,7 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
 import asyncpg
@@ -15,19 +15,12 @@ from schema_registry.client import AsyncSchemaRegistryClient
 
 from contracts.catalogue import catalogue
 from contracts.codec import Decoder
-from tests.connected.debezium import CONNECTOR, connect_up
+from tests.connected.capture.debezium import CONNECTOR
 from tests.connected.serving import service
 from tests.connected.streams import Servers, free_port, unique, until
 from tests.connected.unit_process import UnitProcess
 
 pytestmark = pytest.mark.timeout(400)  # a cold start of Kafka Connect on a busy machine
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _connect_is_up(servers: Mapping[str, str]) -> Iterator[None]:
-    """Only these tests and a few others need Kafka Connect."""
-    with connect_up(servers):
-        yield
 
 
 @pytest.fixture

@@ -19,7 +19,6 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from contracts.catalogue import catalogue
 from tests.connected.streams import Published, Servers, free_port, until
-from tests.runtime import Runtime
 
 CONNECTOR = "sales-postgres"
 SLOT = "debezium_sales"
@@ -50,15 +49,6 @@ def sale_id(key: bytes) -> str:
     for place, byte in enumerate(key[5:]):
         number |= (byte & 0x7F) << 7 * place
     return str((number >> 1) ^ -(number & 1))
-
-
-@contextmanager
-def connect_up(servers: Mapping[str, str]) -> Iterator[None]:
-    """Kafka Connect joins the servers; no connector is left at the end, so that nothing is captured in other tests."""
-    Runtime(Path(servers["PLACAR_STATE"]), servers).up("connect", "postgres-schema")
-    yield
-    gone = httpx.delete(f"http://127.0.0.1:{servers['CONNECT_PORT']}/connectors/{CONNECTOR}", timeout=60)
-    assert gone.status_code in (204, 404), gone.text
 
 
 @contextmanager

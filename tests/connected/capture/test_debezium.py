@@ -7,22 +7,22 @@ from decimal import Decimal
 from pathlib import Path
 
 import asyncpg
+import httpx
 import pytest
 
-from tests.connected.debezium import (
+from tests.connected.capture.debezium import (
     CONNECTOR,
     DEADLINE_S,
     SLOT,
     SOLD_AT,
     Shop,
     captured,
-    connect_up,
     connected,
     listener,
     shop,
 )
 from tests.connected.sources import service
-from tests.connected.streams import until
+from tests.connected.streams import Servers, until
 
 pytestmark = pytest.mark.timeout(300)  # Kafka Connect starts anew in some of them
 
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.timeout(300)  # Kafka Connect starts anew in some of th
 @pytest.fixture(scope="module", autouse=True)
 def _capture(servers: Mapping[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """The table is captured while these tests run."""
-    with connect_up(servers), captured(servers, tmp_path_factory.mktemp("cdc") / "log"):
+    with captured(servers, tmp_path_factory.mktemp("cdc") / "log"):
         yield
 
 
@@ -314,6 +314,12 @@ async def test_killed_in_the_middle_of_a_snapshot(open_shop: Shop) -> None:
     await open_shop.agree(ids, "read anew")
 
 
+async def registry_is_well(servers: Mapping[str, str]) -> bool:
+    """Whether it answers again and again: its connections to Postgres fail once each after a kill."""
+    async with httpx.AsyncClient(base_url=Servers(servers).registry.url) as client:
+        return all([(await client.get("/subjects")).is_success for _ in range(20)])
+
+
 async def test_postgres_killed(open_shop: Shop, tmp_path: Path) -> None:
     """After kill -9 of Postgres in the middle of sales every committed change is captured, and no other."""
     first, *ids = open_shop.next_ids(400)
@@ -345,6 +351,7 @@ async def test_postgres_killed(open_shop: Shop, tmp_path: Path) -> None:
         await open_shop.sell(ids[-1])
         await open_shop.agree(ids, "after the kill")
     assert len(await open_shop.rows(ids)) > 100
+    await until(lambda: registry_is_well(open_shop.servers), "the registry has let go of its broken connections")
     await open_shop.sql.close()
 
 
