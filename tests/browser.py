@@ -59,4 +59,5 @@ async def opened(
         SCREENSHOTS.mkdir(parents=True, exist_ok=True)
         await page.screenshot(path=SCREENSHOTS / f"{name}.png")
         await session.close()
-    assert not [text for text in complaints if not any(part in text for part in tolerated)]
+    surprising = [text for text in complaints if not any(part in text for part in tolerated)]
+    assert not surprising, surprising

@@ -5,14 +5,18 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from decimal import Decimal
 from functools import cached_property
 from typing import Any, Literal, NamedTuple, get_args
 
 import orjson
 
 from services.api.models import CityRank, Ranking, RankingName, SalesmanRank, encode, instant
+from services.api.transform import epoch_second
 
 RANKINGS: tuple[RankingName, ...] = get_args(RankingName)
+MOST_SALES = 2**32 - 1  # the store's UInt32
+TOTAL_LIMIT = Decimal(10) ** 16  # its Decimal(18, 2)
 _NAMES: Mapping[RankingName, str] = {"city": "city", "salesman": "salesman_name"}
 _SEQ = re.compile(r"[0-9a-f]{8}(\.[0-9]{1,18})+")
 
@@ -92,6 +96,19 @@ def moment(epoch_ms: int) -> str:
     return instant(datetime.fromtimestamp(epoch_ms / 1000, UTC))
 
 
+def _unstorable(made: Ranking[Any]) -> str:
+    """Why the store refuses such a set: then REST does not serve it, and neither does the live stream. Empty if not."""
+    if epoch_second(made.window.start) is None or epoch_second(made.window.end) is None:
+        return f"a window is of whole seconds from 1970 to 2106, not {instant(made.window.start)}"
+    ranks = [entry.rank for entry in made.rankings]
+    if ranks != list(range(1, len(ranks) + 1)):
+        return f"ranks must count from 1: {ranks}"
+    for entry in made.rankings:
+        if entry.transaction_count > MOST_SALES or abs(entry.total_sales) >= TOTAL_LIMIT:
+            return f"rank {entry.rank}: {entry.transaction_count} sales of {entry.total_sales} do not fit the store"
+    return ""
+
+
 def held(ranking: RankingName, length: str, record: Mapping[str, Any], partition: int, offset: int) -> Held:
     """A record of `rankings.*`, as it is kept.
 
@@ -106,6 +123,8 @@ def held(ranking: RankingName, length: str, record: Mapping[str, Any], partition
     entries = [{_NAMES[ranking]: entry["name"], "country": country, **entry} for entry in record["entries"]]
     model = Ranking[CityRank] if ranking == "city" else Ranking[SalesmanRank]
     made = model.model_validate({**shared, "rankings": entries})
+    if why := _unstorable(made):
+        raise ValueError(why)
     told = {"ranking": ranking, "length": length, **({"country": country} if country else {})}
     start = int(made.window.start.timestamp() * 1000)
     body = (orjson.dumps(told)[:-1] + b"," + encode(made)[1:]).decode()  # what REST answers, and what it is of

@@ -133,7 +133,7 @@ SUNK = [(name, case_name) for name in MAPPINGS for case_name in catalogue()[name
 
 @pytest.mark.parametrize(("name", "case_name"), SUNK, ids=[f"{name}-{case}" for name, case in SUNK])
 async def test_the_sink_refuses_invalid_examples(name: str, case_name: str) -> None:
-    """Each invalid example of a topic that is stored is refused for its reason, when read or when fitted."""
+    """Each invalid example of a topic that is stored is refused for its reason, when read or when fitted; also live."""
     topic = catalogue()[name]
     case = topic.examples("invalid")[case_name]
     registry = MemoryRegistry(topic)
@@ -145,5 +145,8 @@ async def test_the_sink_refuses_invalid_examples(name: str, case_name: str) -> N
     else:
         with pytest.raises(UnfitError):
             sink(topic, record)
+        if "api" in topic.consumers:  # what the store does not keep is not served live either
+            with pytest.raises(ValueError, match=r"rank|window|validation error"):
+                api(topic, record)
         reason = "store_unfit"
     assert reason == case["reason"]
