@@ -152,7 +152,8 @@ async def test_snapshot_is_what_rest_answers(stage: Stage) -> None:
         assert hello["subscription"]["countries"] == ["BR", "PT"]
 
         snapshot = await frame(socket, "snapshot")
-        while len(snapshot["sets"]) < 4:  # the API reads on while this asks
+        while len(snapshot["sets"]) < 4:  # the API reads on while this asks, slowly enough for its limit
+            await asyncio.sleep(0.5)
             await socket.send_json({"type": "subscribe", "length": LENGTH, "windows": "all", "countries": ["BR", "PT"]})
             snapshot = await frame(socket, "snapshot")
         for one in snapshot["sets"]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import psutil
 
 from chassis.stream import SESSION_TIMEOUT_S
+from deploy.native import probes
 from tests.connected.streams import Page, Published, Servers, answering, forwarder, free_port, unique, until
 from tests.connected.test_streams_batches import ids, rows
 from tests.connected.unit_process import unit_process
@@ -93,6 +94,17 @@ async def test_broker_is_killed(servers: Mapping[str, str], tmp_path: Path) -> N
             await read()
             return right(found, prefix, ROWS)
 
+        answers = probes.kafka(reached.kafka.bootstrap)
+
+        async def back() -> bool:
+            try:
+                await answers()
+            except probes.NotReady:
+                return False
+            return True
+
+        # all can be published, and the worker still think itself ready, before the broker is back
+        await until(back, "the broker is back", 120)
         await until(complete, "all that was in the topic is there", 120)
         await until(worker.ready, "the worker is ready again")
         await feed(reached, prefix, ROWS + 1, 200)
