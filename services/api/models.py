@@ -18,6 +18,7 @@ State = Literal["UP", "DOWN"]
 RankingName = Literal["city", "salesman"]
 Status = Literal["provisional", "final", "corrected"]
 OpsState = Literal["ok", "warning", "critical", "unknown"]
+PanelState = Literal["ok", "warning", "critical", "unknown", "unjudged"]
 Revision = Annotated[int, Field(ge=0, description="grows with every change of this window's ranking")]
 AsOf = Annotated[datetime, Field(description="when this revision was built")]
 
@@ -193,7 +194,7 @@ class OpsPanel(Answer):
     meaning: str
     measure: Annotated[Measure, Field(description="what the values are; `up` is 1 or 0, `share` a part of 1")]
     state: Annotated[
-        OpsState | Literal["unjudged"],
+        PanelState,
         Field(
             description="`critical`, `warning`: one of its alerts fires, or is about to; `ok`: none does, and there is "
             "a value; `unknown`: there is no value, or Prometheus could not evaluate the alert; `unjudged`: there is "

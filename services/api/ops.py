@@ -4,9 +4,8 @@ import asyncio
 import time
 from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Literal
 
-from services.api.models import Ops, OpsAlert, OpsPanel, OpsPoint, OpsSeries, OpsState
+from services.api.models import Ops, OpsAlert, OpsPanel, OpsPoint, OpsSeries, OpsState, PanelState
 from services.api.panels import GROUPS, Panel
 from services.api.prometheus import Prometheus, PrometheusAwayError, Rule, Series
 
@@ -33,7 +32,7 @@ def state_of(rule: Rule) -> OpsState:
     return "ok" if rule.health == "ok" else "unknown"
 
 
-def _with_value(judged: OpsState, has_value: bool, has_alerts: bool) -> OpsState | Literal["unjudged"]:
+def _with_value(judged: OpsState, has_value: bool, has_alerts: bool) -> PanelState:
     if judged in ("critical", "warning"):
         return judged
     if not has_value:
