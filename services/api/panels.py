@@ -28,6 +28,11 @@ class Panel:
     worst: Literal["highest", "lowest"] = "highest"
 
 
+# a zero is known only from those who count
+_ZERO_WITH_API = 'or on () 0 * min(up{instance="api"} == 1)'
+_ZERO_WITH_UNITS = 'or on () 0 * count(up{job="unit"} == 1)'
+
+
 def _lately(counter: str, labels: str) -> str:
     """What a counter has counted in five minutes; 0 where it has counted nothing yet and units are there to count.
 
@@ -36,7 +41,7 @@ def _lately(counter: str, labels: str) -> str:
     """
     return (
         f"sum by ({labels}) (increase({counter}[5m]) and {counter} offset 5m or {counter} unless {counter} offset 5m)"
-        ' or on () 0 * count(up{job="unit"} == 1)'
+        f" {_ZERO_WITH_UNITS}"
     )
 
 
@@ -205,16 +210,16 @@ GROUPS: Mapping[str, tuple[Panel, ...]] = {
         ),
         Panel(
             "API p95",
-            "19 of 20 requests are answered faster than this",
+            "19 of 20 requests are answered faster than this; 0 where there was none for five minutes",
             "seconds",
-            "api:placar_http_request_seconds:p95_5m",
+            f"api:placar_http_request_seconds:p95_5m >= 0 {_ZERO_WITH_API}",
             alerts=("ApiSlow",),
         ),
         Panel(
             "API error rate",
-            "The share of the requests that is answered with 5xx",
+            "The share of the requests that is answered with 5xx; 0 where there was none for five minutes",
             "share",
-            "api:placar_http_requests_5xx:ratio_rate5m",
+            f"api:placar_http_requests_5xx:ratio_rate5m >= 0 {_ZERO_WITH_API}",
             alerts=("ApiFailing",),
         ),
         Panel(
@@ -228,7 +233,7 @@ GROUPS: Mapping[str, tuple[Panel, ...]] = {
             "Live clients",
             "Connected clients of the live stream",
             "clients",
-            'sum by (kind) (placar_live_connections) or on () 0 * min(up{instance="api"} == 1)',
+            f"sum by (kind) (placar_live_connections) {_ZERO_WITH_API}",
             ("kind",),
         ),
     ),
