@@ -152,7 +152,7 @@ GROUPS: Mapping[str, tuple[Panel, ...]] = {
             ("unit",),
         ),
         Panel(
-            "Dead letters, 5 minutes",
+            "Dead letters, 5 min",
             "Records that could not be used, by topic and reason",
             "records",
             _lately("placar_dead_letters_total", "topic, reason"),
@@ -168,7 +168,7 @@ GROUPS: Mapping[str, tuple[Panel, ...]] = {
             ("RecordsUnaccounted",),
         ),
         Panel(
-            "Failed connections, 5 minutes",
+            "Failed connections, 5 min",
             "Attempts of a unit to reach a server that did not succeed, reconnects among them",
             "attempts",
             _lately("placar_connection_failures_total", "unit, server"),
@@ -192,7 +192,7 @@ GROUPS: Mapping[str, tuple[Panel, ...]] = {
             ("CheckpointSlow",),
         ),
         Panel(
-            "Failed checkpoints, 5 minutes",
+            "Failed checkpoints, 5 min",
             "The job goes on; after a crash it would repeat everything since its last good checkpoint",
             "checkpoints",
             "sum by (job_name) (increase(flink_jobmanager_job_numberOfFailedCheckpoints[5m]))",
@@ -255,7 +255,7 @@ GROUPS: Mapping[str, tuple[Panel, ...]] = {
             worst="lowest",
         ),
         Panel(
-            "Lost lineage events, 5 minutes",
+            "Lost lineage, 5 min",
             "Events that were dropped or refused; the data itself is not concerned",
             "events",
             _lately('placar_lineage_events_total{outcome=~"dropped|refused"}', "unit"),

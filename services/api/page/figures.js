@@ -26,8 +26,10 @@ export function figure(measure, value) {
   return [short(value), value === 1 ? measure.replace(/s(?=$|\/)/, "") : measure];
 }
 
+// Without what it counts, which the headline says; a unit that depends on the size stays.
 export function written(measure, value) {
-  return figure(measure, value).join(" ").trim();
+  const [number, unit] = figure(measure, value);
+  return ["seconds", "bytes", "share"].includes(measure) && value !== undefined ? `${number} ${unit}` : number;
 }
 
 // The panel's own figure: the worst of its series, or how many of them are up.

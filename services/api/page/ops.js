@@ -92,7 +92,7 @@ function seriesItem(panel, one) {
   const item = made("li", one.value === undefined ? "none" : "");
   const name = made("span", "name", one.name);
   name.title = one.name;
-  item.append(name, made("span", "value", one.value === undefined ? "–" : written(panel.measure, one.value)));
+  item.append(name, made("span", "value", written(panel.measure, one.value)));
   return item;
 }
 
