@@ -167,13 +167,6 @@ GROUPS: Mapping[str, tuple[Panel, ...]] = {
             ("unit", "topic"),
             ("RecordsUnaccounted",),
         ),
-        Panel(
-            "Failed connections, 5 min",
-            "Attempts of a unit to reach a server that did not succeed, reconnects among them",
-            "attempts",
-            _lately("placar_connection_failures_total", "unit, server"),
-            ("unit", "server"),
-        ),
     ),
     "Flink": (
         Panel(
@@ -237,7 +230,7 @@ GROUPS: Mapping[str, tuple[Panel, ...]] = {
             ("kind",),
         ),
     ),
-    "Room": (
+    "Room and connections": (
         Panel(
             "WAL retained",
             "The log that Postgres keeps because the slot's reader has not confirmed it",
@@ -253,6 +246,13 @@ GROUPS: Mapping[str, tuple[Panel, ...]] = {
             "min(placar_disk_free_bytes / placar_disk_size_bytes)",
             alerts=("DiskFull",),
             worst="lowest",
+        ),
+        Panel(
+            "Failed connections, 5 min",
+            "Attempts of a unit to reach a server that did not succeed, reconnects among them",
+            "attempts",
+            _lately("placar_connection_failures_total", "unit, server"),
+            ("unit", "server"),
         ),
         Panel(
             "Lost lineage, 5 min",
