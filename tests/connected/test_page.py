@@ -458,7 +458,7 @@ async def test_health_of_the_pipeline(scene: Scene) -> None:
                 with turn:
                     await expect(targets).to_have_attribute("data-state", not_well, timeout=2000)
             await expect(targets.locator(".number")).to_have_text(re.compile(r"^\d+ of \d+$"))
-            await expect(targets.locator(".series").first).to_contain_text("jobmanager")
+            await expect(targets.locator(".series").first).to_contain_text("alertmanager")
             await expect(targets.get_by_role("img")).to_have_attribute("aria-label", re.compile("^Last hour: between"))
             await expect(panel(page, "Disk free")).to_have_attribute("data-state", "unknown")
             await expect(panel(page, "Disk free")).to_contain_text("no data")

@@ -13,7 +13,9 @@ const SHOWN = 4; // series of a panel that are shown at once
 const page = document.documentElement;
 const element = (id) => document.getElementById(id);
 const cards = new Map(); // by title
+const opened = new Set(); // alerts of which the reader wants to see all
 let told; // the newest answer
+let listed = "[]"; // its alerts, as they are shown
 let failure = "";
 
 function made(kind, name, text = "") {
@@ -37,18 +39,39 @@ function verdict() {
   return parts.length ? parts.join(", ") : "No alert fires";
 }
 
-function alertItem(alert) {
+function since(alert) {
+  const text = made("time", "since");
+  text.dateTime = alert.since;
+  return text; // age() says how long ago that is
+}
+
+// The alerts of one rule in one state: the first, and how many more of what.
+function alertItem(alerts) {
+  const [alert, ...others] = alerts;
   const item = made("li", "alert");
   item.dataset.state = alert.state === "firing" && alert.severity === "critical" ? "critical" : "warning";
   const badge = made("span", "state", alert.state === "firing" ? alert.severity : "pending");
-  const text = made("p", "summary");
-  text.append(made("strong", "", alert.name), ` ${alert.summary} `, made("span", "since", `since ${ago(Date.now() - new Date(alert.since)).replace(" ago", "")}`));
+  const text = made("div", "summary");
+  text.append(made("strong", "", alert.name), ` ${alert.summary} `, since(alert));
   item.append(badge, text);
   if (alert.runbook) {
     const link = made("a", "", "What to do");
     link.href = alert.runbook;
     link.setAttribute("aria-label", `What to do: ${alert.name}`);
     item.append(link);
+  }
+  if (others.length) {
+    const more = made("details", "more");
+    const list = made("ul", "others");
+    for (const other of others) {
+      const line = made("li", "", `${other.summary} `);
+      line.append(since(other));
+      list.append(line);
+    }
+    more.append(made("summary", "", `${others.length} more`), list);
+    more.open = opened.has(alert.name);
+    more.addEventListener("toggle", () => (more.open ? opened.add(alert.name) : opened.delete(alert.name)));
+    text.append(more);
   }
   return item;
 }
@@ -59,11 +82,17 @@ function judge() {
   const text = verdict();
   if (element("verdict").textContent !== text) element("verdict").textContent = text; // it is spoken: once
   const list = element("alerts");
-  list.replaceChildren(...(told?.alerts ?? []).map(alertItem));
+  const alerts = told?.alerts ?? [];
+  if (JSON.stringify(alerts) === listed) return; // who stands on a link with the keyboard stays there
+  listed = JSON.stringify(alerts);
+  list.replaceChildren(...Object.values(Object.groupBy(alerts, (one) => `${one.name} ${one.state}`)).map(alertItem));
   list.hidden = !list.children.length;
 }
 
 function age() {
+  for (const each of document.querySelectorAll(".since")) {
+    each.textContent = `since ${ago(Date.now() - new Date(each.dateTime)).replace(" ago", "")}`;
+  }
   element("heard").textContent = told ? `as of ${ago(Date.now() - new Date(told.asOf))}` : "";
 }
 
