@@ -6,6 +6,7 @@ import { headline, written } from "./figures.js";
 import { ago, speak } from "./words.js";
 
 const REFRESH_MS = 15000; // as often as Prometheus scrapes
+const OLD_MS = 3 * REFRESH_MS;
 const HOUR_S = 3600;
 const STEP_S = 60;
 const SHOWN = 4; // series of a panel that are shown at once
@@ -16,6 +17,7 @@ const cards = new Map(); // by title
 const opened = new Set(); // alerts of which the reader wants to see all
 let told; // the newest answer
 let listed = "[]"; // its alerts, as they are shown
+let heardAt = Date.now();
 let failure = "";
 
 function made(kind, name, text = "") {
@@ -27,8 +29,14 @@ function made(kind, name, text = "") {
 
 // --- the verdict and the alerts
 
+// Why what is shown may be so no more; empty where it is fresh.
+function doubt() {
+  return failure || (Date.now() - heardAt > OLD_MS ? "the API is silent" : "");
+}
+
 function verdict() {
-  if (failure) return `Unknown: ${failure}`;
+  if (doubt()) return `Unknown: ${doubt()}`;
+  if (!told) return "Asking Prometheus…";
   const firing = told.alerts.filter((one) => one.state === "firing").length;
   const pending = told.alerts.length - firing;
   const blind = told.panels.filter((one) => one.alerts.length && one.state === "unknown").length;
@@ -77,8 +85,8 @@ function alertItem(alerts) {
 }
 
 function judge() {
-  document.querySelector(".verdict").dataset.state = failure ? "unknown" : told.state;
-  page.classList.toggle("stale", Boolean(failure));
+  document.querySelector(".verdict").dataset.state = doubt() || !told ? "unknown" : told.state;
+  page.classList.toggle("stale", Boolean(doubt()));
   const text = verdict();
   if (element("verdict").textContent !== text) element("verdict").textContent = text; // it is spoken: once
   const list = element("alerts");
@@ -169,14 +177,18 @@ function add(panel) {
 async function refresh() {
   try {
     told = await ask("/api/v1/ops");
+    heardAt = Date.now();
     failure = "";
     told.panels.forEach(show);
   } catch (error) {
     failure = error.message;
   }
+  tick();
+}
+
+function tick() {
   judge();
   age();
-  setTimeout(refresh, REFRESH_MS);
 }
 
 function theme() {
@@ -192,4 +204,5 @@ element("theme").addEventListener("click", () => {
 speak("en");
 theme();
 refresh();
-setInterval(age, 1000);
+setInterval(refresh, REFRESH_MS);
+setInterval(tick, 1000);
