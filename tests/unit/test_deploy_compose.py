@@ -241,7 +241,7 @@ def test_a_unit_is_given_its_settings_and_nothing_else(name: str) -> None:
 
     assert given <= known
     if name != "configuration":  # of the servers' files; what else the native runtime reads has no meaning here
-        assert known - given - SET_BY_THE_IMAGE - set(PORTS) - {"PROMETHEUS_PORT"} == set()
+        assert known - given - SET_BY_THE_IMAGE - set(PORTS) == set()
 
 
 @pytest.mark.parametrize("name", sorted(set(SERVICES) - set(UNITS) - ONE_SHOT | {"marquez-database"}))
@@ -303,7 +303,11 @@ def test_every_python_module_of_a_command_exists() -> None:
 def test_every_variable_of_the_file_is_documented_with_its_default() -> None:
     """What the file fills in has the default of .env.example, or the address of a service instead of this machine's."""
     found = set(re.findall(r"(?<!\$)\$\{(\w+)(?::-([^}]*))?\}", TEXT))
-    elsewhere = {"S3_ENDPOINT": "http://s3:9000", "LINEAGE_URL": "http://lineage:5000"}
+    elsewhere = {
+        "S3_ENDPOINT": "http://s3:9000",
+        "LINEAGE_URL": "http://lineage:5000",
+        "PROMETHEUS_URL": "http://prometheus:9090",
+    }
 
     assert dict(found) == {name: elsewhere.get(name, DOCUMENTED.get(name)) for name, _ in found}
     handed_on = {
