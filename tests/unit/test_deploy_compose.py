@@ -135,7 +135,7 @@ def test_the_file_keeps_to_the_compose_specification() -> None:
 
 def test_both_runtimes_have_the_same_servers_steps_and_units(settings: NativeSettings) -> None:
     """What runs natively runs in containers under the same name, and what is only here is known."""
-    native = {node.name for node in (*processes(settings), *steps(settings))}
+    native = {process.name for process in processes(settings)} | {step.name for step in steps(settings)}
 
     assert native == set(SERVICES) - ONLY_HERE
     assert {step.name for step in steps(settings)} == ONE_SHOT - ONLY_HERE
