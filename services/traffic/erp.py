@@ -9,6 +9,7 @@ import httpx
 from lxml import etree
 from zeep import AsyncClient
 from zeep.exceptions import Error
+from zeep.proxy import AsyncServiceProxy
 from zeep.transports import AsyncTransport
 
 from chassis import retail
@@ -33,7 +34,9 @@ async def register(client: Any, url: str, sales: Iterable[tuple[str, Sold]]) -> 
 
     The WSDL's own address is not used: of a service in a container it is one that only other containers reach.
     """
-    service = client.create_service(next(iter(client.wsdl.bindings)), url)
+    proxy: Any = AsyncServiceProxy  # zeep is typed in part only
+    (binding,) = client.wsdl.bindings.values()
+    service = proxy(client, binding, address=url)
     gate = asyncio.Semaphore(PARALLEL)
 
     async def one(sale_id: str, sold: Sold) -> None:
