@@ -131,6 +131,7 @@ def _servers(settings: NativeSettings) -> list[Process]:
             (
                 str(ROOT / "deploy" / "flink" / "taskmanager.sh"),
                 name,
+                "-Dtaskmanager.host=127.0.0.1",
                 f"-Dtaskmanager.rpc.port={ports[f'FLINK_{prefix}_PORT']}",
                 f"-Dtaskmanager.data.port={ports[f'FLINK_{prefix}_DATA_PORT']}",
             ),

@@ -5,13 +5,16 @@ import json
 import os
 import shlex
 import string
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from deploy.native import postgres
 from deploy.native.processes import UNITS, Process, environment, flink_environment
 from deploy.native.settings import PORTS, ROOT, NativeSettings, secret
+
+# the host under which a process, by its name, is found
+Host = Callable[[str], str]
 
 # template in deploy/ -> place in the state's conf/
 TEMPLATES: Mapping[str, str] = {
@@ -115,6 +118,8 @@ def values(settings: NativeSettings) -> dict[str, str]:
         "BIND_HOST": settings.bind_host,
         "KAFKA_HOST": settings.kafka.host,
         "CONNECT_HOST": settings.connect.host,
+        "JOBMANAGER_HOST": "127.0.0.1",
+        "FLINK_BIND_HOST": "127.0.0.1",
         "FLINK_REST_HOST": os.environ.get("FLINK_REST_HOST", settings.bind_host),
         "FLINK_PYTHON": flink_environment(settings)["FLINK_PYTHON"],
         "CLICKHOUSE_USER": settings.clickhouse.user,
@@ -128,21 +133,21 @@ def values(settings: NativeSettings) -> dict[str, str]:
     }
 
 
-def targets(settings: NativeSettings) -> list[dict[str, Any]]:
+def targets(settings: NativeSettings, host: Host) -> list[dict[str, Any]]:
     """What Prometheus scrapes, in the form of its file_sd: `job` is the kind of server, `instance` the process."""
     places = {**{f"{unit.upper()}_OPS_PORT": "unit" for unit in UNITS}, **SERVER_METRICS}
     return [
         {
-            "targets": [f"{settings.bind_host}:{settings.ports[port]}"],
+            "targets": [f"{host(PORTS[port][1])}:{settings.ports[port]}"],
             "labels": {"job": job, "instance": PORTS[port][1]},
         }
         for port, job in places.items()
     ]
 
 
-def alertmanagers(settings: NativeSettings) -> list[dict[str, Any]]:
+def alertmanagers(settings: NativeSettings, host: Host) -> list[dict[str, Any]]:
     """Where Prometheus sends alerts."""
-    return [{"targets": [f"{settings.bind_host}:{settings.ports['ALERTMANAGER_PORT']}"]}]
+    return [{"targets": [f"{host('alertmanager')}:{settings.ports['ALERTMANAGER_PORT']}"]}]
 
 
 def _write(path: Path, text: str) -> None:
@@ -161,21 +166,31 @@ def configuration(settings: NativeSettings, processes: Sequence[Process]) -> Pat
     for folder in FOLDERS:
         (state / folder).mkdir(parents=True, exist_ok=True)
     filled = values(settings)
-    for template, target in TEMPLATES.items():
-        _fill(settings, template, target)
-    _copy(settings, AGENTS)
-    monitoring(settings)
-    client_log = Path(flink_environment(settings)["FLINK_HOME"]) / "conf" / "log4j-cli.properties"
-    _write(state / "conf" / "flink" / client_log.name, client_log.read_text("utf-8"))
+    servers(settings, filled, lambda _: settings.bind_host)
     _postgres(settings, filled)
     path = state / "conf" / "supervisord.conf"
     _write(path, _supervisor(settings, processes))
     return path
 
 
-def _fill(settings: NativeSettings, template: str, target: str) -> None:
+def servers(settings: NativeSettings, filled: Mapping[str, str], host: Host) -> None:
+    """The files of every server but Postgres, with the places `filled`; `host` tells where a process is found.
+
+    Raises:
+        KeyError: a template names a value that there is none of.
+    """
+    for template, target in TEMPLATES.items():
+        fill(settings, template, target, filled)
+    _copy(settings, AGENTS)
+    monitoring(settings, filled, host)
+    client_log = Path(flink_environment(settings)["FLINK_HOME"]) / "conf" / "log4j-cli.properties"
+    _write(settings.state_dir / "conf" / "flink" / client_log.name, client_log.read_text("utf-8"))
+
+
+def fill(settings: NativeSettings, template: str, target: str, filled: Mapping[str, str]) -> None:
+    """Write one template of deploy/ to its place under the state's conf/."""
     text = (ROOT / "deploy" / template).read_text("utf-8")
-    _write(settings.state_dir / "conf" / target, string.Template(text).substitute(values(settings)))
+    _write(settings.state_dir / "conf" / target, string.Template(text).substitute(filled))
 
 
 def _copy(settings: NativeSettings, names: Sequence[str]) -> None:
@@ -183,12 +198,12 @@ def _copy(settings: NativeSettings, names: Sequence[str]) -> None:
         _write(settings.state_dir / "conf" / name, (ROOT / "deploy" / name).read_text("utf-8"))
 
 
-def monitoring(settings: NativeSettings) -> None:
+def monitoring(settings: NativeSettings, filled: Mapping[str, str], host: Host) -> None:
     """Prometheus' and Alertmanager's files, with the addresses of this runtime."""
     _copy(settings, PROMETHEUS)
-    for name, found in (("targets", targets(settings)), ("alertmanagers", alertmanagers(settings))):
+    for name, found in (("targets", targets(settings, host)), ("alertmanagers", alertmanagers(settings, host))):
         _write(settings.state_dir / "conf" / "prometheus" / f"{name}.json", json.dumps(found, indent=1))
-    _fill(settings, "alertmanager/alertmanager.yml", "alertmanager/alertmanager.yml")
+    fill(settings, "alertmanager/alertmanager.yml", "alertmanager/alertmanager.yml", filled)
 
 
 def _postgres(settings: NativeSettings, filled: Mapping[str, str]) -> None:

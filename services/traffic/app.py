@@ -139,7 +139,7 @@ class Seller:
             if self._erp is None:
                 self._erp = await erp.open_erp(url)
             try:
-                await erp.register(self._erp, [(f"L-{self._run}-{a.number}", a.sold) for a in todo if a.sold])
+                await erp.register(self._erp, url, [(f"L-{self._run}-{a.number}", a.sold) for a in todo if a.sold])
             except* erp.Unreachable as errors:
                 raise OSError(repr(errors.exceptions[0])) from errors
 

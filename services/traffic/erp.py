@@ -9,6 +9,7 @@ import httpx
 from lxml import etree
 from zeep import AsyncClient
 from zeep.exceptions import Error
+from zeep.proxy import AsyncServiceProxy
 from zeep.transports import AsyncTransport
 
 from chassis import retail
@@ -28,8 +29,14 @@ async def open_erp(url: str) -> Any:
     )
 
 
-async def register(client: Any, sales: Iterable[tuple[str, Sold]]) -> None:
-    """Register sales under their ids, some at a time. Registering one again changes nothing."""
+async def register(client: Any, url: str, sales: Iterable[tuple[str, Sold]]) -> None:
+    """Register sales at `url` under their ids, some at a time. Registering one again changes nothing.
+
+    The WSDL's own address is not used: of a service in a container it is one that only other containers reach.
+    """
+    proxy: Any = AsyncServiceProxy  # zeep is typed in part only
+    (binding,) = client.wsdl.bindings.values()
+    service = proxy(client, binding, address=url)
     gate = asyncio.Semaphore(PARALLEL)
 
     async def one(sale_id: str, sold: Sold) -> None:
@@ -43,7 +50,7 @@ async def register(client: Any, sales: Iterable[tuple[str, Sold]]) -> None:
             "saleDate": round(datetime.now(UTC).timestamp() * 1000),
         }
         async with gate:
-            await client.service.RegisterSale(sale=sale)
+            await service.RegisterSale(sale=sale)
 
     async with asyncio.TaskGroup() as tasks:
         for sale_id, sold in sales:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from deploy import sbom
 from deploy.native import jars
 from deploy.native.packages import InstallError
 
@@ -92,3 +93,14 @@ def test_the_committed_lock_holds_every_server() -> None:
     ):
         assert len([name for name in names if name.startswith(part)]) == 1, part
     assert len([name for name in names if name.startswith("registry/") and name.endswith("-runner.jar")]) == 1
+
+
+def test_the_bill_of_materials_has_every_jar_once_with_version_and_hash() -> None:
+    """What the lock holds is told by name and version; the same file in two folders is one component."""
+    names = ("aa 1 kafka/log4j-core-2.25.4.jar", "aa 1 x/log4j-core-2.25.4.jar", "bb 2 services.jar", "c 3 a.txt")
+    lock = "\n".join(names)
+
+    parts = sorted(sbom.bom(lock).components, key=lambda part: part.name)
+
+    assert [(part.name, part.version) for part in parts] == [("log4j-core", "2.25.4"), ("services", None)]
+    assert [next(iter(part.hashes)).content for part in parts] == ["aa", "bb"]

@@ -1,0 +1,195 @@
+"""The runtime of compose.yaml: whether it can run here, and the commands of `task` in terms of `docker compose`."""
+
+import argparse
+import asyncio
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from deploy.native import rankings, status
+from deploy.native.graph import StartError
+from deploy.native.settings import ROOT, NativeSettings
+
+ENGINE_TIMEOUT_S = 1.5
+REGISTRY_TIMEOUT_S = 10.0
+PROFILES = "core,observability"
+OWN = "placar/"
+BASE_IMAGE = "debian:bookworm-20260803-slim"
+
+
+def docker(*arguments: str, timeout_s: float) -> tuple[bool, str]:
+    """Whether a docker command succeeds in time, and what it says."""
+    try:
+        run = subprocess.run(
+            ["docker", *arguments],
+            capture_output=True, text=True, check=False, timeout=timeout_s, cwd=ROOT, env=_environment(),
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        return False, f"`docker {arguments[0]}` does not answer in {timeout_s:g} s"
+    except OSError as error:
+        return False, str(error)
+    said = run.stdout if run.returncode == 0 else run.stderr or run.stdout
+    return run.returncode == 0, said.strip()
+
+
+def missing() -> str | None:
+    """Why compose cannot run here; None where it can. Takes two seconds at most where there is no engine."""
+    if shutil.which("docker") is None:
+        return "there is no docker command"
+    with ThreadPoolExecutor() as both:  # each may hang
+        engine = both.submit(docker, "version", "--format", "{{.Server.Version}}", timeout_s=ENGINE_TIMEOUT_S)
+        plugin = both.submit(docker, "compose", "version", timeout_s=ENGINE_TIMEOUT_S)
+        for question, answer in (("no Docker engine", engine.result()), ("Docker has no Compose", plugin.result())):
+            answers, said = answer
+            if not answers:
+                return f"{question}: {_first_line(said)}"
+    return _missing_image()
+
+
+def _missing_image() -> str | None:
+    """Why the images cannot be had: none is missing, or the registry answers for the first that is."""
+    known, said = docker("compose", "config", "--images", timeout_s=REGISTRY_TIMEOUT_S)
+    there, listed = docker("image", "ls", "--format", "{{.Repository}}:{{.Tag}}", timeout_s=REGISTRY_TIMEOUT_S)
+    if not known or not there:
+        return _first_line(said if not known else listed)
+    wanted = set(said.split())
+    absent = wanted - set(listed.split())
+    pulled = sorted(name for name in absent if not name.startswith(OWN))
+    if len(pulled) < len(absent) and BASE_IMAGE not in listed.split():
+        pulled.append(BASE_IMAGE)  # our own are built from it
+    if not pulled:
+        return None
+    found, why = docker("manifest", "inspect", pulled[0], timeout_s=REGISTRY_TIMEOUT_S)
+    return None if found else f"the image {pulled[0]} cannot be had: {_first_line(why)}"
+
+
+def _first_line(text: str) -> str:
+    return text.strip().partition("\n")[0][:200] or "it says nothing"
+
+
+def _environment() -> dict[str, str]:
+    return {"COMPOSE_PROFILES": PROFILES, **os.environ}
+
+
+def _compose(*arguments: str) -> int:
+    return subprocess.run(["docker", "compose", *arguments], cwd=ROOT, env=_environment(), check=False).returncode
+
+
+def _build(_: NativeSettings, given: argparse.Namespace) -> int:
+    """Build our images and pull the others."""
+    return _compose("build") or _compose("pull", "--ignore-buildable")
+
+
+def _up(settings: NativeSettings, given: argparse.Namespace) -> int:
+    """Build what changed, start everything, wait until it is healthy, show the first rankings."""
+    code = _compose("up", "--build", "--detach", "--wait", "--remove-orphans", *given.only)
+    if code != 0:
+        return code
+    if not given.only:
+        try:
+            asyncio.run(rankings.show_first(settings))
+        except StartError as error:
+            sys.stderr.write(f"up: {error}\n")
+            return 1
+    _urls(settings)
+    return 0
+
+
+def _down(_: NativeSettings, given: argparse.Namespace) -> int:
+    """Stop everything; the volumes stay."""
+    return _compose("--profile", "*", "down")
+
+
+def _clean(_: NativeSettings, given: argparse.Namespace) -> int:
+    """Stop everything and remove the volumes; with --all our images too."""
+    return _compose("--profile", "*", "down", "--volumes", *(["--rmi", "all"] if given.all else []))
+
+
+def _logs(_: NativeSettings, given: argparse.Namespace) -> int:
+    """Print or follow logs."""
+    follow = ["--follow"] if given.follow else []
+    return _compose("--profile", "*", "logs", "--tail", str(given.lines), *follow, *given.units)
+
+
+def _run(_: NativeSettings, given: argparse.Namespace) -> int:
+    """Run a one-shot service once more."""
+    return _compose("--profile", "*", "run", "--rm", "--no-deps", given.step, *given.rest)
+
+
+def _status(settings: NativeSettings, given: argparse.Namespace) -> int:
+    """Print every container with state, health and memory, and the URLs; returns 1 where something is not healthy."""
+    listed, containers = docker("compose", "--profile", "*", "ps", "--all", "--format", "json", timeout_s=60)
+    if not listed:
+        sys.stderr.write(f"status: {containers}\n")
+        return 1
+    used, memory = docker("stats", "--no-stream", "--format", "{{.Name}}\t{{.MemUsage}}", timeout_s=60)
+    sizes = dict(line.split("\t", 1) for line in memory.splitlines() if used and "\t" in line)
+    table, healthy = Table("service", "state", "health", "memory", "uptime"), bool(containers)
+    for container in sorted(map(json.loads, containers.splitlines()), key=lambda each: str(each["Service"])):
+        said, fine = health(container)
+        healthy = healthy and fine
+        table.add_row(
+            container["Service"],
+            container["State"],
+            said,
+            sizes.get(container["Name"], ""),
+            container.get("Status", ""),
+        )
+    Console().print(table)
+    _urls(settings)
+    return 0 if healthy else 1
+
+
+def health(container: Mapping[str, Any]) -> tuple[str, bool]:
+    """What a line of `docker compose ps` says of a container's health, and whether that is right."""
+    if container["State"] == "exited":
+        code = container["ExitCode"]
+        return ("done" if code == 0 else f"ended with {code}"), code == 0
+    return container["Health"] or container["State"], container["Health"] == "healthy"
+
+
+def _urls(settings: NativeSettings) -> None:
+    grafana = f"http://{settings.bind_host}:{os.environ.get('GRAFANA_PORT', '3000')}/"
+    for name, url in {**status.urls(settings), "Grafana": grafana}.items():
+        sys.stdout.write(f"{name:<16} {url}\n")
+
+
+COMMANDS: Mapping[str, Callable[[NativeSettings, argparse.Namespace], int]] = {
+    "build": _build,
+    "up": _up,
+    "down": _down,
+    "status": _status,
+    "logs": _logs,
+    "clean": _clean,
+    "run": _run,
+}
+
+
+def _parser() -> argparse.ArgumentParser:
+    """The command line: that of deploy.native, as far as it has a meaning here."""
+    top = argparse.ArgumentParser(prog="task", description=__doc__)
+    sub = top.add_subparsers(dest="command", required=True)
+    parsers = {name: sub.add_parser(name, description=command.__doc__) for name, command in COMMANDS.items()}
+    parsers["up"].add_argument(
+        "--only", type=lambda text: text.split(","), default=[], help="these and what they need, comma separated"
+    )
+    parsers["logs"].add_argument("units", nargs="*", help="all when none is named")
+    parsers["logs"].add_argument("-f", "--follow", action="store_true")
+    parsers["logs"].add_argument("-n", "--lines", type=int, default=20)
+    parsers["clean"].add_argument("--all", action="store_true", help="the images too")
+    parsers["run"].add_argument("step")
+    parsers["run"].add_argument("rest", nargs="*")
+    return top
+
+
+def run(settings: NativeSettings, command: str, rest: Sequence[str]) -> int:
+    """Run one command with `docker compose`; returns its exit status."""
+    return COMMANDS[command](settings, _parser().parse_args([command, *rest]))

@@ -1,0 +1,47 @@
+"""`python -m deploy.containers`: writes the servers' configuration for containers, from the same templates as natively.
+
+Each service is found under its own name, listens on all addresses of its container, and keeps its data in the folder of
+its image. Everything comes from the environment that compose.yaml gives the one-shot service `configuration`.
+"""
+
+import sys
+from pathlib import Path
+
+from chassis.settings import load
+from deploy.native import render
+from deploy.native.settings import NativeSettings
+
+DATA = Path("/var/lib")
+"""Where the images of Kafka and ClickHouse keep their data, each in a folder of its name."""
+
+
+def configuration(settings: NativeSettings) -> Path:
+    """Write every server's files; returns the folder.
+
+    Servers run under accounts of their own, so everybody may read them. They hold no password in plain text.
+
+    Raises:
+        KeyError: a template names a value that there is none of.
+    """
+    filled = {
+        **render.values(settings),
+        "DATA_DIR": str(DATA),
+        "JOBMANAGER_HOST": "jobmanager",
+        "FLINK_BIND_HOST": settings.bind_host,
+    }
+    render.servers(settings, filled, lambda process: process)
+    render.fill(settings, "postgres/postgresql.conf", "postgres/postgresql.conf", filled)
+    folder = settings.state_dir / "conf"
+    for path in folder.rglob("*"):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    return folder
+
+
+def main() -> int:
+    """Write the files and say where; returns the exit status."""
+    sys.stdout.write(f"configuration of the servers is in {configuration(load(NativeSettings))}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
