@@ -20,7 +20,7 @@ async def main() -> int:
     try:
         await admin.start()
         client = Client(registry, timeout_s=30)
-        results = await publish(catalogue(lengths), admin, client)
+        results = await publish(catalogue(lengths), admin, client, kafka.replicas)
     except (CatalogueError, ContractError) as error:
         sys.stderr.write(f"contracts not published: {error}\n")
         return 1
