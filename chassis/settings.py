@@ -124,6 +124,14 @@ class FlinkSettings(BaseSettings):
         return f"http://{self.host}:{self.port}"
 
 
+class PrometheusSettings(BaseSettings):
+    """Where Prometheus is, for those who ask it."""
+
+    model_config = SettingsConfigDict(env_prefix="PROMETHEUS_")
+    port: Port = 9090
+    url: str = Field(default_factory=lambda data: f"http://127.0.0.1:{data['port']}", pattern="^https?://")
+
+
 class LegacySoapSettings(BaseSettings):
     """Where the legacy ERP's SOAP service is, for those who call it."""
 

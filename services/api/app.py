@@ -5,6 +5,7 @@ import resource
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 
+import httpx
 from fastapi import FastAPI
 from starlette.types import ASGIApp
 
@@ -13,11 +14,12 @@ from chassis.clickhouse import SETTING, ClickHouse, clickhouse
 from chassis.datasets import Datasets, clickhouse_dataset, topic_dataset
 from chassis.unit import Unit, cancellable
 from contracts.windows import tables, topics
-from services.api import live, openapi, problems, routes
+from services.api import live, openapi, ops, problems, routes, runbook
 from services.api.health import Check, KafkaProbe, clickhouse_check, freshness
 from services.api.hub import TOPICS, Hub
 from services.api.middleware import guarded
 from services.api.models import Health, HealthDetails
+from services.api.prometheus import Prometheus
 from services.api.settings import ApiSettings
 from services.api.store import TABLES, SharedReads
 
@@ -73,6 +75,7 @@ def application(
     clickhouse_state: Check,
     kafka_state: Check,
     *,
+    prometheus: Prometheus,
     stream: live.Live | None = None,
 ) -> ASGIApp:
     """The whole application; REST alone without the live stream."""
@@ -89,7 +92,9 @@ def application(
     problems.install(app, unit.log)
     reads = SharedReads(store, settings.connections * WAITING)
     app.include_router(routes.rankings(reads, settings.ranking.lengths))
-    app.include_router(routes.operations(health_of(reads, settings, clickhouse_state, kafka_state), unit.metrics))
+    health = health_of(reads, settings, clickhouse_state, kafka_state)
+    watched = ops.Watch(prometheus, runbook.sections(runbook.text()))
+    app.include_router(routes.operations(health, watched.ops, unit.metrics))
     if stream is not None:
         app.include_router(live.routes(stream))
     app.include_router(routes.page())
@@ -142,10 +147,15 @@ async def main(unit: Unit, settings: ApiSettings) -> None:
     allow_connections(unit, settings.live_connections)
     listener = listen(settings.bind_host, settings.port, "API_PORT")
     probe = KafkaProbe(settings.kafka)
-    async with clickhouse(settings.clickhouse, settings.connections, settings.query_timeout_s) as store:
+    async with (
+        clickhouse(settings.clickhouse, settings.connections, settings.query_timeout_s) as store,
+        httpx.AsyncClient(base_url=settings.prometheus.url, timeout=ops.LIMIT_S) as asked,
+    ):
         checks = {"clickhouse": clickhouse_check(store), "kafka": probe.check()}
         hub = Hub(unit, settings)
-        app = application(unit, store, settings, *checks.values(), stream=live.Live(hub, settings))
+        stream = live.Live(hub, settings)
+        prometheus = Prometheus(asked)
+        app = application(unit, store, settings, *checks.values(), prometheus=prometheus, stream=stream)
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(cancellable(watch(unit, settings, checks)))

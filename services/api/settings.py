@@ -11,6 +11,7 @@ from chassis.settings import (
     ClickHouseSettings,
     KafkaSettings,
     Port,
+    PrometheusSettings,
     RankingSettings,
     RegistrySettings,
     UnitSettings,
@@ -67,6 +68,7 @@ class ApiSettings(UnitSettings):
     kafka: KafkaSettings = Field(default_factory=KafkaSettings)
     registry: RegistrySettings = Field(default_factory=RegistrySettings)
     clickhouse: ClickHouseSettings = Field(default_factory=ClickHouseSettings)
+    prometheus: PrometheusSettings = Field(default_factory=PrometheusSettings)
 
     @property
     def origins(self) -> tuple[str, ...]:

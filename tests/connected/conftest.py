@@ -10,7 +10,7 @@ from tests.rankings import Reader, Sales, follower, publisher
 from tests.runtime import Runtime, start_runtime
 
 # what these need comes with them: broker and registry with topics and subjects, database, object store, tables
-STARTED = ("contracts", "s3", "tables")
+STARTED = ("contracts", "s3", "tables", "prometheus")
 # how the names of a group's modules begin; all others are one group
 GROUPS = {"ranking/": "flink", "test_flink_": "flink", "test_streams_": "streams", "capture/": "capture"}
 ACCOUNTS = {

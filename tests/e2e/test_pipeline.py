@@ -3,6 +3,8 @@
 import csv
 import io
 import json
+import math
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -22,6 +24,7 @@ from playwright.async_api import expect
 
 from deploy import metrics
 from deploy.native.processes import UNITS
+from services.api.panels import GROUPS
 from tests import browser
 from tests.connected.commands import process
 from tests.e2e import scrape
@@ -320,6 +323,32 @@ async def test_every_metric_of_a_rule_is_collected(runtime: Runtime) -> None:
         with attempt:
             missing = {name for name in names if not await prometheus.query(f"count({name})")}
             assert missing == set()
+
+
+async def test_every_panel_has_data(runtime: Runtime) -> None:
+    """Each query of the dashboards has a number while sales are made, and the page of the health knows every figure."""
+    env = runtime.env
+    prometheus = scrape.Prometheus(env)
+    queries = {panel.title: panel.query for panels in GROUPS.values() for panel in panels}
+    sale = Sale("", "Iracema Alencar", "Olinda", "BR", Decimal("12.50"), "GPU", datetime.now(UTC))
+    connection = await database(env)
+    try:
+        async for attempt in scrape.within(180):
+            with attempt:
+                await insert(connection, sale)
+                numbers = {
+                    title: [one for one in await prometheus.query(query) if math.isfinite(float(one["value"][1]))]
+                    for title, query in queries.items()
+                }
+                assert {title for title, found in numbers.items() if not found} == set()
+    finally:
+        await connection.close()
+    address = f"http://127.0.0.1:{env['API_PORT']}/ops"
+    wide = {"width": 1280, "height": 2200}
+    async with browser.chromium() as started, browser.opened(started, address, "ops", viewport=wide) as page:
+        await expect(page.locator(".panel")).to_have_count(len(queries))
+        await expect(page.locator('.panel[data-state="unknown"]')).to_have_count(0)
+        await expect(page.locator(".verdict")).to_have_attribute("data-state", re.compile("ok|warning|critical"))
 
 
 def targets_file(runtime: Runtime) -> Path:

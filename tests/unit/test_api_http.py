@@ -23,6 +23,7 @@ from contracts.windows import DEFAULT
 from services.api.app import application
 from services.api.health import Check, KafkaProbe, clickhouse_check
 from services.api.models import instant
+from services.api.prometheus import Prometheus
 from services.api.settings import ApiSettings
 from services.api.transform import LAST_SECOND
 
@@ -79,14 +80,20 @@ async def down() -> str:
 
 @asynccontextmanager
 async def api(
-    answer: list[tuple[Any, ...]] | Exception, kafka: Any = up, windows: str = DEFAULT, **settings: Any
+    answer: list[tuple[Any, ...]] | Exception,
+    kafka: Any = up,
+    windows: str = DEFAULT,
+    prometheus: httpx.AsyncClient | None = None,
+    **settings: Any,
 ) -> AsyncIterator[tuple[httpx.AsyncClient, MemoryStore]]:
     """A client of the application over a store in memory."""
     store = MemoryStore(answer)
     unit = Unit("api", logs.configure("api", "error"), Metrics("api"), Readiness())
     checks = Check(up, (StoreAway,)), Check(kafka, (StoreAway,))
     chosen = ApiSettings(**settings, ranking=RankingSettings(windows=windows))
-    app = application(unit, cast(ClickHouse, store), chosen, *checks)
+    app = application(
+        unit, cast(ClickHouse, store), chosen, *checks, prometheus=Prometheus(prometheus or httpx.AsyncClient())
+    )
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://api") as client:
         yield client, store
@@ -525,24 +532,28 @@ async def test_metrics_by_route() -> None:
     assert f'placar_http_request_seconds_count{{route="{CITY}",unit="api"}} 2' in text
 
 
-async def test_page() -> None:
-    """The page and every file that it names are served, under a policy that allows nothing from elsewhere."""
+@pytest.mark.parametrize("address", ["/", "/ops", "/ops/runbook"])
+async def test_page(address: str) -> None:
+    """Each page and every file that it names are served, under a policy that allows nothing from elsewhere."""
     async with api([]) as (client, _):
-        whole = await client.get("/")
-        named = re.findall(r'(?:src|href)="(/page/[^"]+)"', whole.text)
-        imported = re.findall(r'from "\./([^"]+)"', (await client.get("/page/main.js")).text)
-        paths = {*named, *(f"/page/{name}" for name in imported)}
-        answers = {path: await client.get(path) for path in paths}
+        answers = {address: await client.get(address)}
+        wanted = re.findall(r'(?:src|href)="(/page/[^"]+)"', answers[address].text)
+        while wanted:
+            path = wanted.pop()
+            if path not in answers:
+                answers[path] = await client.get(path)
+                wanted += [f"/page/{name}" for name in re.findall(r'from "\./([^"]+)"', answers[path].text)]
         beside = await client.get("/page/%2e%2e/routes.py")
-    assert {"/page/style.css", "/page/theme.js", "/page/icon.svg", "/page/live.js"} <= paths
-    for path, answer in {"/": whole, **answers}.items():
+    assert {"/page/style.css", "/page/theme.js", "/page/icon.svg"} <= set(answers)
+    assert address == "/ops/runbook" or len([path for path in answers if path.endswith(".js")]) > 4
+    for path, answer in answers.items():
         assert answer.status_code == 200, path
         policy = answer.headers["content-security-policy"].split("; ")
         assert "default-src 'none'" in policy
         assert not {part for part in policy if "unsafe" in part or "http" in part or "*" in part}
         assert answer.headers["x-content-type-options"] == "nosniff"
-        assert not re.findall(r"https?://(?!www\.w3\.org/2000/svg)", answer.text), path
-    assert all("javascript" in answers[path].headers["content-type"] for path in paths if path.endswith(".js"))
+        assert address == "/ops/runbook" or not re.findall(r"https?://(?!www\.w3\.org/2000/svg)", answer.text), path
+    assert all("javascript" in answers[path].headers["content-type"] for path in answers if path.endswith(".js"))
     assert beside.status_code == 404
 
 

@@ -26,6 +26,7 @@ from services.api.app import application
 from services.api.board import Board
 from services.api.health import Check
 from services.api.hub import NEED, Hub, Source
+from services.api.prometheus import Prometheus
 from services.api.settings import ApiSettings
 from tests.contract.registry import MemoryRegistry
 from tests.unit.test_api_board import BRAZIL, PARTITIONS, one
@@ -58,7 +59,13 @@ class Api:
         self.hub.synced = True
         check = Check(up, ())
         self.app: ASGIApp = application(
-            self.unit, cast(ClickHouse, None), told, check, check, stream=live.Live(self.hub, told)
+            self.unit,
+            cast(ClickHouse, None),
+            told,
+            check,
+            check,
+            prometheus=Prometheus(httpx.AsyncClient()),
+            stream=live.Live(self.hub, told),
         )
 
     def metrics(self) -> str:
