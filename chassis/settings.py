@@ -15,17 +15,23 @@ Name = Annotated[str, Field(min_length=1)]
 
 
 class KafkaSettings(BaseSettings):
-    """Where the broker is, and how many copies each topic that is made here has."""
+    """Where the broker is."""
 
     model_config = SettingsConfigDict(env_prefix="KAFKA_")
     host: Name = "127.0.0.1"
     port: Port = 9092
-    replicas: Annotated[int, Field(ge=1, le=32767)] = 1
 
     @property
     def bootstrap(self) -> str:
         """host:port, as Kafka clients take it."""
         return f"{self.host}:{self.port}"
+
+
+class TopicSettings(BaseSettings):
+    """How topics are made: in so many copies."""
+
+    model_config = SettingsConfigDict(env_prefix="KAFKA_")
+    replicas: Annotated[int, Field(ge=1, le=32767)] = 1
 
 
 class RegistrySettings(BaseSettings):

@@ -36,13 +36,14 @@ from chassis.settings import (
     PrometheusSettings,
     RegistrySettings,
     S3Settings,
+    TopicSettings,
 )
 from chassis.stream import STOP_TIMEOUT_S
 from contracts.catalogue import catalogue
 from contracts.windows import window_lengths
 from deploy.kubernetes import generate
 from deploy.kubernetes.validate import KUBERNETES
-from deploy.native.processes import UNITS, processes, steps
+from deploy.native.processes import HOT, UNITS, processes, steps
 from deploy.native.settings import PORTS, NativeSettings
 from services.connect_watcher.settings import WatcherSettings
 from services.connect_watcher.transform import configuration
@@ -319,9 +320,9 @@ def test_a_service_leads_to_the_port_that_clients_are_told() -> None:
 def test_every_setting_is_read_by_somebody_and_every_address_is_given() -> None:
     """No variable is a typing error, and no unit looks for a server on its own pod."""
     read_by_units = {key: value for name in HERE for key, value in variables(settings_of(name)).items()}
-    job = {*bundle.CONFIGURATION, *bundle.STATE_CONFIGURATION}
+    others = {*bundle.CONFIGURATION, *bundle.STATE_CONFIGURATION, *variables(TopicSettings)}
 
-    assert set(SETTINGS) - set(read_by_units) - job == set()
+    assert set(SETTINGS) - set(read_by_units) - others == set()
     local = {key for key, default in read_by_units.items() if "127.0.0.1" in str(default)}
     assert local - set(SETTINGS) == set()
 
@@ -652,6 +653,7 @@ def test_flink_is_configured_as_natively() -> None:
     text = (ROOT / "deploy" / "flink" / "config.yaml").read_text("utf-8")
     natively = {key: value.strip().strip('"') for key, value in re.findall(r"^([a-z][\w.-]+): (.*)$", text, re.M)}
     natively["env.java.opts.all"] = natively["env.java.opts.all"].split(" -Djava.io.tmpdir")[0]
+    natively["env.java.opts.taskmanager"] = " ".join(HOT)
     here = {
         key: str(value)
         for key, value in resources()["FlinkDeployment", "ranking"]["spec"]["flinkConfiguration"].items()
