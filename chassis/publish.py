@@ -7,7 +7,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaConnectionError
 
 from chassis.registry import Client, RegistryAway
-from chassis.settings import KafkaSettings, RankingSettings, RegistrySettings, load
+from chassis.settings import KafkaSettings, RankingSettings, RegistrySettings, TopicSettings, load
 from contracts.catalogue import CatalogueError, catalogue
 from contracts.codec import ContractError
 from contracts.publish import publish
@@ -16,11 +16,12 @@ from contracts.publish import publish
 async def main() -> int:
     """Publish, print what happened to each topic, and return the exit status."""
     kafka, registry, lengths = load(KafkaSettings), load(RegistrySettings), load(RankingSettings).lengths
+    replicas = load(TopicSettings).replicas
     admin = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap)
     try:
         await admin.start()
         client = Client(registry, timeout_s=30)
-        results = await publish(catalogue(lengths), admin, client)
+        results = await publish(catalogue(lengths), admin, client, replicas)
     except (CatalogueError, ContractError) as error:
         sys.stderr.write(f"contracts not published: {error}\n")
         return 1

@@ -27,6 +27,13 @@ class KafkaSettings(BaseSettings):
         return f"{self.host}:{self.port}"
 
 
+class TopicSettings(BaseSettings):
+    """How topics are made: in so many copies."""
+
+    model_config = SettingsConfigDict(env_prefix="KAFKA_")
+    replicas: Annotated[int, Field(ge=1, le=32767)] = 1
+
+
 class RegistrySettings(BaseSettings):
     """Where the schema registry is."""
 

@@ -22,8 +22,8 @@ class Published:
     schema_id: int | None
 
 
-async def _publish_topic(admin: AIOKafkaAdminClient, topic: Topic) -> str:
-    wanted = NewTopic(topic.name, topic.partitions, 1, topic_configs=topic.broker_settings)
+async def _publish_topic(admin: AIOKafkaAdminClient, topic: Topic, replicas: int) -> str:
+    wanted = NewTopic(topic.name, topic.partitions, replicas, topic_configs=topic.broker_settings)
     answer = await admin.create_topics([wanted])
     _, code, *rest = answer.topic_errors[0]
     if code == 0:
@@ -48,12 +48,14 @@ async def _publish_subject(registry: AsyncSchemaRegistryClient, topic: Topic) ->
 
 
 async def publish(
-    topics: Mapping[str, Topic], admin: AIOKafkaAdminClient, registry: AsyncSchemaRegistryClient
+    topics: Mapping[str, Topic], admin: AIOKafkaAdminClient, registry: AsyncSchemaRegistryClient, replicas: int = 1
 ) -> list[Published]:
     """Make broker and registry hold the catalogue. All subjects first: a refused schema creates no topic.
+
+    A topic that is created gets so many copies; one that is there keeps its own.
 
     Raises:
         ContractError: an incompatible schema, with the registry's reason, or a topic that the broker refuses.
     """
     ids = {name: await _publish_subject(registry, topic) for name, topic in topics.items()}
-    return [Published(name, await _publish_topic(admin, topic), ids[name]) for name, topic in topics.items()]
+    return [Published(name, await _publish_topic(admin, topic, replicas), ids[name]) for name, topic in topics.items()]

@@ -116,6 +116,15 @@ async def test_changed_setting_reaches_the_broker(reached: Servers) -> None:
         await until(changed, "the broker holds the new retention")
 
 
+async def test_more_copies_than_brokers_are_refused(reached: Servers) -> None:
+    """The number of copies that the settings ask for reaches the broker, which refuses what it has no brokers for."""
+    topic = of_its_own()
+    async with administrator(reached) as admin:
+        with pytest.raises(ContractError, match=f"topic {topic.name} was refused by the broker: code 38 .*replication"):
+            await publish({topic.name: topic}, admin, reached.client, 2)
+        assert topic.name not in await admin.list_topics()
+
+
 async def test_incompatible_schema_is_refused(reached: Servers) -> None:
     """An incompatible schema is refused with subject, level and the registry's reason; no topic of the run is made."""
     topic, other = of_its_own(), of_its_own()
