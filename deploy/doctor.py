@@ -39,6 +39,7 @@ FILES = 1024  # the supervisor does not start with fewer
 PYTHON = (3, 8)
 TOOLS = ("uv", "task")
 UP = ("STARTING", "RUNNING")
+SHOWN = 5
 LISTEN = "0A"  # of /proc/net/tcp
 
 
@@ -304,7 +305,7 @@ def pipeline(at: Place, pids: Mapping[int, str]) -> Iterator[Finding]:
     states = supervised(at.state)
     if states is None:
         if pids:
-            few = ", ".join(f"{pid} {name}" for pid, name in list(pids.items())[:4])
+            few = ", ".join(f"{pid} {name}" for pid, name in list(pids.items())[:SHOWN])
             said = f"{len(pids)} processes without a supervisor ({few} ...)"
             yield Finding(MISSING, "pipeline", said, "./taskw down ends them; ./taskw up begins again")
         else:
@@ -314,7 +315,8 @@ def pipeline(at: Place, pids: Mapping[int, str]) -> Iterator[Finding]:
     if not down:
         yield Finding(OK, "pipeline", f"{len(states)} processes run")
         return
-    which = ", ".join(f"{name} ({state})" for name, state in down.items())
+    which = ", ".join(f"{name} ({state})" for name, state in list(down.items())[:SHOWN])
+    which += f" and {len(down) - SHOWN} more" if len(down) > SHOWN else ""
     said = f"{len(states) - len(down)} of {len(states)} processes run; not {which}"
     remedy = "./taskw up starts what is missing; ./taskw logs -- NAME tells why it ended"
     yield Finding(MISSING, "pipeline", said, remedy)

@@ -24,7 +24,7 @@ from deploy.native.settings import ROOT, NativeSettings
 
 TURN_MS = 100
 PATIENCE_S = 3.0  # a unit that stands in a debugger does not hear that it must stop
-ASK_S = 0.3
+ASK_S = 1.0
 SHARED = ("chassis", "contracts")
 SOURCES = (".py", ".json", ".yaml", ".avsc", ".sql", ".html", ".css", ".js", ".svg")
 COLOURS = (36, 32, 33, 34, 35, 96, 92, 93, 94, 95)

@@ -30,7 +30,7 @@ async def every(servers: Servers) -> list[Known]:
         KafkaError: the broker is away.
     """
     async with servers.log() as log:
-        there = await log.names()
+        there = set(await log.topics())
         others = sorted(there - set(servers.topics))
         return [
             Known(name, servers.topics.get(name), await log.extent(name) if name in there else None)
@@ -46,7 +46,7 @@ async def one(servers: Servers, name: str) -> tuple[Known, list[tuple[int, int]]
         KafkaError | RegistryAway: a server is away.
     """
     async with servers.log() as log:
-        known = name in servers.topics and name not in await log.names()
+        known = name in servers.topics and name not in await log.topics()
         extent = None if known else await log.extent(name)
     subject = f"{name}-value"
     newest = await servers.client.get_schema(subject)

@@ -44,9 +44,9 @@ class Log:
     def __init__(self, client: AIOKafkaConsumer) -> None:
         self._client = client
 
-    async def names(self) -> set[str]:
-        """Every topic of the broker."""
-        return set(await self._client.topics())
+    async def topics(self) -> dict[str, list[int]]:
+        """The partitions of every topic of the broker."""
+        return await kafka.partitions(self._client)
 
     async def extent(self, name: str) -> Extent:
         """Where a topic begins and ends.
@@ -54,10 +54,10 @@ class Log:
         Raises:
             NotDoneError: the broker has no such topic.
         """
-        there = await self.names()
+        there = await self.topics()
         if name not in there:
             raise NotDoneError(f"the broker has no topic {name[:80]!r}; it has {', '.join(sorted(there)) or 'none'}")
-        places = [TopicPartition(name, number) for number in sorted(self._client.partitions_for_topic(name) or ())]
+        places = [TopicPartition(name, number) for number in there[name]]
         return Extent(await self._client.beginning_offsets(places), await self._client.end_offsets(places))
 
     async def between(self, starts: Offsets, ends: Offsets) -> AsyncIterator[ConsumerRecord]:

@@ -22,9 +22,9 @@ from deploy.native import supervise
 from deploy.native.settings import NativeSettings
 from tests.runtime import ROOT, Runtime, new_runtime, start_runtime
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(400)
 
-DEADLINE_S = 60
+DEADLINE_S = 120
 FOLDERS = ("chassis", "contracts", "deploy", "flink", "services", "streams")
 READY = r"{} is ready \((\d+\.\d) s\)"
 

@@ -72,6 +72,7 @@ async def test_what_is_produced_is_seen_decoded(scene: Scene) -> None:
 async def test_a_record_that_does_not_fit_is_not_written(scene: Scene) -> None:
     """One line names the record and the field, the status is 2, and nothing is written, not even what fits."""
     before = await scene.run("describe", "sales.legacy", "--json")
+    assert len(before.lines[0]["held"]) == LEGACY.partitions
     good = LEGACY.examples()["canonical"]
     for wrong, said in (
         ({**good, "sale_date": "today"}, "field sale_date is 'today'"),
