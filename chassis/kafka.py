@@ -194,6 +194,12 @@ async def reading(command: str, settings: KafkaSettings, topics: Sequence[str]) 
         await client.stop()
 
 
+async def partitions(client: AIOKafkaConsumer) -> dict[str, list[int]]:
+    """The partitions of every topic that the broker has; `client.topics()` knows the names only."""
+    cluster = await client._client.fetch_all_metadata()
+    return {topic: sorted(cluster.partitions_for_topic(topic)) for topic in cluster.topics()}
+
+
 async def written(command: str, settings: KafkaSettings, topics: Sequence[str]) -> dict[str, int]:
     """How many records each topic has had, as the ends of its partitions tell; nothing where the broker is away."""
     found = dict.fromkeys(topics, 0)

@@ -3,6 +3,7 @@
 import io
 import struct
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import fastavro
@@ -71,6 +72,92 @@ def _why(schema_id: int, what: str, error: Exception) -> str:
     return f"schema id {schema_id}: {what}: {said if len(said) <= SAID else said[:SAID] + '...'}"
 
 
+def _split(payload: bytes) -> tuple[int, bytes]:
+    """The schema id and the body.
+
+    Raises:
+        DecodeError: not in the Confluent wire format.
+    """
+    if len(payload) < _HEADER.size:
+        raise DecodeError("wire_format", f"{len(payload)} bytes are too few for the Confluent wire format")
+    magic, schema_id = _HEADER.unpack_from(payload)
+    if magic != MAGIC:
+        raise DecodeError("wire_format", f"first byte is {magic}, not 0: not in the Confluent wire format")
+    return schema_id, payload[_HEADER.size :]
+
+
+async def _writer(registry: AsyncSchemaRegistryClient, schema_id: int) -> tuple[Any, Any]:
+    """The schema of an id as it was registered, and parsed.
+
+    Raises:
+        DecodeError: there is none, or it is no Avro schema.
+    """
+    if schema_id == 0:  # the client would ask for no schema at all, and fail over the answer
+        raise DecodeError("schema_unknown", "schema id 0 is never given")
+    try:
+        found = await registry.get_by_id(schema_id)
+    except (SchemaParseException, UnknownType) as error:
+        raise DecodeError("schema_incompatible", _why(schema_id, "no Avro schema", error)) from error
+    if found is None:
+        raise DecodeError("schema_unknown", f"schema id {schema_id} is not in the registry")
+    try:
+        return found.raw_schema, fastavro.parse_schema(found.raw_schema)
+    except (SchemaParseException, UnknownType, TypeError, ValueError, KeyError) as error:
+        raise DecodeError("schema_incompatible", _why(schema_id, "no Avro schema", error)) from error
+
+
+def _record(schema_id: int, content: bytes, writer: Any, reader: Any) -> dict[str, Any]:
+    """The record that a body is.
+
+    Raises:
+        DecodeError: it is none, or something follows it.
+    """
+    body = io.BytesIO(content)
+    try:
+        record = fastavro.schemaless_reader(body, writer, reader)
+    except (SchemaParseException, fastavro.read.SchemaResolutionError) as error:
+        raise DecodeError("schema_incompatible", _why(schema_id, "other fields", error)) from error
+    except (
+        EOFError,
+        ValueError,
+        IndexError,
+        TypeError,
+        OverflowError,
+        KeyError,
+        ArithmeticError,
+        StopIteration,
+    ) as error:
+        raise DecodeError("avro_malformed", _why(schema_id, type(error).__name__, error)) from error
+    if not isinstance(record, dict):
+        raise DecodeError("schema_incompatible", f"schema id {schema_id}: a {type(record).__name__}, not a record")
+    if body.read(1):
+        raise DecodeError("avro_malformed", f"schema id {schema_id}: bytes follow the record")
+    return record
+
+
+@dataclass(frozen=True)
+class Written:
+    """A record as its producer wrote it: the schema with its id in the registry, and the values."""
+
+    schema_id: int
+    schema: Mapping[str, Any]
+    record: dict[str, Any]
+
+
+async def as_written(registry: AsyncSchemaRegistryClient, payload: bytes) -> Written:
+    """The record with every field that its producer wrote, whatever topic it is of.
+
+    Raises:
+        DecodeError: the bytes are no record, or their schema is not in the registry.
+        whatever the client raises when the registry does not answer.
+    """
+    schema_id, body = _split(payload)
+    schema, parsed = await _writer(registry, schema_id)
+    if not isinstance(schema, Mapping) or schema.get("type") != "record":
+        raise DecodeError("schema_incompatible", f"schema id {schema_id} is not the schema of a record")
+    return Written(schema_id, schema, _record(schema_id, body, parsed, None))
+
+
 class Decoder:
     """Decodes values of one topic into its reader schema, whatever schema they were written with."""
 
@@ -81,18 +168,7 @@ class Decoder:
 
     async def _known(self, schema_id: int) -> tuple[Any, Any]:
         """The schema that the id stands for, and the reader's, None where it is the same."""
-        if schema_id == 0:  # the client would ask for no schema at all, and fail over the answer
-            raise DecodeError("schema_unknown", "schema id 0 is never given")
-        try:
-            found = await self._registry.get_by_id(schema_id)
-        except (SchemaParseException, UnknownType) as error:
-            raise DecodeError("schema_incompatible", _why(schema_id, "no Avro schema", error)) from error
-        if found is None:
-            raise DecodeError("schema_unknown", f"schema id {schema_id} is not in the registry")
-        try:
-            writer = fastavro.parse_schema(found.raw_schema)
-        except (SchemaParseException, UnknownType, TypeError, ValueError, KeyError) as error:
-            raise DecodeError("schema_incompatible", _why(schema_id, "no Avro schema", error)) from error
+        _, writer = await _writer(self._registry, schema_id)
         # fastavro would compare the two for every record
         self._schemas[schema_id] = writer, None if writer == self._reader else self._reader
         return self._schemas[schema_id]
@@ -104,30 +180,6 @@ class Decoder:
             DecodeError: the bytes are not a record of this contract.
             whatever the client raises when the registry does not answer; the record is not to blame.
         """
-        if len(payload) < _HEADER.size:
-            raise DecodeError("wire_format", f"{len(payload)} bytes are too few for the Confluent wire format")
-        magic, schema_id = _HEADER.unpack_from(payload)
-        if magic != MAGIC:
-            raise DecodeError("wire_format", f"first byte is {magic}, not 0: not in the Confluent wire format")
+        schema_id, body = _split(payload)
         writer, reader = self._schemas.get(schema_id) or await self._known(schema_id)
-        body = io.BytesIO(payload[_HEADER.size :])
-        try:
-            record = fastavro.schemaless_reader(body, writer, reader)
-        except (SchemaParseException, fastavro.read.SchemaResolutionError) as error:
-            raise DecodeError("schema_incompatible", _why(schema_id, "other fields", error)) from error
-        except (
-            EOFError,
-            ValueError,
-            IndexError,
-            TypeError,
-            OverflowError,
-            KeyError,
-            ArithmeticError,
-            StopIteration,
-        ) as error:
-            raise DecodeError("avro_malformed", _why(schema_id, type(error).__name__, error)) from error
-        if not isinstance(record, dict):
-            raise DecodeError("schema_incompatible", f"schema id {schema_id}: a {type(record).__name__}, not a record")
-        if body.read(1):
-            raise DecodeError("avro_malformed", f"schema id {schema_id}: bytes follow the record")
-        return record
+        return _record(schema_id, body, writer, reader)

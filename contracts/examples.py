@@ -10,7 +10,12 @@ from decimal import Decimal
 from typing import Any
 
 
-def _logical(schema: Mapping[str, Any], value: Any) -> Any:
+def logical(schema: Mapping[str, Any], value: Any) -> Any:
+    """The Python value of a JSON value that holds no others.
+
+    Raises:
+        ValueError | TypeError | AttributeError | ArithmeticError: it does not fit the schema's logical type.
+    """
     match schema.get("logicalType"), schema["type"]:
         case "decimal", _:
             return Decimal(value)
@@ -22,17 +27,18 @@ def _logical(schema: Mapping[str, Any], value: Any) -> Any:
             return value
 
 
-def _records(schema: Any) -> Iterator[tuple[str, Any]]:
+def records(schema: Any) -> Iterator[tuple[str, Any]]:
     """Every record type of a schema by name."""
     if isinstance(schema, list):
         for branch in schema:
-            yield from _records(branch)
+            yield from records(branch)
     elif isinstance(schema, Mapping) and schema["type"] == "array":
-        yield from _records(schema["items"])
+        yield from records(schema["items"])
     elif isinstance(schema, Mapping) and schema["type"] == "record":
         yield schema["name"], schema
+        yield f"{schema.get('namespace', '')}.{schema['name']}", schema
         for field in schema["fields"]:
-            yield from _records(field["type"])
+            yield from records(field["type"])
 
 
 def _typed(schema: Any, value: Any, named: Mapping[str, Any]) -> Any:
@@ -45,7 +51,7 @@ def _typed(schema: Any, value: Any, named: Mapping[str, Any]) -> Any:
     if schema["type"] == "record":
         kinds = {field["name"]: field["type"] for field in schema["fields"]}
         return {name: _typed(kinds[name], item, named) for name, item in value.items()}
-    return _logical(schema, value)
+    return logical(schema, value)
 
 
 def typed(schema: Any, value: Any) -> Any:
@@ -54,7 +60,7 @@ def typed(schema: Any, value: Any) -> Any:
     Raises:
         KeyError: the example has a field that the schema does not have.
     """
-    return _typed(schema, value, dict(_records(schema)))
+    return _typed(schema, value, dict(records(schema)))
 
 
 def plain(value: Any) -> Any:

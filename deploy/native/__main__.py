@@ -4,7 +4,6 @@ import argparse
 import asyncio
 import logging
 import os
-import shlex
 import shutil
 import signal
 import subprocess
@@ -12,12 +11,13 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 
 from chassis.settings import load
+from deploy.native import dev as development
 from deploy.native import install as installation
 from deploy.native import jars, ports, postgres, rankings, render, status, supervise
 from deploy.native.graph import Node, Starter, StartError, closure
 from deploy.native.packages import InstallError
 from deploy.native.processes import UNITS, environment, processes, steps
-from deploy.native.settings import ROOT, NativeSettings
+from deploy.native.settings import NativeSettings
 from deploy.native.supervise import SupervisorError
 
 
@@ -108,21 +108,21 @@ def run(settings: NativeSettings, arguments: argparse.Namespace) -> int:
 
 
 def dev(settings: NativeSettings, arguments: argparse.Namespace) -> int:
-    """Run one unit in the foreground and restart it on save; its supervised process pauses meanwhile."""
-    process = {process.name: process for process in processes(settings)}[arguments.unit]
-    supervised = supervise.info(settings).get(process.name, {}).get("statename") in supervise.UP
-    if supervised:
-        supervise.stop(settings, [process.name])
-    watched = [str(ROOT / folder) for folder in (UNITS[process.name][0].replace(".", "/"), "chassis", "contracts")]
-    command = [sys.executable, "-m", "watchfiles", "--filter", "python", "--sigint-timeout", "5"]
-    variables = {**os.environ, **environment(settings), **process.environment}
+    """Run units from here and restart them on save; without names servers and all units, under one log."""
+    unknown = set(arguments.units) - set(UNITS)
+    if unknown:
+        raise StartError(f"unknown unit {', '.join(sorted(unknown))}; there are {', '.join(UNITS)}")
+    table, ran = processes(settings), supervise.running(settings) or bool(arguments.units)
     try:
-        return subprocess.run([*command, shlex.join(process.command), *watched], env=variables, check=False).returncode
+        if len(arguments.units) == 1:
+            return development.foreground(settings, table, arguments.units[0])
+        status = 0 if arguments.units else up(settings, argparse.Namespace(only=[], without=[*UNITS]))
+        return status or development.together(settings, table, arguments.units or [*UNITS], sys.stdout)
     except KeyboardInterrupt:
-        return 0
+        return 0  # it is how this ends
     finally:
-        if supervised:
-            supervise.start(settings, process.name)
+        if not ran:
+            supervise.shutdown(settings, table)
 
 
 def install(settings: NativeSettings, arguments: argparse.Namespace) -> int:
@@ -172,7 +172,7 @@ def parser(step_names: Sequence[str]) -> argparse.ArgumentParser:
     parsers["clean"].add_argument("--all", action="store_true", help="the installed software too")
     parsers["run"].add_argument("step", choices=step_names)
     parsers["run"].add_argument("rest", nargs="*")
-    parsers["dev"].add_argument("unit", choices=list(UNITS))
+    parsers["dev"].add_argument("units", nargs="*", help="one gets this terminal; all when none is named")
     return top
 
 
@@ -193,6 +193,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    # a stop signal ends like Ctrl-C, so that `up` leaves nothing behind
+    # a stop signal and a closed terminal end like Ctrl-C, so that `up` leaves nothing behind and `dev` gives back
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.default_int_handler)
     raise SystemExit(main(sys.argv[1:]))

@@ -1,4 +1,9 @@
-"""System packages: which servers the machine has, and how the missing ones are installed by apt, once."""
+"""System packages: which servers the machine has, and how the missing ones are installed by apt, once.
+
+`task doctor` reads it before anything is installed, so it needs Python 3.8 and the standard library only.
+"""
+
+from __future__ import annotations
 
 import os
 import re

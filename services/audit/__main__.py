@@ -2,13 +2,10 @@
 
 import argparse
 import asyncio
-import logging
-import sys
 from collections.abc import Sequence
 
-from asynch.errors import ServerException
-
-from chassis.clickhouse import SETTING, StoreAway, clickhouse, refusal
+from chassis.clickhouse import clickhouse
+from chassis.command import command, run
 from chassis.settings import ClickHouseSettings, RankingSettings, load
 from services.audit.app import NAME, Result, audit
 from services.audit.report import Lines, Table
@@ -63,29 +60,17 @@ async def _main(
         )
 
 
+@command(NAME)
 def main(given: Sequence[str] | None = None) -> int:
     """Compare, print, and return the exit status."""
     settings, known = load(ClickHouseSettings), grids(load(RankingSettings).lengths)
     asked = arguments(list(known), given)
     of = [known[asked.length]] if asked.length else list(known.values())
-    logging.getLogger("asynch").setLevel(logging.ERROR)  # a server that is away is told once, below
     out = Lines() if asked.json else Table()
-    try:
-        result = asyncio.run(_main(asked, of, settings, out))
-    except StoreAway as error:
-        why = f"clickhouse at {settings.address} (setting {SETTING}) is unreachable: {error}"
-    except ServerException as error:
-        where = f"clickhouse at {settings.address}, database {settings.db}"
-        why = f"{where} (settings CLICKHOUSE_DB, CLICKHOUSE_USER, CLICKHOUSE_PASSWORD) refuses: {refusal(error)}"
-    else:
-        out.outcome(result)
-        return 1 if result.differing else 0
-    sys.stderr.write(f"audit not done: {why}\n")
-    return 2
+    result = asyncio.run(_main(asked, of, settings, out))
+    out.outcome(result)
+    return 1 if result.differing else 0
 
 
 if __name__ == "__main__":
-    try:
-        raise SystemExit(main())
-    except KeyboardInterrupt:
-        raise SystemExit(130) from None
+    run(main)

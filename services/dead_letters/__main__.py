@@ -3,19 +3,15 @@
 import argparse
 import asyncio
 import json
-import logging
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from aiokafka.errors import KafkaError
-
-from chassis.registry import SETTING, RegistryAway
+from chassis.command import command, run
 from chassis.settings import KafkaSettings, RankingSettings, RegistrySettings, load
 from contracts.catalogue import catalogue
-from contracts.codec import ContractError, DecodeError
 from contracts.reasons import REASONS
 from services.dead_letters.app import list_letters, replay, show
 from services.dead_letters.report import Lines, Table
@@ -89,26 +85,13 @@ async def _main(asked: argparse.Namespace, servers: Servers, out: Lines | Table)
     return outcome.status
 
 
+@command(NAME)
 def main(given: Sequence[str] | None = None) -> int:
     """Run a command and return the exit status."""
     asked = arguments(given)
     servers = Servers(load(KafkaSettings), load(RegistrySettings), catalogue(load(RankingSettings).lengths))
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # a broker that is away is told once, below
-    try:
-        return asyncio.run(_main(asked, servers, Table() if not asked.json else Lines()))
-    except KafkaError as error:
-        why = f"kafka at {servers.kafka.bootstrap} (settings KAFKA_HOST, KAFKA_PORT): {error!r}"
-    except RegistryAway as error:
-        registry = f"schema registry at {servers.registry.url}"
-        why = f"{registry} (settings {SETTING}): {error}"
-    except (ContractError, DecodeError) as error:
-        why = str(error)
-    sys.stderr.write(f"dead_letters not done: {why}\n")
-    return 2
+    return asyncio.run(_main(asked, servers, Table() if not asked.json else Lines()))
 
 
 if __name__ == "__main__":
-    try:
-        raise SystemExit(main())
-    except KeyboardInterrupt:
-        raise SystemExit(130) from None
+    run(main)

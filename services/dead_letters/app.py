@@ -9,11 +9,13 @@ from aiokafka.errors import KafkaError
 
 from chassis.dead_letters import ATTEMPT_HEADER
 from chassis.kafka import Record
-from contracts.codec import DecodeError
+from chassis.shown import text
+from contracts.codec import DecodeError, as_written
 from contracts.examples import plain
-from services.dead_letters.records import UnfitError, as_written, patched
+from contracts.fitting import UnfitError
+from services.dead_letters.records import patched
 from services.dead_letters.store import Servers, Unreadable
-from services.dead_letters.transform import Choice, Filter, Letter, Place, text, unreplayable
+from services.dead_letters.transform import Choice, Filter, Letter, Place, unreplayable
 
 BATCH_RECORDS = 500
 BATCH_BYTES = 4 * 1024 * 1024
@@ -86,11 +88,11 @@ async def _content(servers: Servers, letter: Letter, content: bytes | None) -> d
     topic = servers.topics.get(letter.topic)
     if topic is not None:
         try:
-            written = await as_written(servers.client, topic, content)
+            written = await as_written(servers.client, content)
         except DecodeError as error:
             forms["unreadable"] = error.detail
         else:
-            forms |= {"schema_id": written.schema_id, "record": written.values}
+            forms |= {"schema_id": written.schema_id, "record": plain(written.record)}
     return forms
 
 

@@ -9,10 +9,11 @@ from rich.markup import escape
 from rich.table import Column
 from rich.table import Table as Grid
 
+from chassis.shown import shortened, shown
 from contracts.examples import plain
 from services.dead_letters.app import Outcome, Sent
 from services.dead_letters.store import Unreadable
-from services.dead_letters.transform import Letter, newest, shortened, shown
+from services.dead_letters.transform import Letter, newest
 
 SHOWN = 1000  # a table is held until it is printed; --json shows every letter
 PLAIN_WIDTH = 160  # characters of a line where no terminal tells

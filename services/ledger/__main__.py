@@ -2,19 +2,15 @@
 
 import argparse
 import asyncio
-import logging
 import sys
 import time
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 
-from aiokafka.errors import KafkaError
-from asynch.errors import ServerException
-
 from chassis import s3
-from chassis.clickhouse import SETTING, StoreAway, clickhouse, refusal
-from chassis.registry import SETTING as REGISTRY_SETTING
-from chassis.registry import Client, RegistryAway
+from chassis.clickhouse import clickhouse
+from chassis.command import NotDoneError, command, run
+from chassis.registry import Client
 from chassis.sales import written
 from chassis.settings import (
     ClickHouseSettings,
@@ -77,27 +73,13 @@ class Settings:
         self.kafka, self.registry = load(KafkaSettings), load(RegistrySettings)
         self.clickhouse = load(ClickHouseSettings)
 
-    def why(self, error: Exception) -> str:
-        """Which server an error is about, where it is and by which settings."""
-        source = {
+    def source(self, name: str) -> str:
+        """Where a source is, and by which settings."""
+        return {
             "postgres": f"postgres at {self.postgres.host}:{self.postgres.port} (settings POSTGRES_*)",
             "files": f"object store at {self.s3.endpoint} (settings {s3.SETTING})",
             "legacy": f"legacy service at {self.legacy.url} (settings LEGACY_SOAP_HOST, LEGACY_SOAP_PORT)",
-        }
-        match error:
-            case SourceError():
-                return f"{source[error.source]}: {error}"
-            case KafkaError():
-                return f"kafka at {self.kafka.bootstrap} (settings KAFKA_HOST, KAFKA_PORT): {error!r}"
-            case StoreAway() | ServerException():
-                why = refusal(error) if isinstance(error, ServerException) else str(error)
-                return f"clickhouse at {self.clickhouse.address}, database {self.clickhouse.db} ({SETTING}): {why}"
-            case _:
-                registry = f"schema registry at {self.registry.url}"
-                return f"{registry} (settings {REGISTRY_SETTING}): {error}"
-
-
-AWAY = (SourceError, KafkaError, StoreAway, ServerException, RegistryAway)
+        }[name]
 
 
 async def _main(asked: argparse.Namespace, settings: Settings, say: Callable[[str], None]) -> dict[str, Account]:
@@ -113,22 +95,17 @@ def _note(text: str) -> None:
     sys.stderr.write(f"{text}\n")
 
 
+@command(NAME)
 def main(given: Sequence[str] | None = None) -> int:
     """Compare, print, and return the exit status."""
     asked, settings = arguments(given), Settings()
-    for name in ("asynch", "aiokafka"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)  # a server that is away is told once, below
     try:
         accounts = asyncio.run(_main(asked, settings, _note))
-    except AWAY as error:
-        _note(f"ledger not done: {settings.why(error)}")
-        return 2
+    except SourceError as error:
+        raise NotDoneError(f"{settings.source(error.source)}: {error}") from error
     (print_lines if asked.json else print_table)(accounts, Period(asked.start, asked.end))
     return 1 if lacking(accounts) else 0
 
 
 if __name__ == "__main__":
-    try:
-        raise SystemExit(main())
-    except KeyboardInterrupt:
-        raise SystemExit(130) from None
+    run(main)

@@ -11,9 +11,11 @@ from rich.console import Console
 from rich.text import Text
 from rich.tree import Tree
 
+from chassis.command import NotDoneError, command, run
 from chassis.settings import LineageSettings, load
 from services.lineage.transform import Json
 
+NAME = "lineage"
 TIMEOUT_S = 10.0
 SILENT = timedelta(minutes=3)
 PLAIN_WIDTH = 160
@@ -85,6 +87,7 @@ def tree(jobs: Sequence[Json], now: datetime) -> Tree:
     return root
 
 
+@command(NAME)
 def main(given: Sequence[str] | None = None) -> int:
     """Print the tree; returns the exit status."""
     argparse.ArgumentParser(prog="lineage", description="The lineage graph as a tree.").parse_args(given)
@@ -94,8 +97,7 @@ def main(given: Sequence[str] | None = None) -> int:
         answer.raise_for_status()
         jobs = answer.json()["jobs"]
     except (httpx.HTTPError, ValueError, KeyError) as error:
-        sys.stderr.write(f"lineage service at {url} (settings {SETTING}): {error!r}\n")
-        return 2
+        raise NotDoneError(f"lineage service at {url} (settings {SETTING}): {error!r}") from error
     if not jobs:
         sys.stderr.write("no event has come yet\n")
         return 0
@@ -105,4 +107,4 @@ def main(given: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    run(main)

@@ -2,16 +2,12 @@
 
 import argparse
 import asyncio
-import logging
 import sys
 from collections.abc import Sequence
 
-from aiokafka.errors import KafkaError
-from asynch.errors import ServerException
-
-from chassis.clickhouse import SETTING, StoreAway, clickhouse, refusal
-from chassis.registry import SETTING as REGISTRY_SETTING
-from chassis.registry import Client, RegistryAway
+from chassis.clickhouse import clickhouse
+from chassis.command import command, run
+from chassis.registry import Client
 from chassis.sales import RAW, sale_id
 from chassis.settings import ClickHouseSettings, KafkaSettings, RankingSettings, RegistrySettings, load
 from services.trace.app import NAME, Servers, trace
@@ -36,39 +32,24 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     return asked
 
 
+@command(NAME)
 def main(given: Sequence[str] | None = None) -> int:
     """Trace, print, and return the exit status."""
     asked = arguments(given)
     kafka, registry, store = load(KafkaSettings), load(RegistrySettings), load(ClickHouseSettings)
     lengths = load(RankingSettings).lengths
-    for name in ("asynch", "aiokafka"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)  # a server that is away is told once, below
 
-    async def run() -> list[Event]:
+    async def events_of() -> list[Event]:
         async with clickhouse(store, 1, TIMEOUT_S) as opened:
             return await trace(Servers(kafka, Client(registry), opened, lengths), asked.source, asked.sale_id)
 
-    try:
-        events = asyncio.run(run())
-    except KafkaError as error:
-        why = f"kafka at {kafka.bootstrap} (settings KAFKA_HOST, KAFKA_PORT): {error!r}"
-    except RegistryAway as error:
-        why = f"schema registry at {registry.url} (settings {REGISTRY_SETTING}): {error}"
-    except (StoreAway, ServerException) as error:
-        said = refusal(error) if isinstance(error, ServerException) else str(error)
-        why = f"clickhouse at {store.address}, database {store.db} ({SETTING}): {said}"
-    else:
-        if not events:
-            sys.stderr.write(f"no step knows the sale {asked.sale_id[:60]!r} of {asked.source}\n")
-            return 1
-        (print_lines if asked.json else print_table)(events)
-        return 0
-    sys.stderr.write(f"trace not done: {why}\n")
-    return 2
+    events = asyncio.run(events_of())
+    if not events:
+        sys.stderr.write(f"no step knows the sale {asked.sale_id[:60]!r} of {asked.source}\n")
+        return 1
+    (print_lines if asked.json else print_table)(events)
+    return 0
 
 
 if __name__ == "__main__":
-    try:
-        raise SystemExit(main())
-    except KeyboardInterrupt:
-        raise SystemExit(130) from None
+    run(main)

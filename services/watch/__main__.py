@@ -16,6 +16,7 @@ from pydantic_settings import BaseSettings
 from rich.console import Console
 from rich.live import Live
 
+from chassis.command import NotDoneError, command, run
 from chassis.settings import Name, Port, load
 from services.watch.client import CUT, frames, wait_s, why
 from services.watch.transform import RefusedError, State, heard
@@ -144,6 +145,7 @@ async def watch(url: str, asked: Mapping[str, str], token: str, state: State, co
     following.cancel()
 
 
+@command(NAME)
 def main(given: Sequence[str] | None = None) -> int:
     """Show the rankings, and return the exit status."""
     asked, settings = arguments(given), load(WatchSettings)
@@ -161,17 +163,12 @@ def main(given: Sequence[str] | None = None) -> int:
                 asyncio.run(watch(url, parameters, token, state, console))
     except (AwayError, *CUT) as error:
         told = str(error) if isinstance(error, AwayError) else why(error)
-        note = f"the API at {urlsplit(url).netloc} (settings BIND_HOST, API_PORT, or --url) does not answer: {told}"
+        place = f"the API at {urlsplit(url).netloc} (settings BIND_HOST, API_PORT, or --url)"
+        raise NotDoneError(f"{place} does not answer: {told}") from error
     except (RefusedError, ValueError) as error:
-        note = f"the API at {urlsplit(url).netloc} refuses: {error}"
-    else:
-        return 0
-    sys.stderr.write(f"watch: {note}\n")
-    return 2
+        raise NotDoneError(f"the API at {urlsplit(url).netloc} refuses: {error}") from error
+    return 0
 
 
 if __name__ == "__main__":
-    try:
-        raise SystemExit(main())
-    except KeyboardInterrupt:
-        raise SystemExit(130) from None
+    run(main)

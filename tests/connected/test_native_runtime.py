@@ -146,6 +146,20 @@ def test_status_shows_health_and_fails_while_something_is_down(runtime: Runtime)
     assert run.returncode == 1
 
 
+def test_the_doctor_tells_a_half_started_runtime(runtime: Runtime) -> None:
+    """What does not run is named with what to do, and the ports of what runs are the pipeline's own."""
+    runtime.up(*SERVERS)  # as above
+    run = subprocess.run(
+        [sys.executable, str(ROOT / "deploy" / "doctor.py")],
+        env=dict(runtime.env), capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    half = r"MISSING  pipeline +3 of \d+ processes run; not alertmanager \(stopped\), .* more"
+    assert re.search(half, run.stdout), run.stdout
+    assert "get it: ./taskw up starts what is missing" in run.stdout
+    assert re.search(r"ok +ports +\d+ are Placar's, \d+ in use by this pipeline\n", run.stdout)
+    assert run.returncode == 1
+
+
 def test_up_heals_a_runtime_whose_supervisor_was_killed(runtime: Runtime) -> None:
     """A dead supervisor, its stale files and its orphaned servers are no obstacle; each server runs once afterwards."""
     supervisor = int((runtime.state_dir / "run" / "supervisord.pid").read_text())

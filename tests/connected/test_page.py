@@ -496,11 +496,11 @@ async def test_watch_once(scene: Scene, hour: datetime) -> None:
     away = await command("services.watch", {**scene.environment, "API_PORT": str(free_port())}, "--once")
     assert away.status == 2
     assert away.out == ""
-    assert away.err.startswith("watch: the API at 127.0.0.1:")
+    assert away.err.startswith("watch not done: the API at 127.0.0.1:")
     assert away.err.count("\n") == 1
     wrong = await command("services.watch", scene.environment, "--length", "9h")
     assert wrong.status == 2
-    assert wrong.err.startswith("watch: the API at 127.0.0.1:")
+    assert wrong.err.startswith("watch not done: the API at 127.0.0.1:")
     assert "RANKING_WINDOWS" in wrong.err
 
 

@@ -1,0 +1,130 @@
+"""`python -m deploy.shell`: Python with the project at hand, and `await` at the prompt."""
+
+import ast
+import asyncio
+import code
+import inspect
+import logging
+import readline
+import rlcompleter
+import sys
+from collections.abc import Mapping
+from types import CodeType, FunctionType, SimpleNamespace
+from typing import Any
+
+from pydantic_settings import BaseSettings
+
+from chassis.clickhouse import ClickHouse
+from chassis.command import ENDS, run, why
+from chassis.registry import Client
+from chassis.settings import (
+    ClickHouseSettings,
+    ConnectSettings,
+    FlinkSettings,
+    KafkaSettings,
+    LineageSettings,
+    PostgresSettings,
+    RankingSettings,
+    RegistrySettings,
+    S3Settings,
+    load,
+)
+from contracts.catalogue import catalogue
+from services.topics import app as topics_app
+from services.topics.store import Servers
+from services.topics.transform import Seen
+
+QUERY_S = 60.0
+
+HELP = """\
+settings     of each server: settings.kafka, .registry, .postgres, .clickhouse, .s3, .connect, .flink, .lineage
+topics       the catalogue: topics["sales.unified"].avro, .examples()
+registry     a client: await registry.get_schema("sales.unified-value")
+clickhouse   await clickhouse.select("SELECT count() FROM sales")
+tail         the newest records, decoded: await tail("sales.unified", 3)
+encode       JSON as a topic's bytes: await encode("sales.legacy", {...})
+produce      await produce("sales.legacy", {...}, key="7"); the place of the record"""
+
+
+def namespace() -> dict[str, Any]:
+    """What the shell has at hand; nothing is connected before it is used."""
+    groups: dict[str, type[BaseSettings]] = {
+        "kafka": KafkaSettings,
+        "registry": RegistrySettings,
+        "postgres": PostgresSettings,
+        "clickhouse": ClickHouseSettings,
+        "s3": S3Settings,
+        "connect": ConnectSettings,
+        "flink": FlinkSettings,
+        "lineage": LineageSettings,
+        "ranking": RankingSettings,
+    }
+    settings = SimpleNamespace(**{name: load(group) for name, group in groups.items()})
+    servers = Servers(settings.kafka, settings.registry, catalogue(settings.ranking.lengths))
+
+    async def tail(topic: str, count: int = 10) -> list[Seen]:
+        found: list[Seen] = []
+        await topics_app.tail(servers, topic, count, beginning=False, follow=False, show=found.append)
+        return found
+
+    async def encode(topic: str, record: Mapping[str, Any]) -> bytes:
+        (value,) = await topics_app.encoded(servers, servers.topics[topic], [record])
+        return value
+
+    async def produce(topic: str, record: Mapping[str, Any], key: str | None = None) -> str:
+        value = await encode(topic, record)
+        (place,) = await topics_app.produce(servers, servers.topics[topic], key.encode() if key else None, [value])
+        return place
+
+    return {
+        "settings": settings,
+        "topics": servers.topics,
+        "registry": Client(settings.registry),
+        "clickhouse": ClickHouse(settings.clickhouse, 1, QUERY_S),
+        "tail": tail,
+        "encode": encode,
+        "produce": produce,
+    }
+
+
+class Console(code.InteractiveConsole):
+    """The standard library's console, with `await` at the prompt: each entry runs on one event loop."""
+
+    def __init__(self, names: dict[str, Any], runner: asyncio.Runner) -> None:
+        super().__init__(names)
+        self._names, self._runner = names, runner
+        self.compile.compiler.flags |= ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+
+    def runcode(self, code: CodeType) -> None:
+        """Run an entry; an error is shown and the shell goes on."""
+        entry = FunctionType(code, self._names)
+
+        async def awaited(value: Any) -> None:
+            await value
+
+        try:
+            value = entry()
+            if inspect.iscoroutine(value):
+                self._runner.run(awaited(value))
+        except SystemExit:
+            raise
+        except ENDS as error:
+            self.write(f"{why(error)}\n")
+        except BaseException:  # noqa: BLE001 - whatever the entry raises belongs to who typed it
+            self.showtraceback()
+
+
+def main() -> int:
+    """Talk until the end of the input; returns the exit status."""
+    names = namespace()
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # a broker that is away is told by the error
+    readline.set_completer(rlcompleter.Completer(names).complete)
+    readline.parse_and_bind("tab: complete")
+    version = sys.version.split()[0]
+    with asyncio.Runner() as runner:
+        Console(names, runner).interact(f"Placar, Python {version}; Ctrl-D ends\n{HELP}", exitmsg="")
+    return 0
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,1 @@
+"""Looks into topics and writes single records, for people who develop."""

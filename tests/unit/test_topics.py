@@ -1,0 +1,49 @@
+"""Pure rules of `task topics` and `task produce`."""
+
+from typing import Any
+
+import pytest
+
+from services.topics.__main__ import arguments
+from services.topics.transform import headers, objects, reaches
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ('{"a": 1}', [{"a": 1}]),
+        ('{"a": 1}\n{"a": 2}\n', [{"a": 1}, {"a": 2}]),
+        ('\n{\n "a": 1\n}{"b": []} ', [{"a": 1}, {"b": []}]),
+        ("", []),
+        (" \n", []),
+    ],
+)
+def test_one_or_many_records_in_a_text(text: str, found: list[Any]) -> None:
+    """A pretty object, objects one per line, or nothing."""
+    assert list(objects(text)) == found
+
+
+@pytest.mark.parametrize("text", ["{", '{"a": 1} and', "{'a': 1}"])
+def test_text_that_is_no_json(text: str) -> None:
+    """The place of the mistake is told."""
+    with pytest.raises(ValueError, match=r"line 1 column \d+"):
+        list(objects(text))
+
+
+def test_where_the_newest_records_begin() -> None:
+    """So many offsets before the end of each partition, or where the partition begins."""
+    assert reaches({"a": 0, "b": 90, "c": 5}, {"a": 100, "b": 95, "c": 5}, 10) == {"a": 90, "b": 90, "c": 5}
+
+
+def test_headers_are_short_text() -> None:
+    """A header's bytes are shown as text or in hexadecimal, none as a dash."""
+    assert headers((("attempt", b"2"), ("id", b"\xff"), ("none", None))) == {"attempt": "2", "id": "ff", "none": "-"}
+
+
+@pytest.mark.parametrize("given", [["tail"], ["tail", "t", "-n", "0"], ["tail", "t", "-n", "many"], ["produce", "t"]])
+def test_wrong_usage_ends_with_status_2(given: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """What the command line lacks is said."""
+    with pytest.raises(SystemExit) as ended:
+        arguments(given)
+    assert ended.value.code == 2
+    assert "topics" in capsys.readouterr().err
