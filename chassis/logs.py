@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import threading
 
 import structlog
 
@@ -34,6 +35,15 @@ class Sparing(logging.Filter):
         return False
 
 
+def _heed_everything(logger: structlog.stdlib.BoundLogger) -> None:
+    """What Python itself would print over several lines becomes an event: warnings, and errors that nobody caught."""
+    logging.captureWarnings(True)
+    threading.excepthook = lambda told: logger.error(
+        "uncaught", where=told.thread.name if told.thread else None, exc_info=told.exc_value
+    )
+    sys.unraisablehook = lambda told: logger.error("uncaught", where=repr(told.object), exc_info=told.exc_value)
+
+
 def configure(unit: str, level: str) -> structlog.stdlib.BoundLogger:
     """Send structlog and the standard library's logging to standard error in one shape; returns the unit's logger.
 
@@ -45,6 +55,11 @@ def configure(unit: str, level: str) -> structlog.stdlib.BoundLogger:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.StackInfoRenderer(),
     ]
+
+    def of_unit(_: object, __: str, said: structlog.typing.EventDict) -> structlog.typing.EventDict:
+        said["unit"] = unit
+        return said
+
     person = sys.stderr.isatty()
     render: list[structlog.typing.Processor] = (
         [structlog.dev.ConsoleRenderer()]
@@ -65,7 +80,7 @@ def configure(unit: str, level: str) -> structlog.stdlib.BoundLogger:
     handler.addFilter(Sparing(10.0))
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
+            foreign_pre_chain=[of_unit, structlog.stdlib.add_logger_name, *shared],
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *render],
         )
     )
@@ -74,4 +89,5 @@ def configure(unit: str, level: str) -> structlog.stdlib.BoundLogger:
     root.setLevel(logging.WARNING)
     logging.getLogger("placar").setLevel(LEVELS[level])
     logger: structlog.stdlib.BoundLogger = structlog.get_logger("placar", unit=unit)
+    _heed_everything(logger)
     return logger

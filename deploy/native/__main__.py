@@ -9,11 +9,14 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 from chassis.settings import load
+from deploy.native import backup as copies
 from deploy.native import dev as development
 from deploy.native import install as installation
 from deploy.native import jars, ports, postgres, rankings, render, status, supervise
+from deploy.native.backup import BackupError
 from deploy.native.graph import Node, Starter, StartError, closure
 from deploy.native.packages import InstallError
 from deploy.native.processes import UNITS, environment, processes, steps
@@ -100,6 +103,20 @@ def clean(settings: NativeSettings, arguments: argparse.Namespace) -> int:
     return 0
 
 
+def backup(settings: NativeSettings, arguments: argparse.Namespace) -> int:
+    """Copy everything that a stopped runtime keeps into one file."""
+    size = copies.backup(settings, arguments.file)
+    print(f"{arguments.file}: {size / 2**20:.0f} MiB")
+    return 0
+
+
+def restore(settings: NativeSettings, arguments: argparse.Namespace) -> int:
+    """Bring back what `backup` has copied."""
+    copies.restore(settings, arguments.file)
+    print(f"restored from {arguments.file}; start with task up, then task audit")
+    return 0
+
+
 def run(settings: NativeSettings, arguments: argparse.Namespace) -> int:
     """Run a one-shot step by its name, with the environment that the runtime gives it."""
     step = {step.name: step for step in steps(settings)}[arguments.step]
@@ -146,6 +163,8 @@ COMMANDS: Mapping[str, Command] = {
     "status": show_status,
     "logs": logs,
     "clean": clean,
+    "backup": backup,
+    "restore": restore,
     "run": run,
     "dev": dev,
 }
@@ -170,6 +189,8 @@ def parser(step_names: Sequence[str]) -> argparse.ArgumentParser:
     parsers["logs"].add_argument("-f", "--follow", action="store_true")
     parsers["logs"].add_argument("-n", "--lines", type=int, default=20)
     parsers["clean"].add_argument("--all", action="store_true", help="the installed software too")
+    for name in ("backup", "restore"):
+        parsers[name].add_argument("file", type=Path, help="an archive of tar")
     parsers["run"].add_argument("step", choices=step_names)
     parsers["run"].add_argument("rest", nargs="*")
     parsers["dev"].add_argument("units", nargs="*", help="one gets this terminal; all when none is named")
@@ -187,7 +208,7 @@ def main(argv: Sequence[str]) -> int:
     arguments = parser([step.name for step in steps(settings)]).parse_args(argv)
     try:
         return COMMANDS[arguments.command](settings, arguments)
-    except (InstallError, StartError, SupervisorError) as error:
+    except (BackupError, InstallError, StartError, SupervisorError) as error:
         sys.stderr.write(f"{arguments.command}: {error}\n")
         return 1
 

@@ -25,6 +25,16 @@ HOT = (
     "-XX:Tier4BackEdgeThreshold=400000",
 )
 
+# one JSON object per line, with the keys of our own units
+REGISTRY_LOG = (
+    "-Dquarkus.banner.enabled=false",
+    "-Dquarkus.log.console.json=true",
+    "-Dquarkus.log.console.json.exception-output-type=formatted",
+    "-Dquarkus.log.console.json.key-overrides=MESSAGE=event,LOGGER_NAME=logger,THREAD_NAME=thread,STACK_TRACE=exception",
+    "-Dquarkus.log.console.json.excluded-keys=sequence,loggerClassName,hostName,processName,processId,threadId,ndc,mdc",
+    '-Dquarkus.log.console.json.additional-field."unit".value=registry',
+)
+
 
 @dataclass(frozen=True)
 class Process:
@@ -85,10 +95,20 @@ def flink_environment(settings: NativeSettings) -> dict[str, str]:
     }
 
 
-def _java(settings: NativeSettings, heap: str, *arguments: str, quick: bool = False) -> tuple[str, ...]:
+def _level(settings: NativeSettings, default: str) -> str:
+    """How much a server logs, in the words of Log4j and of Prometheus."""
+    return (settings.log_level_servers or default).replace("warning", "warn")
+
+
+def _log(settings: NativeSettings, unit: str) -> tuple[str, ...]:
+    """Java's options for what deploy/*/log4j*.properties leaves open."""
+    return (f"-Dplacar.unit={unit}", f"-Dplacar.level={_level(settings, 'info')}")
+
+
+def _java(settings: NativeSettings, unit: str, heap: str, *arguments: str, quick: bool = False) -> tuple[str, ...]:
     log4j = settings.state_dir / "conf" / "kafka" / "log4j2.properties"
     own = (f"-Dlog4j2.configurationFile={log4j}", f"-Djava.io.tmpdir={settings.state_dir / 'run' / 'java'}")
-    return (*JAVA, *(QUICK if quick else ()), f"-Xmx{heap}", *own, *arguments)
+    return (*JAVA, *(QUICK if quick else ()), f"-Xmx{heap}", *_log(settings, unit), *own, *arguments)
 
 
 def agent(settings: NativeSettings, server: str, port: str) -> str:
@@ -104,9 +124,13 @@ def _kafka(settings: NativeSettings) -> Process:
     formatted = settings.state_dir / "data" / "kafka" / "meta.properties"
     # the identity of a cluster of one; the storage tool leaves a formatted folder alone
     cluster = "cGxhY2FyLXNhbGVzLTAwMQ"
-    format_ = f'java -cp "{libs}" kafka.tools.StorageTool format -t {cluster} -c "{properties}" --ignore-formatted'
+    format_ = (
+        f'java -cp "{libs}" kafka.tools.StorageTool format -t {cluster} -c "{properties}" --ignore-formatted >/dev/null'
+    )
     metrics = agent(settings, "kafka", "KAFKA_METRICS_PORT")
-    run = " ".join(f'"{word}"' for word in _java(settings, "256m", metrics, "-cp", libs, "kafka.Kafka", properties))
+    run = " ".join(
+        f'"{word}"' for word in _java(settings, "kafka", "256m", metrics, "-cp", libs, "kafka.Kafka", properties)
+    )
     return Process(
         "kafka",
         ("sh", "-c", f'[ -f "{formatted}" ] || {format_} && exec {run}'),
@@ -140,7 +164,9 @@ def _servers(settings: NativeSettings) -> list[Process]:
             environment={
                 **flink,
                 **flink_path,
-                "FLINK_ENV_JAVA_OPTS_TM": " ".join((*HOT, agent(settings, "flink", f"FLINK_{prefix}_METRICS_PORT"))),
+                "FLINK_ENV_JAVA_OPTS_TM": " ".join(
+                    (*HOT, *_log(settings, name), agent(settings, "flink", f"FLINK_{prefix}_METRICS_PORT"))
+                ),
             },
             wave=1,
         )
@@ -171,9 +197,12 @@ def _servers(settings: NativeSettings) -> list[Process]:
             "registry",
             _java(
                 settings,
+                "registry",
                 "128m",
                 f"-Dquarkus.http.host={host}",
                 f"-Dquarkus.http.port={ports['SCHEMA_REGISTRY_PORT']}",
+                f"-Dquarkus.log.level={_level(settings, 'info').upper()}",
+                *REGISTRY_LOG,
                 "-jar",
                 str(next((settings.home / "jars" / "registry").glob("*-runner.jar"), Path("registry-runner.jar"))),
                 quick=True,
@@ -196,6 +225,7 @@ def _servers(settings: NativeSettings) -> list[Process]:
             "connect",
             _java(
                 settings,
+                "connect",
                 "256m",
                 agent(settings, "connect", "CONNECT_METRICS_PORT"),
                 "-cp",
@@ -257,7 +287,13 @@ def _servers(settings: NativeSettings) -> list[Process]:
                 **flink,
                 **flink_path,
                 # it coordinates and never computes: the quick compiler halves what its boot costs
-                "FLINK_ENV_JAVA_OPTS_JM": f"{QUICK[0]} {agent(settings, 'flink', 'FLINK_JOBMANAGER_METRICS_PORT')}",
+                "FLINK_ENV_JAVA_OPTS_JM": " ".join(
+                    [
+                        QUICK[0],
+                        *_log(settings, "jobmanager"),
+                        agent(settings, "flink", "FLINK_JOBMANAGER_METRICS_PORT"),
+                    ]
+                ),
             },
             wave=1,
         ),
@@ -272,7 +308,8 @@ def _servers(settings: NativeSettings) -> list[Process]:
                 "--storage.tsdb.retention.time=7d",
                 "--storage.tsdb.retention.size=1GB",
                 f"--web.listen-address={host}:{ports['PROMETHEUS_PORT']}",
-                "--log.level=warn",
+                f"--log.level={_level(settings, 'warning')}",
+                "--log.format=json",
             ),
             probes.http(f"http://{host}:{ports['PROMETHEUS_PORT']}/-/ready"),
         ),
@@ -284,7 +321,8 @@ def _servers(settings: NativeSettings) -> list[Process]:
                 f"--storage.path={data / 'alertmanager'}",
                 f"--web.listen-address={host}:{ports['ALERTMANAGER_PORT']}",
                 "--cluster.listen-address=",  # one of its own: no gossip, no further port
-                "--log.level=warn",
+                f"--log.level={_level(settings, 'warning')}",
+                "--log.format=json",
             ),
             probes.http(f"http://{host}:{ports['ALERTMANAGER_PORT']}/-/ready"),
             # it reads the address from its configuration; here, so that a changed one starts it anew

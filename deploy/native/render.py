@@ -19,15 +19,19 @@ Host = Callable[[str], str]
 # template in deploy/ -> place in the state's conf/
 TEMPLATES: Mapping[str, str] = {
     "kafka/server.properties": "kafka/server.properties",
-    "kafka/log4j2.properties": "kafka/log4j2.properties",
     "connect/worker.properties": "connect/worker.properties",
     "clickhouse/config.xml": "clickhouse/config.xml",
     "clickhouse/users.xml": "clickhouse/users.xml",
     "flink/config.yaml": "flink/config.yaml",
-    "flink/log4j-console.properties": "flink/log4j-console.properties",
 }
 # as it is: what looks like a place to fill belongs to the file itself
-AGENTS = ("kafka/jmx.yml", "connect/jmx.yml", "flink/jmx.yml")
+AS_THEY_ARE = (
+    "kafka/jmx.yml",
+    "connect/jmx.yml",
+    "flink/jmx.yml",
+    "kafka/log4j2.properties",
+    "flink/log4j-console.properties",
+)
 PROMETHEUS = (
     "prometheus/prometheus.yml",
     "prometheus/recording.yml",
@@ -46,6 +50,8 @@ FOLDERS = (
     "flink/savepoints",
     "data/s3",
 )
+
+CLICKHOUSE_LEVELS = {"debug": "debug", "info": "information", "warning": "warning", "error": "error"}
 
 # servers that serve their metrics themselves: the port, and the job in Prometheus
 SERVER_METRICS: Mapping[str, str] = {
@@ -122,6 +128,7 @@ def values(settings: NativeSettings) -> dict[str, str]:
         "FLINK_BIND_HOST": "127.0.0.1",
         "FLINK_REST_HOST": os.environ.get("FLINK_REST_HOST", settings.bind_host),
         "FLINK_PYTHON": flink_environment(settings)["FLINK_PYTHON"],
+        "CLICKHOUSE_LOG_LEVEL": CLICKHOUSE_LEVELS[settings.log_level_servers or "warning"],
         "CLICKHOUSE_USER": settings.clickhouse.user,
         "CLICKHOUSE_PASSWORD_SHA256": hashlib.sha256(secret(settings.clickhouse.password).encode()).hexdigest(),
         # an address must be well-formed also where no alert is sent to it
@@ -181,7 +188,7 @@ def servers(settings: NativeSettings, filled: Mapping[str, str], host: Host) -> 
     """
     for template, target in TEMPLATES.items():
         fill(settings, template, target, filled)
-    _copy(settings, AGENTS)
+    _copy(settings, AS_THEY_ARE)
     monitoring(settings, filled, host)
     client_log = Path(flink_environment(settings)["FLINK_HOME"]) / "conf" / "log4j-cli.properties"
     _write(settings.state_dir / "conf" / "flink" / client_log.name, client_log.read_text("utf-8"))

@@ -5,7 +5,7 @@ import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings
@@ -83,6 +83,9 @@ class NativeSettings(BaseSettings):
     state: Path | None = Field(None, validation_alias="PLACAR_STATE")
     bind_host: Name = Field("127.0.0.1", validation_alias="BIND_HOST")
     ready_timeout_s: Annotated[float, Field(gt=0)] = Field(180.0, validation_alias="PLACAR_READY_TIMEOUT_S")
+    log_level_servers: Literal["", "debug", "info", "warning", "error"] = Field(
+        "", validation_alias="LOG_LEVEL_SERVERS"
+    )
     alert_webhook_url: str = Field("", pattern=r"^(https?://\S+)?$", validation_alias="ALERT_WEBHOOK_URL")
     kafka: KafkaSettings = Field(default_factory=KafkaSettings)
     connect: ConnectSettings = Field(default_factory=ConnectSettings)

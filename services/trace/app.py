@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 from aiokafka import ConsumerRecord
 from schema_registry.client import AsyncSchemaRegistryClient
@@ -27,12 +28,15 @@ from services.trace.transform import (
     ranked,
     ranking_event,
     summary,
+    told_by_bytes,
     window_of,
 )
 
 NAME = "trace"
 CALLED: Mapping[str, str] = {"city": "city", "salesman": "salesperson"}
 """Who competes in a ranking, in the words of the answer."""
+KEY: Mapping[str, Any] = {"type": "record", "name": "Key", "fields": [{"name": "id", "type": "long"}]}
+"""Debezium's key of a row."""
 RAW_SHOWN = ("op", "city", "country", "amount", "salesman_name", "sale_date", "object_key", "row_number")
 SALE_SHOWN = ("city", "country", "amount", "salesman_name", "event_time")
 
@@ -111,28 +115,43 @@ async def _unified(servers: Servers, source: str, name: str, places: Mapping[int
     return sorted(events, key=_time)
 
 
+async def _told_by_bytes(keys: Decoder, source: str, letter: Mapping[str, Any]) -> str | None:
+    """The sale of a letter whose bytes no schema reads."""
+    if source != "postgres":
+        return told_by_bytes(source, letter["key"], letter["value"])
+    with suppress(DecodeError):
+        return str((await keys.decode(letter["key"] or b""))["id"])
+    return None
+
+
 async def _dead(servers: Servers, source: str, name: str) -> list[Event]:
-    """The sale's dead letters: those whose bytes tell the sale, of its raw topic or of `sales.unified`."""
+    """The sale's dead letters, of its raw topic or of `sales.unified`: those that tell it in record, key or bytes."""
     topic, read = RAW[source]
     letters, raw, unified = (servers.decoder(each) for each in (DEAD_LETTERS, topic, sale.TOPIC))
+    keys = Decoder(servers.registry, catalogue()[topic].model_copy(update={"avro": KEY}))
     events = []
     async for message in servers.messages(DEAD_LETTERS):
         with suppress(DecodeError):  # no letter, or bytes that tell no sale
             letter = await letters.decode(message.value)
             if letter["topic"] == topic:
-                found = read(await raw.decode(letter["value"] or b""))[0]
+                try:
+                    found = read(await raw.decode(letter["value"] or b""))[0]
+                except DecodeError:
+                    found = await _told_by_bytes(keys, source, letter)
             elif letter["topic"] == sale.TOPIC:
                 record = await unified.decode(letter["value"] or b"")
                 found = record["sale_id"] if record["source"] == source else None
             else:
                 continue
             if found == name:
+                nowhere = letter["partition"] < 0
                 values = {
                     "id": f"{message.partition}-{message.offset}",
-                    "of": _place(letter["topic"], letter["partition"], letter["offset"]),
+                    "of": None if nowhere else _place(letter["topic"], letter["partition"], letter["offset"]),
                     **{each: plain(letter[each]) for each in ("reason", "detail", "unit", "attempt")},
                 }
-                said = f"{letter['reason']} by {letter['unit']}, of {values['of']}: {letter['detail']}"
+                of = values["of"] or f"what never was in {topic}"
+                said = f"{letter['reason']} by {letter['unit']}, of {of}: {letter['detail']}"
                 place = _place(DEAD_LETTERS, message.partition, message.offset)
                 events.append(Event("dead letter", place, plain(letter["time"]), said, values))
     return events

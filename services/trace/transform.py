@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Literal
 
+from chassis.sales import sale_id
 from contracts.windows import WindowLength, iso
 
 Step = Literal["raw", "dead letter", "unified", "clickhouse", "ranking"]
@@ -51,6 +52,16 @@ class Entry:
 def made_from(source: str, version: int, raw: Mapping[int, str]) -> str | None:
     """The place of the raw record that a unified version was made from, where it is known."""
     return raw.get(version & LSN if source == "postgres" else version)
+
+
+def told_by_bytes(source: str, key: bytes | None, value: bytes | None) -> str | None:
+    """The sale of a letter whose bytes are no record: a CSV row begins with its id, a legacy sale's key is its id."""
+    if source == "legacy":
+        return sale_id(key.decode(errors="replace")) if key else None
+    if source == "files":
+        row = (value or b"").decode(errors="replace")
+        return sale_id(row.partition(",")[0].strip().strip('"'))
+    return None
 
 
 def window_of(length: WindowLength, event_time_ms: int) -> tuple[int, int]:

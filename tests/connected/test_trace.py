@@ -59,12 +59,12 @@ class Scene:
         """Write a unified sale into ClickHouse as the sink does."""
         await self.db.write("sales.unified", typed(catalogue()["sales.unified"].avro, sale))
 
-    async def refuse(self, topic: str, value: bytes) -> None:
-        """Make a dead letter of a record."""
+    async def refuse(self, topic: str, value: bytes, key: bytes | None = None, partition: int = 1) -> None:
+        """Make a dead letter of a record; it never was in the topic where the partition is -1."""
         encode = await codec.encoder(self.reached.client, catalogue()["sales.dlq"])
         refusal = dead_letters.Refusal("country_unknown", "planted")
         letter = dead_letters.dead_letter(
-            encode, "files", refusal, topic=topic, key=None, value=value, partition=1, offset=7
+            encode, "files", refusal, topic=topic, key=key, value=value, partition=partition, offset=7
         )
         await self.reached.feed("sales.dlq", [letter.value])
 
@@ -157,6 +157,24 @@ async def test_a_sale_that_has_come_half_way_is_shown_so_far(scene: Scene) -> No
     steps = await scene.steps("legacy")
     assert [step["step"] for step in steps] == ["raw", "clickhouse", "ranking", "ranking"]
     assert {step["said"] for step in steps[2:]} == {"not ranked: there is no ranking of this window yet"}
+
+
+@pytest.mark.parametrize("source", ["postgres", "files", "legacy"])
+async def test_a_sale_whose_record_nobody_can_read_is_found_in_its_dead_letter(scene: Scene, source: str) -> None:
+    """By Debezium's key, by the first column of the row, by the legacy sale's key."""
+    key, value, partition = scene.name.encode(), b"no record", 1
+    if source == "postgres":
+        scene.name = str(int(scene.at.timestamp()) + 10**12)
+        key_schema = {"type": "record", "name": "Key", "namespace": "shop", "fields": [{"name": "id", "type": "long"}]}
+        registered = await scene.reached.client.register(f"{unique('key')}-key", key_schema)
+        key = codec.encode_body(registered, codec.parse(key_schema), {"id": int(scene.name)})
+    if source == "files":
+        key, value, partition = b"sales-data/a.csv#3", f"{scene.name},Ana,one column too few".encode(), -1
+    await scene.refuse(f"sales.{source}", value, key, partition)
+    (letter,) = await scene.steps(source)
+    assert (letter["step"], letter["reason"]) == ("dead letter", "country_unknown")
+    assert letter["of"] == (None if source == "files" else f"sales.{source}-1@7")
+    assert ("never was in sales.files" in letter["said"]) == (source == "files")
 
 
 async def test_a_sale_that_nobody_knows_is_status_1(scene: Scene) -> None:

@@ -25,14 +25,18 @@ from playwright.async_api import expect
 from deploy import metrics
 from deploy.native.processes import UNITS
 from services.api.panels import GROUPS
+from services.trace.__main__ import main as trace
 from tests import browser
-from tests.connected.commands import process
+from tests.connected.commands import called, process
 from tests.e2e import scrape
 from tests.e2e.sales import Sale, known_sales, ranking, window_three_days_ago
 from tests.runtime import Runtime, start_runtime
 
 pytestmark = pytest.mark.timeout(900)
 
+SECRETS = {name: f"hidden-{name}" for name in ("POSTGRES_PASSWORD", "CLICKHOUSE_PASSWORD", "S3_SECRET_KEY")}
+JAVA = ("kafka", "connect", "registry", "jobmanager", "taskmanager1", "taskmanager2")
+SCRIPTS_SAY = ("Starting ",)  # Flink's start scripts, before there is a log
 HEADER = ("sale_id", "salesman_name", "city", "country", "amount", "product", "sale_date")
 
 
@@ -44,7 +48,7 @@ def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
         "LEGACY_POLLER_INTERVAL_S": "2",
         "LEGACY_SOAP_RATE_PER_MINUTE": "0",
     }
-    with start_runtime(tmp_path_factory.mktemp("e2e"), extra_env=settings) as started:
+    with start_runtime(tmp_path_factory.mktemp("e2e"), extra_env={**settings, **SECRETS}) as started:
         yield started
 
 
@@ -251,6 +255,57 @@ async def test_the_ledger_accounts_for_what_was_sold(runtime: Runtime) -> None:
             lines = [line for line in answer.text.splitlines() if line.startswith("placar_records_unaccounted{")]
             assert lines, unit
             assert {line.rpartition(" ")[2] for line in lines} == {"0"}, lines
+
+
+async def traced(env: Mapping[str, str], source: str, sale_id: str) -> list[str]:
+    """What `task trace` shows of a sale: each step, with what makes it special."""
+    run = await called(trace, env, source, sale_id, "--json")
+    assert run.status == 0, run.err
+    told = [
+        (line["step"], " of a deletion" if line.get("deleted") else "", line.get("reason", "")) for line in run.lines
+    ]
+    return ["".join(each) for each in told]
+
+
+async def test_sales_of_every_source_are_traced_from_their_raw_records_to_their_ranks(runtime: Runtime) -> None:
+    """An updated, a deleted, a corrected and a plain sale, and one refused sale of each source."""
+    env = runtime.env
+    connection = await database(env)
+    try:
+        updated, refused = [
+            str(await connection.fetchval("SELECT id FROM sales WHERE amount = $1", Decimal(amount)))
+            for amount in ("99999.99", "-5.00")
+        ]
+    finally:
+        await connection.close()
+    deleted = str(int(updated) + 1)
+    twice = ["raw", "raw", "unified", "unified", "clickhouse", "ranking", "ranking"]
+    gone = " of a deletion"
+    assert await traced(env, "postgres", updated) == twice
+    assert await traced(env, "postgres", deleted) == [
+        "raw", f"raw{gone}", "unified", f"unified{gone}", f"clickhouse{gone}", "ranking", "ranking"
+    ]  # fmt: skip
+    assert await traced(env, "files", "files-0") == twice
+    assert await traced(env, "legacy", "legacy-0") == ["raw", "unified", "clickhouse", "ranking", "ranking"]
+    for source, name, reason in (
+        ("postgres", refused, "amount_range"),
+        ("files", "files-invalid", "amount_malformed"),
+        ("legacy", "legacy-invalid", "amount_range"),
+    ):
+        assert await traced(env, source, name) == ["raw", f"dead letter{reason}"]
+
+
+def test_every_line_of_a_log_is_one_event_and_holds_no_secret(runtime: Runtime) -> None:
+    """Units and Java servers write JSON objects with the same keys; no password is in the log of any process."""
+    logs = runtime.state_dir / "logs"
+    for name in (*UNITS, *JAVA):
+        lines = (logs / f"{name}.log").read_text("utf-8").splitlines()
+        events = [json.loads(line) for line in lines if not line.startswith(SCRIPTS_SAY)]
+        assert events, name
+        assert [line for line in events if not {"event", "level", "timestamp"} <= set(line)] == []
+        assert {line["unit"] for line in events} == {name}
+    for path in logs.rglob("*.log"):
+        assert not [line for line in path.read_text("utf-8", "replace").splitlines() if "hidden-" in line], path
 
 
 async def test_the_first_rankings_come_from_the_seed(runtime: Runtime) -> None:

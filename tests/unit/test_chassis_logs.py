@@ -1,8 +1,58 @@
 """Structured logs."""
 
+import json
 import logging
+import subprocess
+import sys
+
+import pytest
 
 from chassis.logs import Sparing
+
+TALK = """
+import logging, threading, warnings
+from chassis import logs
+log = logs.configure("talker", {level!r})
+log.debug("detail", amount=1)
+log.info("said", text="two\\nlines", name="Conceição")
+logging.getLogger("library").info("not worth reading")
+logging.getLogger("library").error("first\\nsecond %s", "x")
+warnings.warn("old\\nway")
+
+def broken():
+    password = "hidden-word"
+    raise ValueError("out\\nside")
+
+class Dying:
+    def __del__(self):
+        broken()
+
+try:
+    broken()
+except ValueError:
+    log.exception("failed")
+thread = threading.Thread(target=broken, name="worker")
+thread.start()
+thread.join()
+dying = Dying()
+del dying
+"""
+SAID = ["said", "first\nsecond x", "old", "failed", "uncaught", "uncaught"]
+
+
+@pytest.mark.parametrize(("level", "said"), [("debug", ["detail", *SAID]), ("info", SAID), ("error", SAID[1:])])
+def test_whatever_a_process_says_is_one_object_per_line(level: str, said: list[str]) -> None:
+    """Events, warnings, errors that nobody caught: each a JSON object with the same keys, without a frame's values."""
+    run = subprocess.run(
+        [sys.executable, "-c", TALK.format(level=level)], capture_output=True, text=True, check=True, timeout=60
+    )
+    lines = [json.loads(line) for line in run.stderr.splitlines()]
+    assert [line["event"] if "old" not in line["event"] else "old" for line in lines] == said
+    assert all({"event", "level", "timestamp", "unit"} <= set(line) for line in lines)
+    assert {line["unit"] for line in lines} == {"talker"}
+    assert [line["logger"] for line in lines if "logger" in line] == ["library", "py.warnings"]
+    assert [bool(line.get("exception")) for line in lines] == [event in ("failed", "uncaught") for event in said]
+    assert "hidden-word" not in run.stderr
 
 
 def line(

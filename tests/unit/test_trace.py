@@ -5,7 +5,7 @@ from decimal import Decimal
 import pytest
 
 from contracts.windows import window_lengths
-from services.trace.transform import Entry, instant, made_from, ranked, window_of
+from services.trace.transform import Entry, instant, made_from, ranked, told_by_bytes, window_of
 
 
 def entries(*named: tuple[str, str]) -> list[Entry]:
@@ -55,6 +55,26 @@ def test_a_version_of_the_database_is_known_by_its_place_in_the_log() -> None:
     assert made_from("postgres", 3 << 56 | 41, {41: "sales.postgres-0@7"}) == "sales.postgres-0@7"
     assert made_from("files", 41, {41: "sales.files-0@7"}) == "sales.files-0@7"
     assert made_from("legacy", 41, {}) is None
+
+
+@pytest.mark.parametrize(
+    ("source", "key", "value", "told"),
+    [
+        ("files", b"bucket/a.csv#3", b"S-1,Ana", "S-1"),
+        ("files", b"bucket/a.csv#3", b' "S-1" ,Ana', "S-1"),
+        ("files", b"bucket/a.csv#3", b"", None),
+        ("files", b"bucket/a.csv", None, None),
+        ("legacy", b" L-1 ", b"<Sale/>", "L-1"),
+        ("legacy", None, b"<Sale/>", None),
+        ("legacy", b"\xff", b"<Sale/>", "\ufffd"),
+        ("postgres", b"17", b"17", None),
+    ],
+)
+def test_a_letter_without_a_record_tells_its_sale(
+    source: str, key: bytes | None, value: bytes | None, told: str | None
+) -> None:
+    """By the first column of a CSV row, or by the key of a legacy sale; a change of Postgres has another key."""
+    assert told_by_bytes(source, key, value) == told
 
 
 def test_instants_are_iso_8601_with_milliseconds() -> None:
