@@ -1,5 +1,6 @@
 """The endpoints: thin, typed, documented; each answers a whole ranking set or a problem."""
 
+import asyncio
 import hashlib
 import re
 from collections.abc import Awaitable, Callable, Sequence
@@ -307,9 +308,9 @@ def rankings(store: SharedReads, lengths: Sequence[WindowLength]) -> APIRouter:
                 raise _wrong("cursor", cursor, f"belongs to windows of {length[:20]}, which are not configured")
         start, end = (await served(length or main, window, of_country))[0][:2]
         rank = Rank(ranking, length or main, start, end, name, of_country)
-        rows = await rank_sales(store, rank, after, limit + 1)
+        rows, told = await asyncio.gather(rank_sales(store, rank, after, limit + 1), rank_sum(store, rank))
         whole = cursor is None and len(rows) <= limit  # then total and list are of one read, also while sales arrive
-        total, count = summed(rows) if whole else await rank_sum(store, rank)
+        total, count = summed(rows) if whole else told
         if count == 0:
             raise NotFoundError(f"{name} has no sale in the window that starts at {instant(rank.start)}")
         return _cached(explanation(rank, total, count, rows, limit), have)
