@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,11 @@ from typing import Any
 import pytest
 import yaml
 
-from deploy import dashboards
+from deploy import dashboards, metrics
+from deploy.native.processes import UNITS
 from deploy.native.settings import ROOT
 from services.api.panels import GROUPS
+from tests.e2e.scrape import METRIC, rules
 
 PROVISIONING = ROOT / "deploy" / "grafana" / "provisioning"
 COLUMNS = 24
@@ -94,6 +97,56 @@ def test_provisioning_says_where_things_are() -> None:
     (provider,) = provisioned("dashboards/placar.yml")["providers"]
     assert provider["type"] == "file"
     assert provider["options"]["path"] == "/etc/grafana/dashboards"
+
+
+def test_every_metric_is_exported_or_recorded() -> None:
+    """A panel reads metrics that a unit declares, a recording rule makes, or Flink and Prometheus have."""
+    declared = {metric.name for unit in UNITS for metric in metrics.declared(unit)}
+    recorded = {rule["record"] for rule in rules("recording.yml")}
+    for panel in (panel for panels in GROUPS.values() for panel in panels):
+        named = METRIC.findall(panel.query)
+        assert named or "ALERTS" in panel.query, panel.title
+        ours = {re.sub(r"_bucket$", "", name) for name in named if not name.startswith("flink_") and name != "up"}
+        assert ours <= declared | recorded, panel.title
+
+
+def seen(values: str, series: str, query: str, minute: int, *expected: tuple[str, float]) -> dict[str, Any]:
+    """A case for `promtool test rules`: `series` with one of the `values` each minute, and what the query has then."""
+    return {
+        "interval": "1m",
+        "input_series": [{"series": series, "values": values}, {"series": UNIT, "values": "1x30"}],
+        "promql_expr_test": [
+            {
+                "expr": query,
+                "eval_time": f"{minute}m",
+                "exp_samples": [{"labels": labels, "value": value} for labels, value in expected],
+            }
+        ],
+    }
+
+
+UNIT = 'up{job="unit", instance="cdc"}'
+LETTERS = 'placar_dead_letters_total{unit="cdc", topic="sales.postgres", reason="amount_range"}'
+OF_LETTERS = '{topic="sales.postgres", reason="amount_range"}'
+
+
+def test_the_first_dead_letter_is_seen(tmp_path: Path) -> None:
+    """`promtool test rules`: a rare event counts from the first on, only lately, and nothing is 0 or unknown."""
+    letters = next(panel.query for panel in GROUPS["Records"] if panel.title.startswith("Dead letters"))
+    down = seen("_x30", LETTERS, letters, 3)
+    down["input_series"][1]["values"] = "0x30"
+    cases = [
+        seen("_x30", LETTERS, letters, 3, ("{}", 0)),  # none has ever come
+        down,  # nobody is there to count
+        seen("_ _ _ _ _ _ _ _ 2x20", LETTERS, letters, 9, (OF_LETTERS, 2)),  # the first ones
+        seen("2x20", LETTERS, letters, 12, (OF_LETTERS, 0)),  # long ago
+        seen("2x10 6x10", LETTERS, letters, 13, (OF_LETTERS, 4)),  # more of them
+    ]
+    file = tmp_path / "cases.yml"
+    file.write_text(yaml.safe_dump({"rule_files": [], "tests": cases}), "utf-8")
+    done = subprocess.run(("promtool", "test", "rules", str(file)), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "SUCCESS" in done.stdout
 
 
 def test_prometheus_can_read_the_queries(tmp_path: Path) -> None:
