@@ -18,7 +18,7 @@ VOLUME /data
 
 FROM ${BASE} AS clickhouse
 RUN apt-get update && apt-get install --yes --no-install-recommends clickhouse-server wget \
-    && install -d -m 777 /var/lib/clickhouse && chmod -R a+rwX /var/lib/clickhouse
+    && rm -rf /var/lib/clickhouse && install -d -o 101 -g 101 /var/lib/clickhouse
 VOLUME /var/lib/clickhouse
 
 FROM ${BASE} AS prometheus

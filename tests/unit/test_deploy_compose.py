@@ -50,9 +50,9 @@ DOCUMENTED_BY_THE_IMAGE = {
     },
     "s3": {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "GOMEMLIMIT"},
     "clickhouse": {"CLICKHOUSE_WATCHDOG_ENABLE"},
-    "jobmanager": {"FLINK_ENV_JAVA_OPTS_JM"},
-    "taskmanager1": {"FLINK_ENV_JAVA_OPTS_TM"},
-    "taskmanager2": {"FLINK_ENV_JAVA_OPTS_TM"},
+    "jobmanager": {"PATH", "FLINK_ENV_JAVA_OPTS_JM"},
+    "taskmanager1": {"PATH", "FLINK_ENV_JAVA_OPTS_TM"},
+    "taskmanager2": {"PATH", "FLINK_ENV_JAVA_OPTS_TM"},
     "marquez-database": {"PGHOST", "PGDATABASE", "PGUSER", "PGPASSWORD"},
     "marquez_web": {"MARQUEZ_HOST", "MARQUEZ_PORT", "WEB_PORT"},
 }  # fmt: skip
