@@ -17,9 +17,10 @@ import re
 import resource
 import shutil
 import socket
+import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from xmlrpc.client import Fault, ProtocolError, ServerProxy, Transport
@@ -40,6 +41,9 @@ PYTHON = (3, 8)
 TOOLS = ("uv", "task")
 UP = ("STARTING", "RUNNING")
 SHOWN = 5
+ENGINE_S = 5
+NATIVE = {"Flink's environment", "jars", "setpriv", *(each.name for each in packages.REQUIREMENTS)}
+"""What the servers need that containers bring with them."""
 LISTEN = "0A"  # of /proc/net/tcp
 
 
@@ -60,6 +64,14 @@ class Place:
     settings: Mapping[str, str]
     home: Path
     state: Path
+
+    @property
+    def in_containers(self) -> bool:
+        """Whether the pipeline runs by compose.yaml: RUNTIME says so, or the last `up` did."""
+        wished, note = self.settings.get("RUNTIME", ""), self.state / "runtime"
+        if wished in ("native", "compose"):
+            return wished == "compose"
+        return note.is_file() and note.read_text("utf-8").strip() == "compose"
 
 
 def dotenv(text: str) -> dict[str, str]:
@@ -262,14 +274,16 @@ def free_ports(at: Place, pids: Mapping[int, str]) -> Iterator[Finding]:
     wrong = [name for name, port in wanted.items() if not port.isdigit() or not 0 < int(port) < 65536]
     for name in wrong:
         yield Finding(MISSING, "port", f"{name} {wanted[name][:60]!r} is no port", f"set {name} in .env")
-    others = {name: port for name, port in held.items() if by.get(taken[port]) not in pids}
+    programs = {pid: Path(f"/proc/{pid}/comm").read_text("utf-8").strip() for pid in by.values()}
+    own = {*pids, *(pid for pid, name in programs.items() if at.in_containers and name == "docker-proxy")}
+    others = {name: port for name, port in held.items() if by.get(taken[port]) not in own}
     for name, port in others.items():
         pid = by.get(taken[port])
-        who = f"process {pid} ({Path(f'/proc/{pid}/comm').read_text('utf-8').strip()})" if pid else "another account"
+        who = f"process {pid} ({programs[pid]})" if pid else "another account"
         yield Finding(MISSING, "port", f"{name} {port} is in use by {who}", f"end it, or set {name} in .env")
     if not others and not wrong:
-        own = f", {len(held)} in use by this pipeline" if held else ""
-        yield Finding(OK, "ports", f"{len(wanted)} are Placar's{own}")
+        mine = f", {len(held)} in use by this pipeline" if held else ""
+        yield Finding(OK, "ports", f"{len(wanted)} are Placar's{mine}")
 
 
 class _Local(Transport):
@@ -322,13 +336,35 @@ def pipeline(at: Place, pids: Mapping[int, str]) -> Iterator[Finding]:
     yield Finding(MISSING, "pipeline", said, remedy)
 
 
+def _answers(*command: str) -> bool:
+    try:
+        return subprocess.run(command, capture_output=True, check=False, timeout=ENGINE_S).returncode == 0
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+
+
+def containers(at: Place) -> Iterator[Finding]:
+    """A Docker engine with Compose: missing only where the pipeline is to run there."""
+    level = MISSING if at.in_containers else NOTE
+    remedy = "https://docs.docker.com/engine/install/ with the Compose plugin; only RUNTIME=compose needs it"
+    if not _answers("docker", "version"):
+        yield Finding(level, "Docker", "no engine answers", remedy)
+    elif not _answers("docker", "compose", "version"):
+        yield Finding(level, "Docker", "an engine without Compose", remedy)
+    else:
+        yield Finding(OK, "Docker", "an engine with Compose")
+
+
 def examine(environment: Mapping[str, str]) -> list[Finding]:
     """Look at everything."""
     at = place(environment)
-    found = [*machine(), *installed(at), *programs(), *room(at), *words()]
+    found = [*machine(), *installed(at), *programs(), *containers(at), *room(at), *words()]
+    if at.in_containers:
+        found = [replace(each, level=NOTE) if each.name in NATIVE and each.level == MISSING else each for each in found]
     if sys.platform == "linux":
         pids = ours(at.state)
-        found += [*free_ports(at, pids), *pipeline(at, pids)]
+        found += free_ports(at, pids)
+        found += [] if at.in_containers else pipeline(at, pids)
     return found
 
 

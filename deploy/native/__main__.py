@@ -35,18 +35,25 @@ def _nodes(settings: NativeSettings, only: Sequence[str], without: Sequence[str]
     return {name: node for name, node in table.items() if name in wanted and name not in without}
 
 
-def up(settings: NativeSettings, arguments: argparse.Namespace) -> int:
-    """Start what is not running, wait until all is ready, show the first rankings."""
-    nodes = _nodes(settings, arguments.only, arguments.without)
+def _bring(settings: NativeSettings, nodes: Mapping[str, Node]) -> int:
+    """Start what is not running and wait until all is ready; returns 1 where others hold a port."""
     mine = {name: port for name, port in settings.ports.items() if ports.owner(name) in nodes}
     ours = supervise.pids(settings) | {process.pid for process in supervise.leftovers(settings)}
     problems = [*ports.doubled(settings.ports), *ports.taken(mine, settings.bind_host, ours)]
     if problems:
         sys.stderr.write("\n".join(problems) + "\n")
         return 1
+    supervise.launch(settings, render.configuration(settings, processes(settings)))
+    asyncio.run(Starter(settings, list(nodes.values())).run())
+    return 0
+
+
+def up(settings: NativeSettings, arguments: argparse.Namespace) -> int:
+    """Start what is not running, wait until all is ready, show the first rankings."""
+    nodes = _nodes(settings, arguments.only, arguments.without)
     try:
-        supervise.launch(settings, render.configuration(settings, processes(settings)))
-        asyncio.run(Starter(settings, list(nodes.values())).run())
+        if _bring(settings, nodes):
+            return 1
         if {"seed", "ranking-job", "clickhouse_sink", "api"} <= set(nodes):  # without the seed nothing may be sold yet
             asyncio.run(rankings.show_first(settings))
     except KeyboardInterrupt:
@@ -133,7 +140,7 @@ def dev(settings: NativeSettings, arguments: argparse.Namespace) -> int:
     try:
         if len(arguments.units) == 1:
             return development.foreground(settings, table, arguments.units[0])
-        status = 0 if arguments.units else up(settings, argparse.Namespace(only=[], without=[*UNITS]))
+        status = 0 if arguments.units else _bring(settings, _nodes(settings, [], [*UNITS]))
         return status or development.together(settings, table, arguments.units or [*UNITS], sys.stdout)
     except KeyboardInterrupt:
         return 0  # it is how this ends

@@ -53,6 +53,24 @@ def test_a_machine_without_anything_is_told_how_to_get_each(tmp_path: Path) -> N
     assert str(tmp_path / "home") in found["disk, software"].found
 
 
+def test_containers_need_an_engine_and_no_servers(tmp_path: Path) -> None:
+    """Where the pipeline runs in containers, Docker is missing and Java is not; natively it is the other way round."""
+    environment = {"PATH": str(tmp_path), "PLACAR_HOME": str(tmp_path), "LC_ALL": "C.UTF-8"}
+    _, found = run({**environment, "RUNTIME": "compose"})
+    assert {found[name].level for name in ("Java", "Maven", "jars", "Flink's environment")} == {NOTE}
+    assert (found["Docker"].level, found["Docker"].found) == (MISSING, "no engine answers")
+    assert "pipeline" not in found
+    _, found = run({**environment, "RUNTIME": "native"})
+    assert (found["Java"].level, found["Docker"].level) == (MISSING, NOTE)
+
+    docker = tmp_path / "docker"
+    for script, said in (('[ "$1" = version ]', "an engine without Compose"), ("exit 0", "an engine with Compose")):
+        docker.write_text(f"#!/bin/sh\n{script}\n")
+        docker.chmod(0o755)
+        _, found = run({**environment, "RUNTIME": "compose"})
+        assert found["Docker"].found == said
+
+
 def test_a_program_that_is_too_old_is_missing(tmp_path: Path) -> None:
     """What a program says of its version counts, not that it is there."""
     for name, said in (("java", "openjdk 11.0.2 2019"), ("mvn", "Apache Maven 3.9.1")):
