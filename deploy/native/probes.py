@@ -33,8 +33,16 @@ async def _get(url: str) -> str:
     except (aiohttp.ClientError, TimeoutError) as error:
         raise NotReady(f"{url}: {type(error).__name__}") from error
     if status >= 400:
-        raise NotReady(f"{url}: {status} {text[:200]}")
+        raise NotReady(_missing(text) or f"{url}: {status} {text[:200]}")
     return text
+
+
+def _missing(text: str) -> str:
+    """What a unit says that it waits for; nothing where somebody else answers."""
+    try:
+        return "; ".join(f"{need}: {why}" for need, why in json.loads(text)["missing"].items())
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return ""
 
 
 def kafka(bootstrap: str) -> Probe:

@@ -13,6 +13,8 @@ from deploy.native.probes import NotReady
 from deploy.native.processes import Process
 from deploy.native.settings import NativeSettings
 
+SAID = 300
+
 
 def urls(settings: NativeSettings) -> dict[str, str]:
     """Where to look, by name."""
@@ -37,7 +39,7 @@ async def _health(process: Process) -> str:
     try:
         await asyncio.wait_for(process.probe(), 8)
     except (NotReady, TimeoutError) as error:
-        return f"not ready: {error}"[:90]
+        return f"not ready: {error}"[:SAID]
     return "ready"
 
 

@@ -47,6 +47,9 @@ def steps(*seen: Seen | None, cut: set[Step] | None = None, dead: Step | None = 
         # what the database does not have any more must be deleted everywhere
         ("postgres", (NEVER, GONE, GONE, GONE), None),
         ("postgres", (NEVER, HERE, HERE, HERE), "topic"),
+        # deleted by a resync: the raw topic does not know
+        ("postgres", (NEVER, HERE, GONE, GONE), None),
+        ("postgres", (NEVER, HERE, GONE, HERE), "clickhouse"),
         ("postgres", (NEVER, GONE, HERE, HERE), "unified"),
         ("postgres", (NEVER, GONE, GONE, HERE), "clickhouse"),
         ("postgres", (NEVER, GONE, NEVER, NEVER), None),
