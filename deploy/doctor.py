@@ -39,6 +39,7 @@ MEMORY_GIB = 6
 FILES = 1024  # the supervisor does not start with fewer
 PYTHON = (3, 8)
 TOOLS = ("uv", "task")
+IN_CONTAINERS = ("GRAFANA_PORT", "MARQUEZ_UI_PORT")
 UP = ("STARTING", "RUNNING")
 SHOWN = 5
 ENGINE_S = 5
@@ -95,9 +96,9 @@ def place(environment: Mapping[str, str]) -> Place:
 
 
 def ports(settings: Mapping[str, str]) -> dict[str, str]:
-    """Every port by its setting: the defaults are those of `.env.example`."""
+    """Every port of the native runtime by its setting: the defaults are those of `.env.example`."""
     documented = re.findall(r"^#([A-Z0-9_]+_PORT)=(\d+)", (ROOT / ".env.example").read_text("utf-8"), re.M)
-    return {name: settings.get(name) or default for name, default in documented}
+    return {name: settings.get(name) or default for name, default in documented if name not in IN_CONTAINERS}
 
 
 def machine() -> Iterator[Finding]:
