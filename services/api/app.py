@@ -90,7 +90,7 @@ def application(
         generate_unique_id_function=lambda route: route.name,
     )
     problems.install(app, unit.log)
-    reads = SharedReads(store, settings.connections * WAITING)
+    reads = SharedReads(store, settings.connections * WAITING, settings.share_s)
     app.include_router(routes.rankings(reads, settings.ranking.lengths))
     health = health_of(reads, settings, clickhouse_state, kafka_state)
     watched = ops.Watch(prometheus, runbook.sections(runbook.text()))

@@ -82,16 +82,19 @@ Rows = list[tuple[Any, ...]]
 
 
 class SharedReads:
-    """Queries that are asked at the same moment by many are run once; at most `most` different ones run or wait.
+    """One answer for all who ask the same: while the query runs, and for `share_s` seconds after it.
 
-    The answers to one query come in the order in which it was run, so nobody who shares one sees an older revision than
-    before. Without the bound an overload would never end: every query would wait until nobody wants its answer.
+    At most `most` different queries run or wait. Without that bound an overload would never end: every query would wait
+    until nobody wants its answer. The answers to one query come in the order in which it was run, so nobody sees an
+    older revision than one who asked the same before.
     """
 
-    def __init__(self, store: ClickHouse, most: int) -> None:
+    def __init__(self, store: ClickHouse, most: int, share_s: float) -> None:
         self._store = store
         self._most = most
-        self._running: dict[tuple[str, tuple[tuple[str, Any], ...]], asyncio.Task[Rows]] = {}
+        self._share_s = share_s
+        self._running = 0
+        self._shared: dict[tuple[str, tuple[tuple[str, Any], ...]], asyncio.Task[Rows]] = {}
 
     async def select(self, query: str, values: Mapping[str, Any]) -> Rows:
         """All rows of a query, as ClickHouse.select gives them.
@@ -101,18 +104,22 @@ class SharedReads:
             ServerException: it refuses the query.
         """
         key = (query, tuple(sorted(values.items())))
-        if key not in self._running:
-            if len(self._running) >= self._most:
-                raise StoreAway(f"{len(self._running)} queries run or wait already")
+        if key not in self._shared:
+            if self._running >= self._most:
+                raise StoreAway(f"{self._running} queries run or wait already")
             task = asyncio.create_task(self._store.select(query, values))
-            self._running[key] = task
+            self._running += 1
+            self._shared[key] = task
             task.add_done_callback(lambda done: self._over(key, done))
-        return await asyncio.shield(self._running[key])  # who gives up does not end it for the others
+        return await asyncio.shield(self._shared[key])  # who gives up does not end it for the others
 
     def _over(self, key: tuple[str, tuple[tuple[str, Any], ...]], done: asyncio.Task[Rows]) -> None:
-        del self._running[key]
-        if not done.cancelled():
-            done.exception()  # known to those who wait, if any still do
+        self._running -= 1
+        wrong = done.cancelled() or done.exception() is not None  # known to those who wait, if any still do
+        if wrong or not self._share_s:
+            del self._shared[key]
+        else:
+            asyncio.get_running_loop().call_later(self._share_s, self._shared.pop, key)
 
 
 async def _set(

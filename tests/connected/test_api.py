@@ -30,10 +30,11 @@ async def db(servers: Mapping[str, str]) -> AsyncIterator[Database]:
 async def api(
     servers: Mapping[str, str], db: Database, folder: Path, **more: str
 ) -> AsyncIterator[tuple[httpx.AsyncClient, UnitProcess]]:
-    """The API as a process over the test's database, listening."""
+    """The API as a process over the test's database, listening; what a test has written is what it reads next."""
     port = str(free_port())
+    settings = {"CLICKHOUSE_DB": db.settings.db, "API_PORT": port, "API_SHARE_S": "0", **more}
     async with (
-        service("api", servers, folder, CLICKHOUSE_DB=db.settings.db, API_PORT=port, **more) as process,
+        service("api", servers, folder, **settings) as process,
         httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=10) as client,
     ):
 

@@ -103,6 +103,7 @@ async def stage(servers: Mapping[str, str], tmp_path_factory: pytest.TempPathFac
             settings = {
                 "CLICKHOUSE_DB": db.settings.db,
                 "API_PORT": str(port),
+                "API_SHARE_S": "0",
                 "RANKING_WINDOWS": windows,
                 "API_LIVE_TOKEN": TOKEN,
                 "API_LIVE_SEND_TIMEOUT_S": "4",

@@ -78,7 +78,7 @@ def test_clients_are_forgotten() -> None:
 
 async def test_too_many_requests() -> None:
     """Beyond its burst a client gets a 429 problem with Retry-After, and the store is not asked."""
-    async with api(ten_rows(1), rate_limit_per_s=0.01, rate_limit_burst=2) as (client, store):
+    async with api(ten_rows(1), rate_limit_per_s=0.01, rate_limit_burst=2, share_s=0) as (client, store):
         answers = [await client.get(CITY) for _ in range(3)]
     assert [answer.status_code for answer in answers] == [200, 200, 429]
     assert_problem(answers[2], 429)

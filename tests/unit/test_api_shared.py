@@ -28,9 +28,9 @@ class Slow:
         return [(number,)]
 
 
-def shared(store: Slow, most: int = 10) -> SharedReads:
+def shared(store: Slow, most: int = 10, share_s: float = 0) -> SharedReads:
     """Reads that are shared."""
-    return SharedReads(cast(ClickHouse, store), most)
+    return SharedReads(cast(ClickHouse, store), most, share_s)
 
 
 async def started(*queries: Any) -> list[asyncio.Task[Any]]:
@@ -48,6 +48,7 @@ async def test_the_same_query_runs_once() -> None:
     tasks = await started(*[reads.select("a", {"x": 1, "y": 2}) for _ in range(5)], reads.select("a", {"x": 2, "y": 2}))
     store.end.set()
     assert await asyncio.gather(*tasks) == [[(1,)]] * 5 + [[(2,)]]
+    await asyncio.sleep(0)
     assert await reads.select("a", {"y": 2, "x": 1}) == [(3,)]
 
 
@@ -85,3 +86,17 @@ async def test_too_many_different_queries() -> None:
     store.end.set()
     assert await asyncio.gather(*tasks) == [[(1,)], [(2,)], [(1,)]]
     assert await reads.select("c", {}) == [(3,)]
+
+
+async def test_an_answer_is_shared_for_a_while() -> None:
+    """Who asks the same soon after gets the same answer, which takes no room; then the query runs again."""
+    store = Slow()
+    store.end.set()
+    reads = shared(store, most=1, share_s=0.05)
+    assert [await reads.select("a", {}) for _ in range(3)] == [[(1,)]] * 3
+    assert await reads.select("b", {}) == [(2,)]
+    for _ in range(500):
+        if await reads.select("a", {}) != [(1,)]:
+            break
+        await asyncio.sleep(0.01)
+    assert len(store.asked) == 3
