@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
@@ -39,10 +40,11 @@ class Gate:
     asked: int = 0
 
     async def decode(self, payload: bytes) -> dict[str, Any]:
-        """The payload as a record, once the gate is open."""
+        """The payload as a record with the times that every sale has, once the gate is open."""
         self.asked += 1
         await self.open.wait()
-        return {"payload": payload}
+        now = datetime.now(UTC)
+        return {"payload": payload, "event_time": now, "ingestion_time": now}
 
 
 class Line:
