@@ -142,7 +142,14 @@ async def test_watcher_creates_and_restarts(
         await until(watcher.ready, "the failed task was restarted and runs")
         assert await counted(watcher, "restart")
         assert "Publication autocreation is disabled" in watcher.said()
-    runs_of_the_connector((tmp_path / "lineage" / "connect_watcher.jsonl").read_text("utf-8"))
+        told = tmp_path / "lineage" / "connect_watcher.jsonl"
+
+        async def told_of_the_last_run() -> bool:
+            states = [json.loads(line)["eventType"] for line in told.read_text("utf-8").splitlines()]
+            return "FAIL" in states and states[-1] == "RUNNING"
+
+        await until(told_of_the_last_run, "lineage was told that it runs")
+    runs_of_the_connector(told.read_text("utf-8"))
 
 
 def runs_of_the_connector(told: str) -> None:
