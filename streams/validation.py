@@ -25,6 +25,18 @@ MAX_SCALE = 2
 CENT = Decimal("0.01")
 MAX_VERSION = 2**63 - 1
 
+# field of the unified sale -> the field of a fetched record that it is made from, for lineage
+COLUMNS = {
+    "sale_id": ("sale_id",),
+    "salesman_name": ("salesman_name",),
+    "city": ("city",),
+    "country": ("country",),
+    "amount": ("amount",),
+    "product": ("product",),
+    "event_time": ("sale_date",),
+    "ingestion_time": ("fetched_at",),
+}
+
 CITIES = (
     "São Paulo",
     "Rio de Janeiro",

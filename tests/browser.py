@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 from playwright.async_api import Browser, ConsoleMessage, Page, async_playwright, expect
 
@@ -48,7 +49,7 @@ async def opened(
 
     def said(message: ConsoleMessage) -> None:
         if message.type in ("error", "warning"):
-            complaints.append(message.text)
+            complaints.append(f"{message.text} at {urlsplit(message.location['url']).path}")
 
     page.on("console", said)
     page.on("pageerror", lambda error: complaints.append(str(error)))

@@ -16,7 +16,7 @@ JAVA = ("java", "-Xms64m", "-XX:+UseSerialGC", "-XX:MaxDirectMemorySize=128m", "
 # boots faster, and is fast enough for a registry and a connector; the broker keeps the full compiler
 QUICK = ("-XX:TieredStopAtLevel=1", "-Xshare:auto")
 # only what runs for every record is worth the optimising compiler: at its usual thresholds (a tenth of these) it takes
-# a quarter of all CPU of the first minutes, mostly for what a start does once; of the collectors this costs least
+# a quarter of all CPU of the first minutes, mostly for what a start does once
 HOT = (
     "-XX:+UseParallelGC",
     "-XX:Tier4InvocationThreshold=50000",

@@ -1,6 +1,5 @@
 """The endpoints: thin, typed, documented; each answers a whole ranking set or a problem."""
 
-import asyncio
 import hashlib
 import re
 from collections.abc import Awaitable, Callable, Sequence
@@ -308,9 +307,9 @@ def rankings(store: SharedReads, lengths: Sequence[WindowLength]) -> APIRouter:
                 raise _wrong("cursor", cursor, f"belongs to windows of {length[:20]}, which are not configured")
         start, end = (await served(length or main, window, of_country))[0][:2]
         rank = Rank(ranking, length or main, start, end, name, of_country)
-        rows, told = await asyncio.gather(rank_sales(store, rank, after, limit + 1), rank_sum(store, rank))
+        rows = await rank_sales(store, rank, after, limit + 1)
         whole = cursor is None and len(rows) <= limit  # then total and list are of one read, also while sales arrive
-        total, count = summed(rows) if whole else told
+        total, count = summed(rows) if whole else await rank_sum(store, rank)
         if count == 0:
             raise NotFoundError(f"{name} has no sale in the window that starts at {instant(rank.start)}")
         return _cached(explanation(rank, total, count, rows, limit), have)

@@ -11,14 +11,7 @@ from streams.validation import EPOCH, MILLISECOND, RawSale
 
 # field of the unified sale -> what it is made from, for lineage
 COLUMNS = {
-    "sale_id": ("sale_id",),
-    "salesman_name": ("salesman_name",),
-    "city": ("city",),
-    "country": ("country",),
-    "amount": ("amount",),
-    "product": ("product",),
-    "event_time": ("sale_date",),
-    "ingestion_time": ("fetched_at",),
+    **validation.COLUMNS,
     "version": ("fetched_at",),
 }
 
