@@ -58,6 +58,11 @@ class Reader:
         """Close the connection."""
         await self._client.stop()
 
+    async def waiting(self) -> int:
+        """How many records have come since the last `read`; they are neither fetched nor decoded."""
+        ends = await self._client.end_offsets(self._partitions)
+        return sum([end - await self._client.position(place) for place, end in ends.items()])
+
     async def read(self) -> Records:
         """Everything so far."""
         ends = await self._client.end_offsets(self._partitions)

@@ -61,15 +61,21 @@ class Terminal:
 
     def shows(self, pattern: str) -> re.Match[str]:
         """Wait until it shows the pattern; what was shown up to its end is not looked at again."""
+        found = self._until_it_shows(pattern)
+        self._said = self._said[found.end() :]
+        return found
+
+    def shows_in_any_order(self, *patterns: str) -> None:
+        """Wait until it shows each pattern; what was shown up to the end of the last one is not looked at again."""
+        self._said = self._said[max([self._until_it_shows(pattern).end() for pattern in patterns]) :]
+
+    def _until_it_shows(self, pattern: str) -> re.Match[str]:
         end = time.monotonic() + DEADLINE_S
-        while True:
-            found = re.search(pattern, self._said)
-            if found is not None:
-                self._said = self._said[found.end() :]
-                return found
+        while (found := re.search(pattern, self._said)) is None:
             assert time.monotonic() < end, f"no {pattern!r} in {self._said[-3000:]!r}"
             assert select.select([self._ours], [], [], DEADLINE_S)[0], f"silent before {pattern!r}: {self._said!r}"
             self._said += os.read(self._ours, 65536).decode(errors="replace").replace("\r", "")
+        return found
 
     def type(self, text: str) -> None:
         """Type a line."""
@@ -164,8 +170,9 @@ def test_units_under_one_log_restart_one_by_one(tree: Path, tmp_path: Path) -> N
     """Each line has its unit's name in front and is readable; a save restarts the unit that it concerns, or all."""
     runtime = new_runtime(tmp_path / "state", settings(), tree)
     with dev(runtime, ["legacy_soap", "legacy_poller"]) as terminal:
-        terminal.shows(r"legacy_poller \|\x1b\[0m [^\n]*unreachable")
-        terminal.shows(r"dev +\|\x1b\[0m " + READY.format("legacy_soap"))
+        terminal.shows_in_any_order(
+            r"legacy_poller \|\x1b\[0m [^\n]*unreachable", r"dev +\|\x1b\[0m " + READY.format("legacy_soap")
+        )
 
         save(tree / "services" / "legacy_poller" / "app.py", '"""', '"""Changed. ')
         terminal.shows(r"services/legacy_poller/app.py was saved: legacy_poller\n")

@@ -179,7 +179,7 @@ async def test_killed_in_the_middle_of_a_file(servers: Mapping[str, str], tmp_pa
             async with service("file_poller", env, tmp_path / "log", wait=False) as process:
 
                 async def reached(wanted: int = kill_at) -> bool:
-                    return len(await sales.of(start)) >= wanted
+                    return await sales.waiting() + len(sales.records) >= wanted
 
                 await until(reached, f"{kill_at} rows are read")
                 await process.end(signal.SIGKILL)
