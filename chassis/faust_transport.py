@@ -23,6 +23,7 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import ConsumerStoppedError, KafkaError
+from faust.tables import TableManager
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from faust.types.tuples import ack_lock
@@ -172,3 +173,12 @@ class Transport(driver.Transport):
     """Faust's transport with this consumer."""
 
     Consumer = Consumer
+
+
+class NoTables(TableManager):
+    """Faust's manager of tables where there are none: a worker joins its group a second sooner."""
+
+    async def on_start(self) -> None:
+        """Start the recovery at once; Faust's own waits a second for tables to be declared."""
+        await self._update_channels()
+        await self.recovery.start()

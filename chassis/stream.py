@@ -25,7 +25,7 @@ from pydantic import Field
 from chassis import dead_letters, kafka
 from chassis.datasets import Datasets, derived, topic_dataset
 from chassis.dead_letters import Refusal
-from chassis.faust_transport import Batch, Consumer, Transport
+from chassis.faust_transport import Batch, Consumer, NoTables, Transport
 from chassis.kafka import Record
 from chassis.metrics import LEDGER, Metric, Outcome
 from chassis.registry import Registry
@@ -283,6 +283,7 @@ class _Worker:
             stream_recovery_delay=0.0,
             topic_allow_declare=False,
             topic_disable_leader=True,
+            TableManager=NoTables,
             web_enabled=False,
         )
         app.transport = Transport(app.conf.broker_consumer, app)
