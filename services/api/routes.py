@@ -32,7 +32,7 @@ from services.api.models import (
 )
 from services.api.ops import RUNBOOK
 from services.api.problems import RETRY_AFTER_S, NotFoundError
-from services.api.store import TABLES, Rows, SharedReads, city_set, known_windows, rank_sales, rank_sum, salesman_set
+from services.api.store import TABLES, Rows, SharedReads, city_set, known_windows, rank_sales, salesman_set
 from services.api.transform import (
     BEFORE_ALL,
     LAST_SECOND,
@@ -52,7 +52,6 @@ from services.api.transform import (
     parse_windows_after,
     ranking,
     salesman_rank,
-    summed,
     windows_page,
     write_cursor,
     write_windows_after,
@@ -307,9 +306,7 @@ def rankings(store: SharedReads, lengths: Sequence[WindowLength]) -> APIRouter:
                 raise _wrong("cursor", cursor, f"belongs to windows of {length[:20]}, which are not configured")
         start, end = (await served(length or main, window, of_country))[0][:2]
         rank = Rank(ranking, length or main, start, end, name, of_country)
-        rows = await rank_sales(store, rank, after, limit + 1)
-        whole = cursor is None and len(rows) <= limit  # then total and list are of one read, also while sales arrive
-        total, count = summed(rows) if whole else await rank_sum(store, rank)
+        total, count, rows = await rank_sales(store, rank, after, limit + 1)
         if count == 0:
             raise NotFoundError(f"{name} has no sale in the window that starts at {instant(rank.start)}")
         return _cached(explanation(rank, total, count, rows, limit), have)

@@ -59,21 +59,27 @@ ORDER BY window_start DESC
 _FRESHEST = "SELECT max(as_of_ms) FROM {table}"
 
 # The inner query is a plain scan of three columns. It leaves the outer one a few keys, of which the table's order finds
-# the rows, so that FINAL merges these and not all sales. `{scope}` is of _SCOPES, never input.
+# the rows, so that FINAL merges these and not all sales. Only a filter by key may be in PREWHERE, which comes before
+# FINAL: it keeps or drops all versions of a sale together. `{scope}` is of _SCOPES, never input.
 _OF_RANK = """
 FROM sales FINAL
-WHERE (source, sale_id) IN (
+PREWHERE (source, sale_id) IN (
     SELECT source, sale_id FROM sales
     WHERE event_time_ms >= %(start)s AND event_time_ms < %(end)s AND {scope}
-) AND deleted = 0 AND event_time_ms >= %(start)s AND event_time_ms < %(end)s AND {scope}
+)
+WHERE deleted = 0 AND event_time_ms >= %(start)s AND event_time_ms < %(end)s AND {scope}
 """
-_SUM = "SELECT sum(amount), count()" + _OF_RANK
-_PAGE = (
-    "SELECT source, sale_id, version, amount, event_time_ms, salesman_name, city, country, product"
+# One read for the page and for total and count of the rank, so that they agree also while sales arrive: the totals
+# are those of all sales, before the page's HAVING and LIMIT, and come as the last row of the answer.
+_SALES = (
+    "SELECT source, sale_id, any(version), sum(amount), event_time_ms, any(salesman_name), any(city), any(country),"
+    " any(product), count()"
     + _OF_RANK
-    + """AND (event_time_ms, source, sale_id) > (%(after_ms)s, %(after_source)s, %(after_id)s)
+    + """GROUP BY event_time_ms, source, sale_id WITH TOTALS
+HAVING (event_time_ms, source, sale_id) > (%(after_ms)s, %(after_source)s, %(after_id)s)
 ORDER BY event_time_ms, source, sale_id
 LIMIT %(limit)s
+SETTINGS totals_mode = 'before_having'
 """
 )
 _SCOPES = {"city": "city = %(name)s", "salesman": "salesman_name = %(name)s AND country = %(country)s"}
@@ -186,23 +192,15 @@ def _values(rank: Rank) -> dict[str, Any]:
     }
 
 
-async def rank_sum(store: SharedReads, rank: Rank) -> tuple[Decimal, int]:
-    """Total and count of all sales of a rank.
+async def rank_sales(store: SharedReads, rank: Rank, after: Place, limit: int) -> tuple[Decimal, int, Rows]:
+    """Total and count of all sales of a rank, and at most `limit` of those behind `after`.
 
-    Raises:
-        StoreAway: ClickHouse is unreachable.
-        ServerException: it refuses the query (a table is missing).
-    """
-    total, count = (await store.select(_SUM.format(scope=_SCOPES[rank.ranking]), _values(rank)))[0]
-    return total, count
-
-
-async def rank_sales(store: SharedReads, rank: Rank, after: Place, limit: int) -> Rows:
-    """At most `limit` sales of a rank behind `after`, by event time, source and sale id.
+    They come by event time, source and sale id.
 
     Raises:
         StoreAway: ClickHouse is unreachable.
         ServerException: it refuses the query (a table is missing).
     """
     page = {"after_ms": after.event_ms, "after_source": after.source, "after_id": after.sale_id, "limit": limit}
-    return await store.select(_PAGE.format(scope=_SCOPES[rank.ranking]), _values(rank) | page)
+    *rows, totals = await store.select(_SALES.format(scope=_SCOPES[rank.ranking]), _values(rank) | page)
+    return totals[3], totals[9], [row[:9] for row in rows]

@@ -255,11 +255,6 @@ def sale(row: Row) -> Sale:
     )
 
 
-def summed(rows: Sequence[Row]) -> tuple[Decimal, int]:
-    """Total and count of all these rows."""
-    return sum((row[3] for row in rows), Decimal(0)), len(rows)
-
-
 def explanation(rank: Rank, total: Decimal, count: int, rows: Sequence[Row], limit: int) -> Explanation:
     """The answer for the first `limit` of `rows`; one row more says that there is a next page."""
     cursor = None

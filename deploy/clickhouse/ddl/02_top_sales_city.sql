@@ -1,5 +1,6 @@
 -- The top ten cities of each window: always ten rows of one revision, blank (transaction_count = 0) beyond the
 -- ranking's length, so that with FINAL a reader sees one whole revision, also of a ranking that shrinks or empties.
+-- Small granules: a reader wants ten rows, and a granule is the least that is read.
 CREATE TABLE IF NOT EXISTS top_sales_city
 (
     window_start DateTime('UTC'),
@@ -17,4 +18,5 @@ CREATE TABLE IF NOT EXISTS top_sales_city
     updated_at DateTime('UTC') ALIAS toDateTime(intDiv(as_of_ms, 1000), 'UTC')
 )
 ENGINE = ReplacingMergeTree(revision)
-ORDER BY (window_start, rank);
+ORDER BY (window_start, rank)
+SETTINGS index_granularity = 256;

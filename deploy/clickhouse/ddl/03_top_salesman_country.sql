@@ -17,4 +17,5 @@ CREATE TABLE IF NOT EXISTS top_salesman_country
     updated_at DateTime('UTC') ALIAS toDateTime(intDiv(as_of_ms, 1000), 'UTC')
 )
 ENGINE = ReplacingMergeTree(revision)
-ORDER BY (country, window_start, rank);
+ORDER BY (country, window_start, rank)
+SETTINGS index_granularity = 256;
