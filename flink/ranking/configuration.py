@@ -93,7 +93,7 @@ def read(environment: Mapping[str, str]) -> Configuration:
         state_ttl_days=ttl_days,
         state_since_ms=value("RANKING_STATE_SINCE_MS", "0", _whole(0, 2**53)),
         shadow=value("RANKING_SHADOW", "", str.strip),
-        mini_batch_ms=value("RANKING_MINI_BATCH_MS", "500", _whole(10, 10_000)),
+        mini_batch_ms=value("RANKING_MINI_BATCH_MS", "750", _whole(10, 10_000)),
         emit_interval_ms=value("RANKING_EMIT_INTERVAL_MS", "1000", _whole(50, 60_000)),
         idle_ms=value("RANKING_IDLE_S", "60", _whole(1, 86_400)) * 1000,
     )
