@@ -116,7 +116,8 @@ def taken(settings: NativeSettings, names: Sequence[str]) -> Iterator[None]:
     """The supervised instances of these units are stopped while the context lasts; those that were up start again."""
     known = supervise.info(settings)
     up = [name for name in names if known.get(name, {}).get("statename") in supervise.UP]
-    supervise.stop(settings, up) if up else None
+    if up:
+        supervise.stop(settings, up)
     try:
         yield
     finally:

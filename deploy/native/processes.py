@@ -34,6 +34,8 @@ REGISTRY_LOG = (
     "-Dquarkus.log.console.json.excluded-keys=sequence,loggerClassName,hostName,processName,processId,threadId,ndc,mdc",
     '-Dquarkus.log.console.json.additional-field."unit".value=registry',
 )
+# of these the registry decides itself, whatever its level is, unless it is told
+REGISTRY_CATEGORIES = ('category."io.apicurio".', 'category."io.quarkus.http.access-log".')
 
 
 @dataclass(frozen=True)
@@ -201,7 +203,7 @@ def _servers(settings: NativeSettings) -> list[Process]:
                 "128m",
                 f"-Dquarkus.http.host={host}",
                 f"-Dquarkus.http.port={ports['SCHEMA_REGISTRY_PORT']}",
-                f"-Dquarkus.log.level={_level(settings, 'info').upper()}",
+                *(f"-Dquarkus.log.{of}level={_level(settings, 'info').upper()}" for of in ("", *REGISTRY_CATEGORIES)),
                 *REGISTRY_LOG,
                 "-jar",
                 str(next((settings.home / "jars" / "registry").glob("*-runner.jar"), Path("registry-runner.jar"))),

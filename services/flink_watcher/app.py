@@ -74,7 +74,11 @@ async def main(unit: Unit, settings: WatcherSettings) -> None:
             job = found.job
             restarted = await watching.flink.restarts(job.job_id) if job else 0
             if runs_told is not None:
-                await runs_told.look(job.job_id if job else None, restarted, running=job is not None and job.running)
+                runs = job is not None and job.running
+                try:
+                    await runs_told.look(job.job_id if job else None, restarted, running=runs)
+                except RefusedError as error:  # the job does not wait for its lineage; the next look tells it
+                    unit.log.warning("lineage_not_told", reason=str(error))
             return found, restarted
 
         while True:
