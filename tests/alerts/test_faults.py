@@ -195,20 +195,34 @@ async def test_a_stopped_unit_is_a_target_that_is_down(scene: Scene) -> None:
     await scene.resolve("TargetDown")
 
 
-async def test_a_dead_consumer_falls_behind_and_then_refuses_what_was_wrong(scene: Scene) -> None:
-    """ConsumerLag while legacy is away and 12,000 wrong records come; then DeadLetterRate, until they are done."""
-    await scene.calm("ConsumerLag", "DeadLetterRate")
-    producer = AIOKafkaProducer(bootstrap_servers=f"127.0.0.1:{scene.runtime.env['KAFKA_PORT']}", linger_ms=5)
+@asynccontextmanager
+async def wrong_records(runtime: Runtime, per_s: int) -> AsyncIterator[None]:
+    """Records that no schema can read come to legacy's topic while the context lasts."""
+    producer = AIOKafkaProducer(bootstrap_servers=f"127.0.0.1:{runtime.env['KAFKA_PORT']}", linger_ms=5)
+
+    async def send() -> None:
+        while True:
+            sent = [await producer.send("sales.legacy", b"no sale", key=str(n).encode()) for n in range(per_s)]
+            await asyncio.gather(*sent)
+            await asyncio.sleep(1)
+
     await producer.start()
+    sending = asyncio.create_task(send())
     try:
-        with scene.stopped("legacy"):
-            for _ in range(12):
-                sent = [await producer.send("sales.legacy", b"no sale", key=str(n).encode()) for n in range(1000)]
-                await asyncio.gather(*sent)
-            await scene.fire("ConsumerLag")
+        yield
     finally:
+        sending.cancel()
+        await asyncio.wait([sending])
         await producer.stop()
-    await scene.fire("DeadLetterRate")
+
+
+async def test_a_dead_consumer_falls_behind_and_then_refuses_what_was_wrong(scene: Scene) -> None:
+    """ConsumerLag while legacy is away and wrong records come; then DeadLetterRate, until they end."""
+    await scene.calm("ConsumerLag", "DeadLetterRate")
+    async with wrong_records(scene.runtime, per_s=1500):
+        with scene.stopped("legacy"):
+            await scene.fire("ConsumerLag")
+        await scene.fire("DeadLetterRate")
     await scene.resolve("ConsumerLag", "DeadLetterRate")
 
 

@@ -3,7 +3,8 @@
 ARG BASE
 FROM ${BASE} AS postgres
 RUN apt-get update && apt-get install --yes --no-install-recommends postgresql \
-    && ln -s 15 /usr/lib/postgresql/16 && install -d -o postgres -g postgres -m 1777 /var/lib/postgresql/data
+    && ln -s 15 /usr/lib/postgresql/16 && install -d -o postgres -g postgres -m 1777 /var/lib/postgresql/data \
+    && install -d -o postgres -g postgres -m 3777 /var/run/postgresql
 COPY postgres.sh /usr/local/bin/docker-entrypoint.sh
 ENV PATH=/usr/lib/postgresql/16/bin:$PATH PGDATA=/var/lib/postgresql/data
 VOLUME /var/lib/postgresql/data
