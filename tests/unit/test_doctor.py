@@ -13,6 +13,7 @@ import pytest
 
 from deploy import doctor
 from deploy.doctor import MISSING, NOTE, OK, Finding, Place
+from deploy.native.ports import free_ports
 from deploy.native.settings import PORTS
 
 ROOT = Path(__file__).parents[2]
@@ -37,9 +38,8 @@ def run(environment: Mapping[str, str], *arguments: str, python: str = SYSTEM_PY
 
 def test_a_machine_without_anything_is_told_how_to_get_each(tmp_path: Path) -> None:
     """With no program on PATH and nothing installed each is missing with its remedy, and the status is 1."""
-    status, found = run(
-        {"PATH": str(tmp_path), "PLACAR_HOME": str(tmp_path / "home"), "LC_ALL": "C.UTF-8", "KAFKA_PORT": "99999"}
-    )
+    here = {"PATH": str(tmp_path), "PLACAR_HOME": str(tmp_path / "home"), "LC_ALL": "C.UTF-8"}
+    status, found = run({**here, **free_ports(), "KAFKA_PORT": "99999"})  # a pipeline may run here on the usual ports
     assert status == 1
     assert {name: found[name].level for name in ("tools", "Python environment", "Flink's environment", "jars")} == (
         dict.fromkeys(("tools", "Python environment", "Flink's environment", "jars"), MISSING)
