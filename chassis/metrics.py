@@ -139,7 +139,7 @@ class Metrics:
     def replace(self, metric: Metric, series: Series) -> None:
         """Give the metric these values and no others: for what is read from somewhere else, whole, each time."""
         collector = self[metric]
-        collector.values = MetricDict()  # type: ignore[no-untyped-call]
+        collector.values = MetricDict()  # type: ignore[no-untyped-call]  # aioprometheus has not typed it
         for labels, value in series:
             collector.set(labels, value)
 

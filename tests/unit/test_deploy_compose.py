@@ -226,7 +226,8 @@ def test_every_mounted_file_exists_and_every_volume_is_declared() -> None:
                 named.add(source)
         for watch in service.get("develop", {}).get("watch", []):
             assert (ROOT / watch["path"]).is_dir()
-            assert watch["action"] == "rebuild" and "build" in service  # noqa: PT018
+            assert watch["action"] == "rebuild"
+            assert "build" in service
     assert named == set(yaml.safe_load(TEXT)["volumes"])
     assert {network for service in SERVICES.values() for network in service["networks"]} == set(
         yaml.safe_load(TEXT)["networks"]
