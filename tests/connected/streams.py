@@ -150,6 +150,17 @@ class Servers:
             await admin.close()
         return {(tp.topic, tp.partition): place.offset for tp, place in offsets.items()}
 
+    async def members(self, group: str) -> int:
+        """How many workers share the group's topic; 0 while they are being given their partitions."""
+        admin = AIOKafkaAdminClient(bootstrap_servers=self.kafka.bootstrap)
+        await admin.start()
+        try:
+            ((described,),) = [answer.groups for answer in await admin.describe_consumer_groups([group])]
+        finally:
+            await admin.close()
+        _, _, state, _, _, members, *_ = described
+        return len(members) if state == "Stable" else 0
+
 
 @asynccontextmanager
 async def unit_in_process(

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Mapping
-from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import Any
 
@@ -13,17 +12,14 @@ from chassis import kafka
 from chassis.dead_letters import Refusal
 from chassis.kafka import Record
 from chassis.stream import Agent, Context, Ignored, Output
-from chassis.unit import Unit
 from contracts.catalogue import catalogue
-from contracts.codec import encode_body, parse
-from contracts.examples import typed
 from streams.cdc.agents import agent as cdc
 from streams.cdc.settings import Settings as CdcSettings
 from streams.files.agents import agent as files
 from streams.files.settings import Settings as FilesSettings
 from streams.legacy.agents import agent as legacy
 from streams.legacy.settings import Settings as LegacySettings
-from tests.connected.streams import Page, Servers, answering, forwarder, free_port, unique, unit_in_process, until
+from tests.connected.streams import Servers, unique, unit_in_process, until
 
 AGENTS = [cdc(CdcSettings(epoch=1)), files(FilesSettings(timezone="UTC")), legacy(LegacySettings())]
 FILES = AGENTS[1]
@@ -171,50 +167,3 @@ async def test_publish_fails_half_way(reached: Servers, monkeypatch: pytest.Monk
                 return ids(prefix, 20) <= set(found.sales())
 
             await until(complete, "every sale is in sales.unified")
-
-
-async def test_registry_goes_away(reached: Servers) -> None:
-    """A unit waits, not ready, for a schema that it cannot have now, and can be stopped meanwhile; no dead letter."""
-    name, prefix = unique("away"), unique("R")
-    topic, port = catalogue()["sales.files"], free_port()
-    through = Servers({**reached.environment, "SCHEMA_REGISTRY_HOST": "127.0.0.1", "SCHEMA_REGISTRY_PORT": str(port)})
-    field = {"name": f"added_{prefix[2:]}", "type": ["null", "string"], "default": None}
-    newer = {**topic.avro, "fields": [*topic.avro["fields"], field]}
-
-    async def until_waiting(unit: Unit, work: asyncio.Task[None], why: str) -> None:
-        async def waiting() -> bool:
-            assert not work.done()
-            return why in unit.readiness.missing.get("schema registry", "")
-
-        await until(waiting, f"the unit waits for the registry: {why}")
-
-    async with reached.published() as (found, read):
-        async with AsyncExitStack() as first:
-            async with forwarder(port, reached.registry.host, reached.registry.port):
-                unit, work = await first.enter_async_context(unit_in_process(through, FILES, name))
-
-                async def working() -> bool:
-                    return bool(await reached.committed(name))
-
-                await reached.feed("sales.files", await reached.encode("sales.files", rows(prefix, 1)))
-                await until(working, "the unit works")
-            schema_id = await reached.client.register(topic.subject, newer)
-            payload = encode_body(schema_id, parse(newer), typed(topic.avro, rows(prefix, 2)[1]))
-            async with answering(port, Page()):
-                ((partition, offset),) = await reached.feed("sales.files", [payload])
-                await until_waiting(unit, work, "status 503")
-            async with asyncio.timeout(30):
-                await first.aclose()
-        assert (await reached.committed(name)).get((topic.name, partition), 0) <= offset
-        async with AsyncExitStack() as back:
-            unit, work = await back.enter_async_context(unit_in_process(through, FILES, name))
-            await until_waiting(unit, work, "ConnectError")
-            await back.enter_async_context(forwarder(port, reached.registry.host, reached.registry.port))
-
-            async def complete() -> bool:
-                await read()
-                return ids(prefix, 2) <= set(found.sales())
-
-            await until(complete, "the sale with the newer schema is in sales.unified")
-            assert unit.readiness.missing == {}
-        assert not [letter for letter in found.letters(name).values() if letter["value"] == payload]

@@ -1,17 +1,20 @@
 """A streams unit while it, the broker or the registry stands still or dies: in the end every sale is there."""
 
 import asyncio
-import signal
 from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import psutil
 
 from chassis.stream import SESSION_TIMEOUT_S
+from contracts.catalogue import catalogue
+from contracts.codec import encode_body, parse
+from contracts.examples import typed
 from deploy.native import probes
 from tests.connected.streams import Page, Published, Servers, answering, forwarder, free_port, unique, until
 from tests.connected.test_streams_batches import ids, rows
-from tests.connected.unit_process import unit_process
+from tests.connected.unit_process import UnitProcess, unit_process
 
 ROWS = 3000
 
@@ -28,22 +31,31 @@ def right(found: Published, prefix: str, count: int) -> bool:
     return set(sales) == ids(prefix, count) and versions == set(range(1, count + 1))
 
 
+def held(servers: Mapping[str, str], folder: Path) -> AbstractAsyncContextManager[UnitProcess]:
+    """A worker of `files` that finishes no record while there is a file `gate` in the folder."""
+    environment = {**servers, "HELD_FILES_GATE": str(folder / "gate")}
+    return unit_process("tests.connected.held_files", environment, folder / "held.log", wait=True)
+
+
 async def test_worker_stands_still(servers: Mapping[str, str], tmp_path: Path) -> None:
-    """A worker that is stopped for longer than its session loses its partitions, and harms nothing when it goes on."""
-    reached, prefix = Servers(servers), unique("S")
+    """A worker that is stopped for longer than its session loses its partitions, and harms nothing when it goes on.
+
+    It has a batch in flight all the while, with which it comes back into the group, and that it publishes too late.
+    """
+    reached, prefix, gate = Servers(servers), unique("S"), tmp_path / "gate"
+    gate.touch()
+
+    async def both() -> bool:
+        return await reached.members("files") == 2
+
     async with (
         reached.published() as (found, read),
-        unit_process("streams.files", servers, tmp_path / "first.log", wait=True) as first,
-        unit_process("streams.files", servers, tmp_path / "second.log", wait=True) as second,
+        held(servers, tmp_path) as first,
+        unit_process("streams.files", servers, tmp_path / "log", wait=True),
     ):
-        await until(first.ready, "the first worker has its share again")
+        await until(both, "both workers have their share")
         feeding = asyncio.create_task(feed(reached, prefix, 1, ROWS))
-
-        async def begun() -> bool:
-            await read()
-            return bool(found.sales())
-
-        await until(begun, "the load is being worked on")
+        await until(first.works, "the first worker has a batch in flight")
         process = psutil.Process(first.pid)
         process.suspend()
         try:
@@ -56,7 +68,8 @@ async def test_worker_stands_still(servers: Mapping[str, str], tmp_path: Path) -
             await until(complete, "the second worker has done all", SESSION_TIMEOUT_S + 60)
         finally:
             process.resume()
-        await until(first.ready, "the first worker is in the group again")
+        await until(both, "the first worker is in the group again, its batch still in flight")
+        gate.unlink()
         await feed(reached, prefix, ROWS + 1, 200)
 
         async def all_there() -> bool:
@@ -64,21 +77,30 @@ async def test_worker_stands_still(servers: Mapping[str, str], tmp_path: Path) -
             return right(found, prefix, ROWS + 200)
 
         await until(all_there, "what came later is there too")
-        assert await second.ready()
 
 
 async def test_broker_is_killed(servers: Mapping[str, str], tmp_path: Path) -> None:
-    """kill -9 of the broker while batches are in flight: the unit goes on where it was when the broker is back."""
+    """kill -9 of the broker while batches are in flight: the unit goes on where it was when the broker is back.
+
+    A second worker is told to stop then, with its batch still in flight; the first does that too.
+    """
     reached, prefix = Servers(servers), unique("K")
+    (tmp_path / "gate").touch()
+
+    async def both() -> bool:
+        return await reached.members("files") == 2
+
     async with (
         reached.published() as (found, read),
         unit_process("streams.files", servers, tmp_path / "log", wait=True) as worker,
+        held(servers, tmp_path) as second,
     ):
+        await until(both, "both workers have their share")
         await feed(reached, prefix, 1, ROWS)
 
         async def begun() -> bool:
             await read()
-            return bool(found.sales())
+            return bool(found.sales()) and await second.works()
 
         await until(begun, "the load is being worked on")
         (pid,) = {
@@ -89,11 +111,6 @@ async def test_broker_is_killed(servers: Mapping[str, str], tmp_path: Path) -> N
         broker = psutil.Process(pid)
         broker.kill()
         await asyncio.to_thread(broker.wait, 30)
-
-        async def complete() -> bool:
-            await read()
-            return right(found, prefix, ROWS)
-
         answers = probes.kafka(reached.kafka.bootstrap)
 
         async def back() -> bool:
@@ -103,8 +120,13 @@ async def test_broker_is_killed(servers: Mapping[str, str], tmp_path: Path) -> N
                 return False
             return True
 
-        # all can be published, and the worker still think itself ready, before the broker is back
         await until(back, "the broker is back", 120)
+        assert await second.end() == 0
+
+        async def complete() -> bool:
+            await read()
+            return right(found, prefix, ROWS)
+
         await until(complete, "all that was in the topic is there", 120)
         await until(worker.ready, "the worker is ready again")
         await feed(reached, prefix, ROWS + 1, 200)
@@ -117,34 +139,47 @@ async def test_broker_is_killed(servers: Mapping[str, str], tmp_path: Path) -> N
 
 
 async def test_registry_is_away(servers: Mapping[str, str], tmp_path: Path) -> None:
-    """A unit that has its schemas works on while the registry is away; one that is started then waits for it.
+    """A unit that has its schemas works on while the registry is away, and waits for a schema that it cannot have.
 
-    An error page answers in its place, as a proxy's does.
+    It can be stopped meanwhile, with that record in flight, and where it is started again it waits for the registry.
+    An error page answers in the registry's place then, as a proxy's does. Nothing becomes a dead letter.
     """
     reached, prefix, port = Servers(servers), unique("W"), free_port()
     environment = {**servers, "SCHEMA_REGISTRY_HOST": "127.0.0.1", "SCHEMA_REGISTRY_PORT": str(port)}
     host, target = reached.registry.host, reached.registry.port
-    async with reached.published() as (found, read):
+    topic = catalogue()["sales.files"]
+    added = {"name": f"added_{prefix[2:]}", "type": ["null", "string"], "default": None}
+    newer = {**topic.avro, "fields": [*topic.avro["fields"], added]}
+    async with (
+        reached.published() as (found, read),
+        unit_process("streams.files", environment, tmp_path / "log") as worker,
+    ):
 
         async def complete(count: int) -> bool:
             await read()
             return right(found, prefix, count)
 
-        async with unit_process("streams.files", environment, tmp_path / "log") as worker:
-            async with forwarder(port, host, target):
-                await until(worker.ready, "the unit is ready")
-                await feed(reached, prefix, 1, 100)
-                await until(lambda: complete(100), "the unit works")
-            await feed(reached, prefix, 101, 100)
-            await until(lambda: complete(200), "the unit works on without the registry")
-            await worker.end(signal.SIGKILL)
+        async def waits(why: str) -> bool:
+            return why in (await worker.missing() or {}).get("schema registry", "")
+
+        async with forwarder(port, host, target):
+            await until(worker.ready, "the unit is ready")
+            await feed(reached, prefix, 1, 100)
+            await until(lambda: complete(100), "the unit works")
+        await feed(reached, prefix, 101, 99)
+        await until(lambda: complete(199), "the unit works on without the registry")
+        schema_id = await reached.client.register(topic.subject, newer)
+        payload = encode_body(schema_id, parse(newer), typed(topic.avro, rows(prefix, 1, 200)[0]))
+        ((partition, offset),) = await reached.feed(topic.name, [payload])
+        await until(lambda: waits("ConnectError"), "the unit waits for the newer schema")
+        async with answering(port, Page()):
+            await until(lambda: waits("status 503"), "it says what answers instead")
+            assert await worker.end() == 0
+            assert (await reached.committed("files"))[topic.name, partition] <= offset
             await feed(reached, prefix, 201, 100)
-            async with answering(port, Page()):
-                await worker.start()
-
-                async def waits() -> bool:
-                    return "status 503" in (await worker.missing() or {}).get("schema registry", "")
-
-                await until(waits, "the unit waits for the registry")
-            async with forwarder(port, host, target):
-                await until(lambda: complete(300), "the unit works again")
+            await worker.start()
+            await until(lambda: waits("status 503"), "the unit, started again, waits for the registry")
+        async with forwarder(port, host, target):
+            await until(lambda: complete(300), "the unit works again")
+            await until(worker.ready, "it waits for nothing")
+    assert not [letter for letter in found.letters("files").values() if letter["value"] == payload]

@@ -63,11 +63,17 @@ async def test_wrong_setting(servers: Mapping[str, str], tmp_path: Path) -> None
 async def test_second_worker_comes_and_goes(
     number: signal.Signals, times: int, servers: Mapping[str, str], tmp_path: Path
 ) -> None:
-    """While a second worker joins and is stopped or killed again and again, every sale is published."""
-    reached, prefix = Servers(servers), unique("B")
+    """While a second worker joins and is stopped or killed again and again, every sale is published.
+
+    In every other turn a batch of each worker is in flight all the while.
+    """
+    reached, prefix, gate = Servers(servers), unique("B"), tmp_path / "gate"
+    environment = {**servers, "HELD_FILES_GATE": str(gate)}
     over = asyncio.Event()
-    async with reached.published() as (found, read), unit_process("streams.files", servers, tmp_path / "log") as first:
-        await until(first.ready, "the first worker is ready")
+    async with (
+        reached.published() as (found, read),
+        unit_process("tests.connected.held_files", environment, tmp_path / "log", wait=True) as first,
+    ):
 
         async def feed() -> int:
             """Write rows, a few at a time, until the bouncing is over; returns how many."""
@@ -79,10 +85,15 @@ async def test_second_worker_comes_and_goes(
             return count
 
         feeding = asyncio.create_task(feed())
-        for _ in range(times):
-            async with unit_process("streams.files", servers, tmp_path / "log") as second:
-                await until(second.ready, "the second worker is ready")
-                await second.end(number)
+        for turn in range(times):
+            if turn % 2 == 0:
+                gate.touch()
+                await until(first.works, "the first worker has a batch in flight")
+            async with unit_process("tests.connected.held_files", environment, tmp_path / "log", wait=True) as second:
+                if gate.exists():
+                    await until(second.works, "the second worker has a batch in flight")
+                assert await second.end(number) == (0 if number == signal.SIGTERM else -number)
+            gate.unlink(missing_ok=True)
         over.set()
         count = await feeding
 

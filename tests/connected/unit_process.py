@@ -11,6 +11,7 @@ from pathlib import Path
 
 import aiohttp
 
+from chassis.metrics import IN_HAND
 from tests.connected.streams import free_port, until
 
 
@@ -72,6 +73,10 @@ class UnitProcess:
         """Its metrics' values by series."""
         lines = (await self.metrics()).splitlines()
         return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines if line[:1] not in "#")}
+
+    async def works(self) -> bool:
+        """Whether it has records in its hands."""
+        return any(value > 0 for name, value in (await self.samples()).items() if name.startswith(IN_HAND.name))
 
     async def exit_status(self) -> int:
         """Its exit status, once it has ended."""

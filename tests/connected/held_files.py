@@ -1,0 +1,58 @@
+"""The unit `files` with a gate before its decoder, as a process: `python -m tests.connected.held_files`.
+
+While the gate's file exists no record passes, so that a batch is in flight for as long as a test wants.
+"""
+
+from pathlib import Path
+from typing import Any, cast
+
+from pydantic_settings import SettingsConfigDict
+
+from chassis import dead_letters, stream
+from chassis.registry import Registry
+from chassis.stream import METRICS, Codecs
+from chassis.unit import Unit, run_unit
+from contracts.codec import Decoder
+from streams.files.agents import agent
+from streams.files.settings import Settings
+from tests.connected.streams import until
+
+LONGEST_S = 600.0
+
+
+class HeldSettings(Settings):
+    """Those of the unit, and the file that holds its records."""
+
+    model_config = SettingsConfigDict(env_prefix="HELD_FILES_")
+    gate: Path
+
+
+class _Gate:
+    """Stands before the decoder."""
+
+    def __init__(self, decoder: Decoder, gate: Path) -> None:
+        self._decoder = decoder
+        self._gate = gate
+
+    async def _is_open(self) -> bool:
+        return not self._gate.exists()
+
+    async def decode(self, payload: bytes) -> dict[str, Any]:
+        await until(self._is_open, f"{self._gate} is gone", LONGEST_S)
+        return await self._decoder.decode(payload)
+
+
+async def main(unit: Unit, settings: HeldSettings) -> None:
+    """Work in the group `files` until cancelled."""
+    files = agent(settings)
+    registry = Registry(unit, settings.registry)
+    codecs = Codecs(
+        cast(Decoder, _Gate(registry.decoder(files.consumes), settings.gate)),
+        await registry.encoder(files.publishes),
+        await registry.encoder(dead_letters.TOPIC),
+    )
+    await stream.work(Unit("files", unit.log, unit.metrics, unit.readiness), settings, files, codecs)
+
+
+if __name__ == "__main__":
+    run_unit("held_files", HeldSettings, main, metrics=METRICS)
