@@ -25,11 +25,18 @@ class StoreAway(Exception):  # noqa: N818 - a state of the server, not a mistake
 class ClickHouse:
     """Statements over at most `connections` connections, each bounded by `timeout_s` seconds.
 
+    The server has at most `threads` threads for each query; 0: as many as it has cores.
     Every method raises StoreAway when the server is away and asynch's ServerException when it refuses the statement.
     """
 
     def __init__(
-        self, settings: ClickHouseSettings, connections: int, timeout_s: float, database: str | None = None
+        self,
+        settings: ClickHouseSettings,
+        connections: int,
+        timeout_s: float,
+        database: str | None = None,
+        *,
+        threads: int = 0,
     ) -> None:
         self._timeout_s = timeout_s
         self._pool = Pool(
@@ -42,6 +49,7 @@ class ClickHouse:
             password=settings.password.get_secret_value(),
             connect_timeout=min(timeout_s, 5.0),
             sync_request_timeout=min(timeout_s, 5.0),
+            settings={"max_threads": threads} if threads else {},
         )
 
     @asynccontextmanager
@@ -101,9 +109,11 @@ def refusal(error: ServerException) -> str:
 
 
 @asynccontextmanager
-async def clickhouse(settings: ClickHouseSettings, connections: int, timeout_s: float) -> AsyncIterator[ClickHouse]:
+async def clickhouse(
+    settings: ClickHouseSettings, connections: int, timeout_s: float, *, threads: int = 0
+) -> AsyncIterator[ClickHouse]:
     """A ClickHouse that is closed when the context ends. It connects at its first statement, not before."""
-    store = ClickHouse(settings, connections, timeout_s)
+    store = ClickHouse(settings, connections, timeout_s, threads=threads)
     try:
         yield store
     finally:

@@ -27,6 +27,7 @@ from services.api.store import TABLES, SharedReads
 NAME = "api"
 WATCH_S = 2.0
 SPARE_FILES = 256  # beside the clients of the live stream
+THREADS = 1  # of the store for a query: for ten rows more cost more than they bring, and no reader has all its cores
 WAITING = 8  # queries for each connection to ClickHouse, the running one among them
 
 
@@ -91,8 +92,10 @@ def application(
         generate_unique_id_function=lambda route: route.name,
     )
     problems.install(app, unit.log)
-    reads = SharedReads(store, settings.connections * WAITING, settings.share_s)
-    app.include_router(routes.rankings(reads, settings.ranking.lengths))
+    most = settings.connections * WAITING
+    reads = SharedReads(store, most, settings.share_s)
+    sales = SharedReads(store, most, settings.explain_share_s)
+    app.include_router(routes.rankings(reads, sales, settings.ranking.lengths))
     health = health_of(reads, settings, clickhouse_state, kafka_state)
     watched = ops.Watch(prometheus, runbook.sections(runbook.text()))
     app.include_router(routes.operations(health, watched.ops, unit.metrics))
@@ -149,7 +152,7 @@ async def main(unit: Unit, settings: ApiSettings) -> None:
     listener = listen(settings.bind_host, settings.port, "API_PORT")
     probe = KafkaProbe(settings.kafka)
     async with (
-        clickhouse(settings.clickhouse, settings.connections, settings.query_timeout_s) as store,
+        clickhouse(settings.clickhouse, settings.connections, settings.query_timeout_s, threads=THREADS) as store,
         httpx.AsyncClient(base_url=settings.prometheus.url, timeout=ops.LIMIT_S) as asked,
     ):
         checks = {"clickhouse": clickhouse_check(store), "kafka": probe.check()}

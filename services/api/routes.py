@@ -231,8 +231,11 @@ def _resume_windows(cursor: str, ranking: str, length: str, country: str) -> int
     return own.start
 
 
-def rankings(store: SharedReads, lengths: Sequence[WindowLength]) -> APIRouter:
-    """The two rankings over each of the window lengths, which windows there are, and the sales behind a rank."""
+def rankings(store: SharedReads, sales: SharedReads, lengths: Sequence[WindowLength]) -> APIRouter:
+    """The two rankings over each of the window lengths, which windows there are, and the sales behind a rank.
+
+    `sales` is for the last: reads whose cost grows with the sales that there are.
+    """
     router = APIRouter(prefix="/api/v1", tags=["rankings"], dependencies=[Depends(_only_known)])
     labels = [length.label for length in lengths]
     main = labels[0]
@@ -306,7 +309,7 @@ def rankings(store: SharedReads, lengths: Sequence[WindowLength]) -> APIRouter:
                 raise _wrong("cursor", cursor, f"belongs to windows of {length[:20]}, which are not configured")
         start, end = (await served(length or main, window, of_country))[0][:2]
         rank = Rank(ranking, length or main, start, end, name, of_country)
-        total, count, rows = await rank_sales(store, rank, after, limit + 1)
+        total, count, rows = await rank_sales(sales, rank, after, limit + 1)
         if count == 0:
             raise NotFoundError(f"{name} has no sale in the window that starts at {instant(rank.start)}")
         return _cached(explanation(rank, total, count, rows, limit), have)

@@ -40,7 +40,8 @@ class ApiSettings(UnitSettings):
     ops_port: Port = 9208
     port: Port = 8080
     connections: int = Field(8, ge=1, le=64, description="connections to ClickHouse")
-    share_s: float = Field(0.1, ge=0, le=5, description="seconds for which all who ask the same get one answer")
+    share_s: float = Field(1.0, ge=0, le=5, description="seconds for which all who ask the same get one answer")
+    explain_share_s: float = Field(2.0, ge=0, le=5, description="the same for the sales behind a rank")
     query_timeout_s: float = Field(5.0, gt=0, description="seconds after which a query is given up")
     live_heartbeat_s: float = Field(15.0, gt=0, description="seconds between two heartbeats of the live stream")
     live_origins: Annotated[str, AfterValidator(_origins)] = Field(

@@ -32,7 +32,8 @@ async def api(
 ) -> AsyncIterator[tuple[httpx.AsyncClient, UnitProcess]]:
     """The API as a process over the test's database, listening; what a test has written is what it reads next."""
     port = str(free_port())
-    settings = {"CLICKHOUSE_DB": db.settings.db, "API_PORT": port, "API_SHARE_S": "0", **more}
+    unshared = {"API_SHARE_S": "0", "API_EXPLAIN_SHARE_S": "0"}
+    settings = {"CLICKHOUSE_DB": db.settings.db, "API_PORT": port, **unshared, **more}
     async with (
         service("api", servers, folder, **settings) as process,
         httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=10) as client,
