@@ -90,6 +90,16 @@ async def test_wrong_parameter(query: str, field: str) -> None:
     assert not store.asked
 
 
+async def test_sales_are_shared_for_longer() -> None:
+    """The sales behind a rank are read once for all who ask soon after, also where the set is read each time."""
+    store = SalesStore([sale_row(1)])
+    async with api(ten_rows(1), share_s=0, explain_share_s=5) as (client, memory):
+        memory.select = select_of(store)  # type: ignore[method-assign]
+        answers = [await client.get(f"{EXPLAIN}?ranking=city&name=Recife") for _ in range(3)]
+    assert [answer.status_code for answer in answers] == [200] * 3
+    assert ["FROM top_" in query for query, _ in store.asked] == [True, False, True, True]
+
+
 async def test_cursor_of_another_window() -> None:
     """A cursor of one window is refused for another, and without a window it names its own."""
     cursor = write_cursor(Cursor("1h", int(START.timestamp()), Place(START_MS, "files", "s000")))
