@@ -3,6 +3,8 @@
 While the gate's file exists no record passes, so that a batch is in flight for as long as a test wants.
 """
 
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,6 +18,7 @@ from contracts.codec import Decoder
 from streams.files.agents import agent
 from streams.files.settings import Settings
 from tests.connected.streams import until
+from tests.connected.unit_process import UnitProcess, unit_process
 
 LONGEST_S = 600.0
 
@@ -40,6 +43,12 @@ class _Gate:
     async def decode(self, payload: bytes) -> dict[str, Any]:
         await until(self._is_open, f"{self._gate} is gone", LONGEST_S)
         return await self._decoder.decode(payload)
+
+
+def held(servers: Mapping[str, str], folder: Path) -> AbstractAsyncContextManager[UnitProcess]:
+    """A ready worker that finishes no record while there is a file `gate` in the folder."""
+    environment = {**servers, "HELD_FILES_GATE": str(folder / "gate")}
+    return unit_process("tests.connected.held_files", environment, folder / "held.log", wait=True)
 
 
 async def main(unit: Unit, settings: HeldSettings) -> None:

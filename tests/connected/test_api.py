@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
+from chassis.clickhouse import clickhouse
 from services.api.models import instant
 from tests.connected.serving import Database, database, ranking_set, service
 from tests.connected.streams import forwarder, free_port, until
@@ -24,6 +25,15 @@ async def db(servers: Mapping[str, str]) -> AsyncIterator[Database]:
     """A database of the test's own."""
     async with database(servers) as made:
         yield made
+
+
+async def test_a_query_has_so_many_threads(db: Database) -> None:
+    """The server is told how many threads a query may have, and decides itself where it is not."""
+    asked = "SELECT value, changed FROM system.settings WHERE name = 'max_threads'"
+    async with clickhouse(db.settings, 1, 10, threads=7) as store:
+        assert await store.select(asked) == [("7", 1)]
+    ((_, changed),) = await db.store.select(asked)
+    assert changed == 0
 
 
 @asynccontextmanager

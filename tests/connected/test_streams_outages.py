@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Mapping
-from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import psutil
@@ -12,9 +11,10 @@ from contracts.catalogue import catalogue
 from contracts.codec import encode_body, parse
 from contracts.examples import typed
 from deploy.native import probes
+from tests.connected.held_files import held
 from tests.connected.streams import Page, Published, Servers, answering, forwarder, free_port, unique, until
 from tests.connected.test_streams_batches import ids, rows
-from tests.connected.unit_process import UnitProcess, unit_process
+from tests.connected.unit_process import unit_process
 
 ROWS = 3000
 
@@ -31,10 +31,9 @@ def right(found: Published, prefix: str, count: int) -> bool:
     return set(sales) == ids(prefix, count) and versions == set(range(1, count + 1))
 
 
-def held(servers: Mapping[str, str], folder: Path) -> AbstractAsyncContextManager[UnitProcess]:
-    """A worker of `files` that finishes no record while there is a file `gate` in the folder."""
-    environment = {**servers, "HELD_FILES_GATE": str(folder / "gate")}
-    return unit_process("tests.connected.held_files", environment, folder / "held.log", wait=True)
+async def both(reached: Servers) -> bool:
+    """Whether two workers share the topic."""
+    return await reached.members("files") == 2
 
 
 async def test_worker_stands_still(servers: Mapping[str, str], tmp_path: Path) -> None:
@@ -45,15 +44,12 @@ async def test_worker_stands_still(servers: Mapping[str, str], tmp_path: Path) -
     reached, prefix, gate = Servers(servers), unique("S"), tmp_path / "gate"
     gate.touch()
 
-    async def both() -> bool:
-        return await reached.members("files") == 2
-
     async with (
         reached.published() as (found, read),
         held(servers, tmp_path) as first,
         unit_process("streams.files", servers, tmp_path / "log", wait=True),
     ):
-        await until(both, "both workers have their share")
+        await until(lambda: both(reached), "both workers have their share")
         feeding = asyncio.create_task(feed(reached, prefix, 1, ROWS))
         await until(first.works, "the first worker has a batch in flight")
         process = psutil.Process(first.pid)
@@ -68,7 +64,7 @@ async def test_worker_stands_still(servers: Mapping[str, str], tmp_path: Path) -
             await until(complete, "the second worker has done all", SESSION_TIMEOUT_S + 60)
         finally:
             process.resume()
-        await until(both, "the first worker is in the group again, its batch still in flight")
+        await until(lambda: both(reached), "the first worker is in the group again, its batch still in flight")
         gate.unlink()
         await feed(reached, prefix, ROWS + 1, 200)
 
@@ -82,20 +78,17 @@ async def test_worker_stands_still(servers: Mapping[str, str], tmp_path: Path) -
 async def test_broker_is_killed(servers: Mapping[str, str], tmp_path: Path) -> None:
     """kill -9 of the broker while batches are in flight: the unit goes on where it was when the broker is back.
 
-    A second worker is told to stop then, with its batch still in flight; the first does that too.
+    A second worker is told to stop then, with its batch still in flight, and the first does that batch too.
     """
     reached, prefix = Servers(servers), unique("K")
     (tmp_path / "gate").touch()
-
-    async def both() -> bool:
-        return await reached.members("files") == 2
 
     async with (
         reached.published() as (found, read),
         unit_process("streams.files", servers, tmp_path / "log", wait=True) as worker,
         held(servers, tmp_path) as second,
     ):
-        await until(both, "both workers have their share")
+        await until(lambda: both(reached), "both workers have their share")
         await feed(reached, prefix, 1, ROWS)
 
         async def begun() -> bool:

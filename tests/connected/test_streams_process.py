@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.connected.held_files import held
 from tests.connected.streams import Servers, forwarder, free_port, unique, until
 from tests.connected.test_streams_batches import ids, rows
 from tests.connected.unit_process import unit_process
@@ -68,12 +69,8 @@ async def test_second_worker_comes_and_goes(
     In every other turn a batch of each worker is in flight all the while.
     """
     reached, prefix, gate = Servers(servers), unique("B"), tmp_path / "gate"
-    environment = {**servers, "HELD_FILES_GATE": str(gate)}
     over = asyncio.Event()
-    async with (
-        reached.published() as (found, read),
-        unit_process("tests.connected.held_files", environment, tmp_path / "log", wait=True) as first,
-    ):
+    async with reached.published() as (found, read), held(servers, tmp_path) as first:
 
         async def feed() -> int:
             """Write rows, a few at a time, until the bouncing is over; returns how many."""
@@ -89,7 +86,7 @@ async def test_second_worker_comes_and_goes(
             if turn % 2 == 0:
                 gate.touch()
                 await until(first.works, "the first worker has a batch in flight")
-            async with unit_process("tests.connected.held_files", environment, tmp_path / "log", wait=True) as second:
+            async with held(servers, tmp_path) as second:
                 if gate.exists():
                     await until(second.works, "the second worker has a batch in flight")
                 assert await second.end(number) == (0 if number == signal.SIGTERM else -number)
