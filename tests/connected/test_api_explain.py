@@ -18,6 +18,7 @@ from tests.connected.test_api import api
 EXPLAIN = "/api/v1/sales/explain"
 START = datetime(2026, 2, 19, 10, tzinfo=UTC)
 WINDOW = "2026-02-19T10:00:00Z"
+SOURCES = ("files", "legacy", "postgres")
 
 
 @pytest.fixture
@@ -31,7 +32,7 @@ def sale(number: int, **more: Any) -> dict[str, Any]:
     """A sale of START's hour; several have the same instant."""
     return {
         "sale_id": f"s{number}",
-        "source": ("files", "legacy", "postgres")[number % 3],
+        "source": SOURCES[number % 3],
         "salesman_name": ("Ana", "Rui")[number % 2],
         "city": ("São Paulo", "Recife")[number % 2],
         "country": "BR" if number % 5 else "PT",
@@ -50,6 +51,10 @@ HISTORY = [
     *(sale(n, version=2, event_time=START + timedelta(hours=1)) for n in (10, 12)),  # left the window
     *(sale(n, version=2, city="São Paulo", salesman_name="Ana") for n in (11, 13)),  # came from another name
     *(sale(n, version=2, amount=Decimal("0.01")) for n in (14, 16)),
+    # other sources' sales of the same ids
+    *(sale(n, version=3, source=SOURCES[(n + 1) % 3], city="Recife", salesman_name="Rui") for n in (20, 22)),
+    sale(24, version=3, source=SOURCES[(24 + 1) % 3], deleted=True),
+    sale(26, version=3, source=SOURCES[(26 + 1) % 3], event_time=START + timedelta(hours=1)),
     sale(100, event_time=START - timedelta(milliseconds=1)),
     sale(102, event_time=START + timedelta(hours=1)),
     sale(104, event_time=START + timedelta(minutes=59, seconds=59, milliseconds=999)),
