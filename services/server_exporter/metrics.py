@@ -31,6 +31,7 @@ CLICKHOUSE_ASYNCHRONOUS = Metric(
     "as in ClickHouse",
     "system.asynchronous_metrics: what ClickHouse computes now and then",
     ("name",),
+    after="the first computation, within 90 s of ClickHouse's start",
 )
 RANKING_AS_OF = Metric(
     "placar_ranking_as_of_timestamp_seconds",

@@ -25,6 +25,7 @@ from playwright.async_api import expect
 from deploy import metrics
 from deploy.native.processes import UNITS
 from services.api.panels import GROUPS
+from services.server_exporter.metrics import CLICKHOUSE_ASYNCHRONOUS
 from services.trace.__main__ import main as trace
 from tests import browser
 from tests.connected.commands import called, process
@@ -378,6 +379,14 @@ async def test_every_metric_of_a_rule_is_collected(runtime: Runtime) -> None:
         with attempt:
             missing = {name for name in names if not await prometheus.query(f"count({name})")}
             assert missing == set()
+
+
+async def test_what_clickhouse_computes_is_collected(runtime: Runtime) -> None:
+    """ClickHouse's asynchronous metrics are collected once it has computed them."""
+    prometheus = scrape.Prometheus(runtime.env)
+    async for attempt in scrape.within(110):  # 90 s after its start, and a scrape
+        with attempt:
+            assert await prometheus.query(CLICKHOUSE_ASYNCHRONOUS.name)
 
 
 async def test_every_panel_has_data(runtime: Runtime) -> None:
