@@ -59,8 +59,8 @@ def _protocol(receive_s: float) -> type[H11Protocol]:
             super().connection_lost(exc)
 
         def send_400_response(self, msg: str) -> None:
-            status = getattr(sys.exception(), "error_status_hint", 400)  # uvicorn calls this where h11 refuses
-            self._refuse(status, str(sys.exception() or msg))
+            status = getattr(sys.exception(), "error_status_hint", 400)  # uvicorn calls this where h11 rejects
+            self._reject(status, str(sys.exception() or msg))
 
         def _met(self) -> None:
             if self._deadline is not None:
@@ -68,9 +68,9 @@ def _protocol(receive_s: float) -> type[H11Protocol]:
                 self._deadline = None
 
         def _late(self) -> None:
-            self._refuse(408, f"the request did not come within {receive_s:g} s")
+            self._reject(408, f"the request did not come within {receive_s:g} s")
 
-        def _refuse(self, status: int, detail: str) -> None:
+        def _reject(self, status: int, detail: str) -> None:
             """Close the connection, with a problem where no answer has begun."""
             if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE) and (
                 self.cycle is None or self.cycle.response_complete

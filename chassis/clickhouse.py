@@ -18,7 +18,7 @@ SETTING = "CLICKHOUSE_HOST, CLICKHOUSE_NATIVE_PORT"
 _NOT_NOW = frozenset({159, 202, 209, 210, 241, 242, 252, 394})
 
 
-class StoreAway(Exception):  # noqa: N818 - a state of the server, not a mistake of the caller
+class StoreUnavailableError(Exception):
     """ClickHouse is unreachable, did not answer in time, or cannot take the statement now; try again later."""
 
 
@@ -26,7 +26,8 @@ class ClickHouse:
     """Statements over at most `connections` connections, each bounded by `timeout_s` seconds.
 
     The server has at most `threads` threads for each query; 0: as many as it has cores.
-    Every method raises StoreAway when the server is away and asynch's ServerException when it refuses the statement.
+    Every method raises StoreUnavailableError when the server is unavailable, and ServerException when it rejects the
+    statement.
     """
 
     def __init__(
@@ -56,7 +57,7 @@ class ClickHouse:
     async def _connection(self) -> AsyncIterator[Connection]:
         """A connection that is closed, not reused, when anything goes wrong on it.
 
-        After a server's refusal asynch may find the rest of the answer in front of its next one (ClickHouse 18.16).
+        After a server's rejection asynch may find the rest of the answer in front of its next one (ClickHouse 18.16).
         """
         try:
             async with asyncio.timeout(self._timeout_s), self._pool.connection() as connection:
@@ -67,12 +68,12 @@ class ClickHouse:
                     raise
         except ServerException as error:
             if error.code in _NOT_NOW:
-                raise StoreAway(f"code {error.code}: {_first_line(error)}") from error
+                raise StoreUnavailableError(f"code {error.code}: {_first_line(error)}") from error
             raise
         except TimeoutError as error:
-            raise StoreAway(f"no answer in {self._timeout_s} s") from error
+            raise StoreUnavailableError(f"no answer in {self._timeout_s} s") from error
         except (OSError, EOFError, ClickHouseException) as error:
-            raise StoreAway(f"{type(error).__name__}: {_first_line(error)}") from error
+            raise StoreUnavailableError(f"{type(error).__name__}: {_first_line(error)}") from error
 
     async def select(self, query: str, values: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
         """All rows of a query; `%(name)s` places are filled with escaped `values` (str, int or sequences of them)."""
@@ -103,8 +104,8 @@ def _first_line(error: BaseException) -> str:
     return str(text).split("\n", 1)[0].split(" Stack trace:", 1)[0][:300]
 
 
-def refusal(error: ServerException) -> str:
-    """What the server refused, in one line."""
+def rejection(error: ServerException) -> str:
+    """What the server rejected, in one line."""
     return f"code {error.code}: {_first_line(error)}"
 
 

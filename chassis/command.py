@@ -14,8 +14,8 @@ from aiokafka.errors import KafkaError
 from asynch.errors import ServerException
 
 from chassis import clickhouse, kafka, registry
-from chassis.clickhouse import StoreAway, refusal
-from chassis.registry import RegistryAway
+from chassis.clickhouse import StoreUnavailableError, rejection
+from chassis.registry import RegistryUnavailableError
 from chassis.settings import ClickHouseSettings, KafkaSettings, RegistrySettings, load
 from contracts.codec import ContractError, DecodeError
 
@@ -30,7 +30,15 @@ class NotDoneError(Exception):
     """A command cannot do its work; the message says why and what to do, in one line."""
 
 
-ENDS = (NotDoneError, KafkaError, RegistryAway, StoreAway, ServerException, ContractError, DecodeError)
+ENDS = (
+    NotDoneError,
+    KafkaError,
+    RegistryUnavailableError,
+    StoreUnavailableError,
+    ServerException,
+    ContractError,
+    DecodeError,
+)
 
 
 def why(error: Exception) -> str:
@@ -38,14 +46,14 @@ def why(error: Exception) -> str:
     match error:
         case KafkaError():
             return f"kafka at {load(KafkaSettings).bootstrap} (settings {kafka.SETTING}): {error!r}"
-        case RegistryAway():
+        case RegistryUnavailableError():
             return f"schema registry at {load(RegistrySettings).url} (settings {registry.SETTING}): {error}"
-        case StoreAway():
+        case StoreUnavailableError():
             return f"clickhouse at {load(ClickHouseSettings).address} (settings {clickhouse.SETTING}): {error}"
         case ServerException():
             store = load(ClickHouseSettings)
             account = "CLICKHOUSE_DB, CLICKHOUSE_USER, CLICKHOUSE_PASSWORD"
-            return f"clickhouse at {store.address}, database {store.db} (settings {account}): {refusal(error)}"
+            return f"clickhouse at {store.address}, database {store.db} (settings {account}): {rejection(error)}"
         case _:
             return str(error)
 
@@ -57,7 +65,9 @@ def command(name: str) -> Callable[[Callable[P, int]], Callable[P, int]]:
         @wraps(main)
         def run_it(*args: P.args, **kwargs: P.kwargs) -> int:
             for library in ("asynch", "aiokafka"):
-                logging.getLogger(library).setLevel(logging.CRITICAL)  # a server that is away is told once, below
+                logging.getLogger(library).setLevel(
+                    logging.CRITICAL
+                )  # a server that is unavailable is told once, below
             try:
                 return main(*args, **kwargs)
             except ENDS as error:

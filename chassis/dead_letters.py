@@ -1,9 +1,9 @@
 """Dead letters: a record that could not be used, with its original bytes and the reason, for `sales.dlq`."""
 
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from chassis.kafka import Record
+from chassis.results import Rejected
 from contracts.codec import Encoder
 from contracts.reasons import REASONS
 
@@ -16,18 +16,10 @@ def is_attempt(header: bytes) -> bool:
     return header.isdigit() and len(header) < 10
 
 
-@dataclass(frozen=True)
-class Refusal:
-    """Why a record is refused: a code of contracts/reasons.py, and the field, value (shortened) and remedy in words."""
-
-    reason: str
-    detail: str
-
-
 def dead_letter(
     encode: Encoder,
     unit: str,
-    refusal: Refusal,
+    rejected: Rejected,
     *,
     topic: str,
     key: bytes | None,
@@ -41,7 +33,7 @@ def dead_letter(
     Raises:
         KeyError: the reason is not one of contracts/reasons.py.
     """
-    meaning, remedy = REASONS[refusal.reason]
+    meaning, remedy = REASONS[rejected.reason]
     return Record(
         TOPIC,
         topic.encode(),
@@ -52,8 +44,8 @@ def dead_letter(
                 "offset": offset,
                 "key": key,
                 "value": value,
-                "reason": refusal.reason,
-                "detail": f"{meaning}: {refusal.detail}; {remedy}",
+                "reason": rejected.reason,
+                "detail": f"{meaning}: {rejected.detail}; {remedy}",
                 "unit": unit,
                 "attempt": attempt,
                 "time": datetime.now(UTC),

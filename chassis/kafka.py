@@ -171,7 +171,7 @@ async def sending(command: str, settings: KafkaSettings) -> AsyncIterator[AIOKaf
     """A producer as above for a command, which does not wait for the broker.
 
     Raises:
-        KafkaConnectionError: the broker is away.
+        KafkaConnectionError: the broker is unavailable.
     """
     client = await _started(_producer(command, settings))
     try:
@@ -185,7 +185,7 @@ async def reading(command: str, settings: KafkaSettings, topics: Sequence[str]) 
     """A consumer of whole topics, without a group, for a command, which does not wait for the broker.
 
     Raises:
-        KafkaConnectionError: the broker is away.
+        KafkaConnectionError: the broker is unavailable.
     """
     client = await _started(_consumer(command, settings, topics, None))
     try:
@@ -201,7 +201,7 @@ async def partitions(client: AIOKafkaConsumer) -> dict[str, list[int]]:
 
 
 async def written(command: str, settings: KafkaSettings, topics: Sequence[str]) -> dict[str, int]:
-    """How many records each topic has had, as the ends of its partitions tell; nothing where the broker is away."""
+    """How many records each topic has had, as the ends of its partitions tell; nothing where the broker is down."""
     found = dict.fromkeys(topics, 0)
     try:
         async with asyncio.timeout(WATCH_INTERVAL_S), reading(command, settings, topics) as client:

@@ -27,8 +27,8 @@ from chassis.metrics import LINEAGE_EVENTS, LINEAGE_FAILURES, Metrics
 from chassis.settings import LineageSettings
 
 PRODUCER = "https://openlineage.io/placar"
-QUEUED = 500  # at one event a minute, hours of a server that is away
-ANSWER_S = 2.0  # a server that takes longer is away
+QUEUED = 500  # at one event a minute, hours of a server that is unavailable
+ANSWER_S = 2.0  # a server that takes longer is unavailable
 CLOSE_S = 2.0  # so long a stop waits for the last events
 PAUSES_S = (0.5, 1.0, 2.0, 5.0, 15.0)
 
@@ -47,7 +47,7 @@ def client(settings: LineageSettings, unit: str) -> OpenLineageClient:
 
 
 def tries(failure: Exception) -> float:
-    """How often an event is sent that fails so: without end where the server is away, once where it refuses it."""
+    """How often an event is sent that fails so: without end where the server is down, once where it rejects it."""
     if not isinstance(failure, OSError):
         return 1
     status = getattr(getattr(failure, "response", None), "status_code", 503)
@@ -72,7 +72,7 @@ class Events:
         self._in_hand = 0
         self._closing = asyncio.Event()
         self._told = metrics[LINEAGE_EVENTS]
-        for outcome in ("sent", "refused", "dropped"):  # there before the first loss, which otherwise is no increase
+        for outcome in ("sent", "rejected", "dropped"):  # there before the first loss, which otherwise is no increase
             self._told.set({"outcome": outcome}, 0)
         self._failures = metrics[LINEAGE_FAILURES]
 
@@ -94,8 +94,8 @@ class Events:
             except Exception as failure:  # noqa: BLE001 - whatever the transport raises, lineage must not stop data
                 self._failures.inc({})
                 if attempt >= tries(failure):
-                    self._log.warning("lineage_event_refused", state=str(event.eventType), error=str(failure)[:300])
-                    return "refused"
+                    self._log.warning("lineage_event_rejected", state=str(event.eventType), error=str(failure)[:300])
+                    return "rejected"
                 if attempt == 1:
                     self._log.warning("lineage_server_away", queued=self._queue.qsize() + 1, error=str(failure)[:300])
             else:

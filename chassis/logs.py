@@ -9,7 +9,7 @@ import structlog
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
 
-class Sparing(logging.Filter):
+class RateLimitFilter(logging.Filter):
     """Lets a line of a library through once per `seconds`: a client that retries says the same many times a second.
 
     The next line that passes says how many were left out.
@@ -35,7 +35,7 @@ class Sparing(logging.Filter):
         return False
 
 
-def _heed_everything(logger: structlog.stdlib.BoundLogger) -> None:
+def install_exception_hooks(logger: structlog.stdlib.BoundLogger) -> None:
     """What Python itself would print over several lines becomes an event: warnings, and errors that nobody caught."""
     logging.captureWarnings(True)
     threading.excepthook = lambda told: logger.error(
@@ -77,7 +77,7 @@ def configure(unit: str, level: str) -> structlog.stdlib.BoundLogger:
         cache_logger_on_first_use=False,
     )
     handler = logging.StreamHandler(sys.stderr)
-    handler.addFilter(Sparing(10.0))
+    handler.addFilter(RateLimitFilter(10.0))
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[of_unit, structlog.stdlib.add_logger_name, *shared],
@@ -89,5 +89,5 @@ def configure(unit: str, level: str) -> structlog.stdlib.BoundLogger:
     root.setLevel(logging.WARNING)
     logging.getLogger("placar").setLevel(LEVELS[level])
     logger: structlog.stdlib.BoundLogger = structlog.get_logger("placar", unit=unit)
-    _heed_everything(logger)
+    install_exception_hooks(logger)
     return logger

@@ -51,7 +51,7 @@ LINEAGE_EVENTS = Metric(
     "placar_lineage_events_total",
     "counter",
     "events",
-    "OpenLineage events by outcome: sent, refused by the server, dropped because it was away for too long",
+    "OpenLineage events by outcome: sent, rejected by the server, dropped because it was unavailable for too long",
     ("outcome",),
 )
 LINEAGE_FAILURES = Metric(
@@ -67,8 +67,8 @@ RECORDS = Metric(
     ("topic", "outcome"),
     after="the first record",
 )
-IN_HAND = Metric(
-    "placar_records_in_hand",
+IN_FLIGHT = Metric(
+    "placar_records_in_flight",
     "gauge",
     "records",
     "Records being worked on",
@@ -91,7 +91,7 @@ DEAD_LETTERS = Metric(
     ("topic", "reason"),
     after="the first dead letter",
 )
-LEDGER = (RECORDS, IN_HAND, UNACCOUNTED, DEAD_LETTERS)
+LEDGER = (RECORDS, IN_FLIGHT, UNACCOUNTED, DEAD_LETTERS)
 
 
 class Metrics:
@@ -154,14 +154,14 @@ class Metrics:
         """How many records of `topic` have been entered with this outcome."""
         return self._entered.get((topic, outcome), 0)
 
-    def in_hand(self, topic: str, change: int) -> None:
+    def in_flight(self, topic: str, change: int) -> None:
         """So many more records of `topic` are being worked on, or fewer: those have their outcome now.
 
         Counted where the work begins and ends, apart from the outcomes, so that a record that lost its way between is
         seen in `placar_records_unaccounted`. A batch that fails ends the process, and its counters with it.
         """
         self._held[topic] = self._held.get(topic, 0) + change
-        self[IN_HAND].set({"topic": topic}, self._held[topic])
+        self[IN_FLIGHT].set({"topic": topic}, self._held[topic])
         self._check(topic)
 
     def _check(self, topic: str) -> None:

@@ -12,7 +12,7 @@ async def open_connection(settings: PostgresSettings, command_timeout_s: float) 
     """A connection whose statements end after `command_timeout_s` seconds; the caller closes it.
 
     Raises:
-        OSError | asyncpg.PostgresError | asyncpg.InterfaceError: the server is away or refuses us.
+        OSError | asyncpg.PostgresError | asyncpg.InterfaceError: the server is unavailable or rejects us.
     """
     return await asyncpg.connect(
         host=settings.host,

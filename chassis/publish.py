@@ -6,7 +6,7 @@ import sys
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaConnectionError
 
-from chassis.registry import Client, RegistryAway
+from chassis.registry import Client, RegistryUnavailableError
 from chassis.settings import KafkaSettings, RankingSettings, RegistrySettings, TopicSettings, load
 from contracts.catalogue import CatalogueError, catalogue
 from contracts.codec import ContractError
@@ -25,7 +25,7 @@ async def main() -> int:
     except (CatalogueError, ContractError) as error:
         sys.stderr.write(f"contracts not published: {error}\n")
         return 1
-    except (KafkaConnectionError, RegistryAway) as error:
+    except (KafkaConnectionError, RegistryUnavailableError) as error:
         sys.stderr.write(
             f"contracts not published: {error!r} (KAFKA_* {kafka.bootstrap}, SCHEMA_REGISTRY_* {registry.url})\n"
         )

@@ -16,12 +16,12 @@ from contracts.codec import Decoder, Encoder
 NAME = "schema registry"
 SETTING = "SCHEMA_REGISTRY_HOST, SCHEMA_REGISTRY_PORT"
 TIMEOUT_S = 10
-REFUSALS = frozenset({404, 409, 422})
+REJECTIONS = frozenset({404, 409, 422})
 """What a registry answers, besides success, to a question that it has understood: unknown, incompatible, invalid."""
 SHOWN = 80
 
 
-class RegistryAway(Exception):  # noqa: N818 - a state of the server, as StoreAway
+class RegistryUnavailableError(Exception):
     """No registry answers at the address: nothing does, or a proxy with an error page, or a server in trouble."""
 
 
@@ -34,9 +34,9 @@ def _holds_object(response: httpx.Response) -> bool:
 
 
 class Client(AsyncSchemaRegistryClient):
-    """A client that tells in one way that the registry is away, whatever kept it from answering.
+    """A client that tells in one way that the registry is unavailable, whatever kept it from answering.
 
-    Every method raises RegistryAway then, and ClientError where the registry refuses what it was sent.
+    Every method raises RegistryUnavailableError then, and ClientError where the registry rejects what it was sent.
     """
 
     def __init__(self, settings: RegistrySettings, timeout_s: float = TIMEOUT_S) -> None:
@@ -46,19 +46,19 @@ class Client(AsyncSchemaRegistryClient):
         """The registry's answer to a request.
 
         Raises:
-            RegistryAway: there is none.
+            RegistryUnavailableError: there is none.
         """
         try:
             response = await super().request(*args, **kwargs)
         except httpx.HTTPError as error:
-            raise RegistryAway(repr(error)) from error
-        if (response.is_success or response.status_code in REFUSALS) and _holds_object(response):
+            raise RegistryUnavailableError(repr(error)) from error
+        if (response.is_success or response.status_code in REJECTIONS) and _holds_object(response):
             return response
         said = " ".join(response.text[: 4 * SHOWN].split())[:SHOWN]
-        raise RegistryAway(f"status {response.status_code} is no registry's answer: {said!r}")
+        raise RegistryUnavailableError(f"status {response.status_code} is no registry's answer: {said!r}")
 
 
-class _InsistentClient(Client):
+class _WaitingClient(Client):
     """The client of a unit's decoders: it waits until the registry is back."""
 
     def __init__(self, unit: Unit, settings: RegistrySettings) -> None:
@@ -71,8 +71,8 @@ class _InsistentClient(Client):
         ask = partial(super().get_by_id, *args, **kwargs)
         try:
             return await ask()
-        except RegistryAway:
-            return await self._unit.connect(NAME, self._url, SETTING, ask, RegistryAway)
+        except RegistryUnavailableError:
+            return await self._unit.connect(NAME, self._url, SETTING, ask, RegistryUnavailableError)
 
 
 class Registry:
@@ -81,7 +81,7 @@ class Registry:
     def __init__(self, unit: Unit, settings: RegistrySettings) -> None:
         self._unit = unit
         self._settings = settings
-        self._client = _InsistentClient(unit, settings)
+        self._client = _WaitingClient(unit, settings)
 
     async def encoder(self, topic: str) -> Encoder:
         """An encoder of the topic's values.
@@ -90,7 +90,11 @@ class Registry:
             ContractError: the subject does not hold our schema.
         """
         return await self._unit.connect(
-            NAME, self._settings.url, SETTING, lambda: codec.encoder(self._client, catalogue()[topic]), RegistryAway
+            NAME,
+            self._settings.url,
+            SETTING,
+            lambda: codec.encoder(self._client, catalogue()[topic]),
+            RegistryUnavailableError,
         )
 
     def decoder(self, topic: str) -> Decoder:

@@ -24,21 +24,21 @@ from pydantic import Field
 
 from chassis import dead_letters, kafka
 from chassis.datasets import Datasets, derived, topic_dataset
-from chassis.dead_letters import Refusal
 from chassis.faust_transport import Batch, Consumer, NoTables, Transport
 from chassis.kafka import Record
 from chassis.metrics import LEDGER, Metric, Outcome
 from chassis.registry import Registry
+from chassis.results import Context, Ignored, Output, Rejected, Result, Transform
 from chassis.settings import KafkaSettings, RegistrySettings, UnitSettings
 from chassis.unit import Unit
 from contracts.codec import DecodeError, Decoder, Encoder
+from contracts.time import EPOCH, at_ms
 
-STOP_TIMEOUT_S = 8.0  # only a broker that is away makes a stop take long
+STOP_TIMEOUT_S = 8.0  # only a broker that is unavailable makes a stop take long
 COMMIT_INTERVAL_S = 1.0
 HEARTBEAT_S = 1.0  # how soon a worker notices that another came or went
 METADATA_S = 5.0  # a broker that comes back may not know its topics at once; then the group has no partitions so long
 QUEUED_FETCHES = 4  # fetched and not yet taken by the agent
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 SESSION_TIMEOUT_S = 10.0  # after this long without a heartbeat a dead worker's partitions go to another
 WATERMARK_DELAY = timedelta(seconds=5)  # as in the ranking job: a source may be so much out of order
 
@@ -87,32 +87,7 @@ class StreamSettings(UnitSettings):
     registry: RegistrySettings = Field(default_factory=RegistrySettings)
 
 
-@dataclass(frozen=True)
-class Context:
-    """What a transform may know besides the record: the time, and when the record was written to its topic."""
-
-    now: datetime
-    written_at: datetime
-
-
-@dataclass(frozen=True)
-class Output:
-    """A record to publish: its key, its value before encoding, and when its source had it, in ms since 1970."""
-
-    key: bytes
-    value: Mapping[str, Any]
-    at_source_ms: int = field(default=0, compare=False)
-
-
-@dataclass(frozen=True)
-class Ignored:
-    """Nothing to publish, and nothing wrong: a tombstone or a heartbeat."""
-
-    why: str
-
-
-OUTCOMES: Mapping[type, Outcome] = {Output: "published", Refusal: "dead_letter", Ignored: "ignored"}
-Transform = Callable[[dict[str, Any], Context], Output | Refusal | Ignored]
+OUTCOMES: Mapping[type, Outcome] = {Output: "published", Rejected: "dead_letter", Ignored: "ignored"}
 
 
 @dataclass(frozen=True)
@@ -167,14 +142,12 @@ def written_at(timestamp_ms: int | None, now: datetime) -> datetime:
     if timestamp_ms is None or timestamp_ms < 0:
         return now
     try:
-        return EPOCH + timedelta(milliseconds=timestamp_ms)
+        return at_ms(timestamp_ms)
     except OverflowError:
         return now
 
 
-async def process(
-    agent: Agent, codecs: Codecs, unit: str, message: Any
-) -> tuple[Record | None, Output | Refusal | Ignored]:
+async def process(agent: Agent, codecs: Codecs, unit: str, message: Any) -> tuple[Record | None, Result]:
     """What becomes of one raw Kafka message: the record to publish unless it is ignored, and what it is made from."""
     if message.value is None:
         return None, Ignored("tombstone")
@@ -182,7 +155,7 @@ async def process(
     try:
         record = await codecs.decoder.decode(message.value)
     except DecodeError as error:
-        result: Output | Refusal | Ignored = Refusal(error.reason, error.detail)
+        result: Result = Rejected(error.reason, error.detail)
     else:
         result = agent.transform(record, Context(now, written_at(message.timestamp, now)))
     if isinstance(result, Output):
@@ -231,7 +204,7 @@ class _Worker:
         topic, metrics = self._agent.consumes, self._unit.metrics
         count = sum(len(batch.records) for batch in batches)
         metrics.record(topic, "received", count)
-        metrics.in_hand(topic, count)
+        metrics.in_flight(topic, count)
         results, records = [], []
         for batch in batches:
             for message in batch.records:
@@ -243,17 +216,17 @@ class _Worker:
         for batch in batches:
             acknowledge(batch)
         self._account(results)
-        metrics.in_hand(topic, -count)
+        metrics.in_flight(topic, -count)
         metrics[BATCH_SECONDS].observe({}, time.perf_counter() - begun)
         metrics[BATCH_RECORDS].observe({}, count)
 
-    def _account(self, results: Sequence[Output | Refusal | Ignored]) -> None:
+    def _account(self, results: Sequence[Result]) -> None:
         """Enter what became of a batch."""
         topic, metrics = self._agent.consumes, self._unit.metrics
         for kind, count in Counter(map(type, results)).items():
             metrics.record(topic, OUTCOMES[kind], count)
         for result in results:
-            if isinstance(result, Refusal):
+            if isinstance(result, Rejected):
                 metrics.dead_letter(topic, result.reason)
         published = [result for result in results if isinstance(result, Output)]
         if not published:

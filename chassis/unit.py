@@ -11,6 +11,7 @@ import tenacity
 
 from chassis import logs, ops
 from chassis.datasets import Datasets
+from chassis.errors import CannotRunError
 from chassis.lineage import Events, unit_run
 from chassis.metrics import EVERY, Metric, Metrics
 from chassis.ops import Readiness
@@ -22,10 +23,6 @@ S = TypeVar("S", bound=UnitSettings)
 
 
 STOP_PATIENCE_S = 5.0
-
-
-class CannotRunError(Exception):
-    """The unit cannot run as it is configured; the message says what is wrong and what to do, in one line."""
 
 
 @dataclass(frozen=True)

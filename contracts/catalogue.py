@@ -9,10 +9,10 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict
 
+from contracts.time import DAY_MS
 from contracts.windows import RANKING_TOPICS, WindowLength, topics
 
 TOPICS_FOLDER = Path(__file__).parent / "topics"
-DAY_MS = 86_400_000
 
 
 class Topic(BaseModel):
@@ -54,7 +54,7 @@ class Topic(BaseModel):
         return settings
 
     def examples(self, kind: Literal["examples", "invalid"] = "examples") -> dict[str, Any]:
-        """The example records by file name; `invalid` holds those that must be refused."""
+        """The example records by file name; `invalid` holds those that must be rejected."""
         folder = TOPICS_FOLDER / self.contract / kind
         return {path.stem: json.loads(path.read_text("utf-8")) for path in sorted(folder.glob("*.json"))}
 

@@ -11,9 +11,10 @@ from fastavro.schema import SchemaParseException, UnknownType
 from schema_registry.client import AsyncSchemaRegistryClient
 
 from contracts.catalogue import Topic
+from contracts.text import shortened
 
 MAGIC = 0
-SAID = 160
+DETAIL_LIMIT = 160
 _HEADER = struct.Struct(">bI")
 
 Encoder = Callable[[Mapping[str, Any]], bytes]
@@ -68,8 +69,7 @@ async def encoder(registry: AsyncSchemaRegistryClient, topic: Topic) -> Encoder:
 
 def _why(schema_id: int, what: str, error: Exception) -> str:
     """A detail of bounded length: fastavro quotes whole schemas."""
-    said = str(error)
-    return f"schema id {schema_id}: {what}: {said if len(said) <= SAID else said[:SAID] + '...'}"
+    return f"schema id {schema_id}: {what}: {shortened(str(error), DETAIL_LIMIT)}"
 
 
 def _split(payload: bytes) -> tuple[int, bytes]:

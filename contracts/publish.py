@@ -1,4 +1,4 @@
-"""Creates topics and subjects from the catalogue; idempotent, and refused where the registry refuses."""
+"""Creates topics and subjects from the catalogue; idempotent, and rejected where the registry rejects."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ async def _publish_topic(admin: AIOKafkaAdminClient, topic: Topic, replicas: int
     if code == 0:
         return "created"
     if code != TopicAlreadyExistsError.errno:
-        raise ContractError(f"topic {topic.name} was refused by the broker: code {code} {rest}")
+        raise ContractError(f"topic {topic.name} was rejected by the broker: code {code} {rest}")
     await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic.name, topic.broker_settings)])
     return "present"
 
@@ -42,7 +42,7 @@ async def _publish_subject(registry: AsyncSchemaRegistryClient, topic: Topic) ->
         schema_id: int = await registry.register(topic.subject, dict(topic.avro))
     except ClientError as error:
         raise ContractError(
-            f"subject {topic.subject} ({topic.compatibility}) refuses the schema: {error.server_traceback or error}"
+            f"subject {topic.subject} ({topic.compatibility}) rejects the schema: {error.server_traceback or error}"
         ) from error
     return schema_id
 
@@ -50,12 +50,12 @@ async def _publish_subject(registry: AsyncSchemaRegistryClient, topic: Topic) ->
 async def publish(
     topics: Mapping[str, Topic], admin: AIOKafkaAdminClient, registry: AsyncSchemaRegistryClient, replicas: int = 1
 ) -> list[Published]:
-    """Make broker and registry hold the catalogue. All subjects first: a refused schema creates no topic.
+    """Make broker and registry hold the catalogue. All subjects first: a rejected schema creates no topic.
 
     A topic that is created gets so many copies; one that is there keeps its own.
 
     Raises:
-        ContractError: an incompatible schema, with the registry's reason, or a topic that the broker refuses.
+        ContractError: an incompatible schema, with the registry's reason, or a topic that the broker rejects.
     """
     ids = {name: await _publish_subject(registry, topic) for name, topic in topics.items()}
     return [Published(name, await _publish_topic(admin, topic, replicas), ids[name]) for name, topic in topics.items()]

@@ -21,7 +21,7 @@ REASONS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "time_malformed": ("not an ISO 8601 instant or epoch value", "write 2026-02-19T10:00:00Z"),
         "time_too_early": ("before 2000-01-01", "correct it at the source"),
         "time_in_future": ("more than 5 minutes ahead of now", "correct the clock or the value"),
-        "store_unfit": ("a value does not fit its column in the store", "correct it at its producer"),
+        "store_rejected": ("a value does not fit its column in the store", "correct it at its producer"),
         "operation_unknown": ("a change operation that Placar does not know", "upgrade Placar"),
         "version_range": ("the version of the sale is outside its range", "check the source's clock or log position"),
         # files

@@ -8,7 +8,7 @@ of its time zone. A day in a time zone may therefore last 23 or 25 hours.
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 DEFAULT = "1h"
@@ -19,7 +19,7 @@ _DAY_S = 86_400
 _UNITS_S = {"m": 60, "h": 3600, "d": _DAY_S}
 # Names such as `localtime`, which Flink's Java would take for UTC, are not of this form.
 _FORM = re.compile(r"(?P<count>[1-9][0-9]{0,3})(?P<unit>[mhd])(?:@(?P<zone>UTC|[A-Z][A-Za-z]+(?:/[A-Za-z0-9_+\-]+)+))?")
-_EPOCH = datetime(1970, 1, 1)
+_LOCAL_EPOCH = datetime(1970, 1, 1)
 
 
 @dataclass(frozen=True)
@@ -36,14 +36,14 @@ class WindowLength:
     def index(self, second: int) -> int:
         """The window that an instant in epoch seconds falls into."""
         local = datetime.fromtimestamp(second, ZoneInfo(self.zone)).replace(tzinfo=None)
-        return (local - _EPOCH) // timedelta(seconds=self.seconds)
+        return (local - _LOCAL_EPOCH) // timedelta(seconds=self.seconds)
 
     def bounds(self, index: int) -> tuple[int, int]:
         """Start (inclusive) and end (exclusive) of a window in epoch milliseconds."""
         return self._instant(index), self._instant(index + 1)
 
     def _instant(self, index: int) -> int:
-        local = _EPOCH + timedelta(seconds=index * self.seconds)
+        local = _LOCAL_EPOCH + timedelta(seconds=index * self.seconds)
         return int(local.replace(tzinfo=ZoneInfo(self.zone)).timestamp()) * 1000
 
 
@@ -79,8 +79,8 @@ def window_lengths(text: str) -> tuple[WindowLength, ...]:
         ValueError: one is no window length (see window_length), or two have the same name or the same windows.
     """
     lengths = tuple(window_length(part.strip()) for part in text.split(","))
-    for place, length in enumerate(lengths):
-        for other in lengths[:place]:
+    for number, length in enumerate(lengths):
+        for other in lengths[:number]:
             if other.label == length.label:
                 raise ValueError(f"{length.label} occurs twice: its topics and tables would have one name")
             if (other.seconds, other.zone) == (length.seconds, length.zone):
@@ -99,9 +99,6 @@ def tables(base: str, lengths: Sequence[WindowLength]) -> dict[str, str]:
 
 
 def _names(base: str, mark: str, lengths: Sequence[WindowLength]) -> dict[str, str]:
-    return {length.label: base if place == 0 else f"{base}{mark}{length.label}" for place, length in enumerate(lengths)}
-
-
-def iso(instant_ms: int) -> str:
-    """An instant as the keys of `rankings.*` write it, for example 2026-02-19T10:00:00Z."""
-    return datetime.fromtimestamp(instant_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return {
+        length.label: base if number == 0 else f"{base}{mark}{length.label}" for number, length in enumerate(lengths)
+    }

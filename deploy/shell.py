@@ -30,9 +30,9 @@ from chassis.settings import (
     load,
 )
 from contracts.catalogue import catalogue
-from services.topics import app as topics_app
-from services.topics.store import Servers
-from services.topics.transform import Seen
+from tools.topics import app as topics_app
+from tools.topics.store import Servers
+from tools.topics.transform import Seen
 
 QUERY_S = 60.0
 
@@ -117,7 +117,7 @@ class Console(code.InteractiveConsole):
 def main() -> int:
     """Talk until the end of the input; returns the exit status."""
     names = namespace()
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # a broker that is away is told by the error
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # a broker that is unavailable is told by the error
     readline.set_completer(rlcompleter.Completer(names).complete)
     readline.parse_and_bind("tab: complete")
     version = sys.version.split()[0]

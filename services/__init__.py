@@ -1,1 +1,1 @@
-"""Everything else that runs: pollers, the sink, the API, watchers, traffic."""
+"""What runs all the time besides the streams: pollers, the sink, the API, reconcilers, lineage, exporter."""

@@ -21,7 +21,7 @@ RECORD_KINDS = ("record", "body_hex", "payload_hex")
 
 
 def is_record(case: Case) -> bool:
-    """Whether the case reaches its topic, rather than being refused by the poller."""
+    """Whether the case reaches its topic, rather than being rejected by the poller."""
     return any(kind in case for kind in RECORD_KINDS)
 
 

@@ -23,7 +23,7 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Board:
+class SetKey:
     """Which ranking: `city` with country '' or `salesman` of a country, of the hour that begins at `start`."""
 
     ranking: str
@@ -31,7 +31,7 @@ class Board:
     start: datetime
 
 
-Rankings = Mapping[Board, tuple[Place, ...]]
+Rankings = Mapping[SetKey, tuple[Place, ...]]
 
 
 def hour_of(instant: datetime) -> datetime:
@@ -54,14 +54,14 @@ def current(records: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     return [record for record in newest.values() if not record["deleted"]]
 
 
-def expected(records: Iterable[Mapping[str, Any]]) -> dict[Board, tuple[Place, ...]]:
+def expected(records: Iterable[Mapping[str, Any]]) -> dict[SetKey, tuple[Place, ...]]:
     """The top ten of every ranking of every hour in which something was sold."""
-    amounts: dict[Board, dict[str, list[Fraction]]] = defaultdict(lambda: defaultdict(list))
+    amounts: dict[SetKey, dict[str, list[Fraction]]] = defaultdict(lambda: defaultdict(list))
     for sale in current(records):
         start = hour_of(sale["event_time"])
         amount = Fraction(sale["amount"])
-        amounts[Board("city", "", start)][sale["city"]].append(amount)
-        amounts[Board("salesman", sale["country"], start)][sale["salesman_name"]].append(amount)
+        amounts[SetKey("city", "", start)][sale["city"]].append(amount)
+        amounts[SetKey("salesman", sale["country"], start)][sale["salesman_name"]].append(amount)
     return {board: _top_ten(by_name) for board, by_name in amounts.items()}
 
 
@@ -73,11 +73,11 @@ def _top_ten(by_name: Mapping[str, list[Fraction]]) -> tuple[Place, ...]:
     )
 
 
-def served(sets: Iterable[Mapping[str, Any]]) -> dict[Board, tuple[Place, ...]]:
+def served(sets: Iterable[Mapping[str, Any]]) -> dict[SetKey, tuple[Place, ...]]:
     """What a reader of `rankings.*` holds at the end: per window the set of the highest revision."""
-    newest: dict[Board, Mapping[str, Any]] = {}
+    newest: dict[SetKey, Mapping[str, Any]] = {}
     for ranking_set in sets:
-        board = Board(ranking_set["ranking"], ranking_set["country"], ranking_set["window_start"])
+        board = SetKey(ranking_set["ranking"], ranking_set["country"], ranking_set["window_start"])
         assert ranking_set["window_end"] - ranking_set["window_start"] == timedelta(hours=1)
         if board not in newest or ranking_set["revision"] >= newest[board]["revision"]:
             newest[board] = ranking_set

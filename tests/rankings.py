@@ -45,7 +45,7 @@ class Reader:
                 if key not in self.newest or value["revision"] >= self.newest[key]["revision"]:
                     self.newest[key] = value
 
-    def served(self, hours: Collection[datetime] | None = None) -> dict[oracle.Board, tuple[oracle.Place, ...]]:
+    def served(self, hours: Collection[datetime] | None = None) -> dict[oracle.SetKey, tuple[oracle.Place, ...]]:
         """What a reader of the highest revisions holds now, of all windows or of those that begin at `hours`."""
         return oracle.served(one for one in self.newest.values() if hours is None or one["window_start"] in hours)
 
@@ -155,7 +155,7 @@ async def until_equal(
 
 
 async def jobs(runtime: Runtime) -> list[dict[str, Any]]:
-    """What the cluster lists; nothing while it is away or has no leader yet."""
+    """What the cluster lists; nothing while it is unavailable or has no leader yet."""
     url = f"http://127.0.0.1:{runtime.env['FLINK_REST_PORT']}/jobs/overview"
     async with httpx.AsyncClient(timeout=5) as client:
         try:

@@ -13,7 +13,7 @@ import httpx
 
 from chassis.clickhouse import ClickHouse, clickhouse
 from chassis.settings import ClickHouseSettings
-from tests.oracle import Board, Place
+from tests.oracle import Place, SetKey
 from tests.runtime import Runtime
 
 TABLES = {
@@ -37,12 +37,12 @@ class Served:
     places: tuple[Place, ...]
 
 
-def places(sets: Mapping[Board, Served]) -> dict[Board, tuple[Place, ...]]:
+def places(sets: Mapping[SetKey, Served]) -> dict[SetKey, tuple[Place, ...]]:
     """Only the places, for the comparison with the oracle."""
     return {board: one.places for board, one in sets.items()}
 
 
-def unlike(want: Mapping[Board, Served], have: Mapping[Board, Served]) -> list[str]:
+def unlike(want: Mapping[SetKey, Served], have: Mapping[SetKey, Served]) -> list[str]:
     """One line for each window whose sets are not the same; a missing set is unlike an empty one."""
     return [
         f"{board}: {want.get(board)}, but {have.get(board)}"
@@ -51,13 +51,13 @@ def unlike(want: Mapping[Board, Served], have: Mapping[Board, Served]) -> list[s
     ]
 
 
-def from_record(record: Mapping[str, Any]) -> tuple[Board, Served]:
+def from_record(record: Mapping[str, Any]) -> tuple[SetKey, Served]:
     """A record of `rankings.*`."""
     entries = tuple(
         Place(entry["rank"], entry["name"], entry["total_sales"], entry["transaction_count"])
         for entry in record["entries"]
     )
-    board = Board(record["ranking"], record["country"], record["window_start"])
+    board = SetKey(record["ranking"], record["country"], record["window_start"])
     return board, Served(record["revision"], record["status"], entries)
 
 
@@ -67,7 +67,7 @@ class Tables:
     def __init__(self, store: ClickHouse) -> None:
         self._store = store
 
-    async def read(self, ranking: str, hours: Collection[datetime]) -> dict[Board, Served]:
+    async def read(self, ranking: str, hours: Collection[datetime]) -> dict[SetKey, Served]:
         """The sets of the windows that begin at `hours`.
 
         Raises:
@@ -80,22 +80,22 @@ class Tables:
             "ORDER BY country, window_start, rank",
             {"starts": tuple(int(hour.timestamp()) for hour in hours)},
         )
-        by_board: dict[Board, list[tuple[Any, ...]]] = {}
+        by_board: dict[SetKey, list[tuple[Any, ...]]] = {}
         for row in rows:
-            by_board.setdefault(Board(ranking, row[0], row[1].replace(tzinfo=UTC)), []).append(row[2:])
+            by_board.setdefault(SetKey(ranking, row[0], row[1].replace(tzinfo=UTC)), []).append(row[2:])
         return {board: _one_set(board, of_board) for board, of_board in by_board.items()}
 
     async def newest(self) -> datetime | None:
         """When the newest ranking of cities was made; None where there is none.
 
         Raises:
-            StoreAway: ClickHouse is away.
+            StoreUnavailableError: ClickHouse is unavailable.
         """
         [(as_of_ms,)] = await self._store.select("SELECT max(as_of_ms) FROM top_sales_city")
         return datetime.fromtimestamp(as_of_ms / 1000, UTC) if as_of_ms else None
 
 
-def _one_set(board: Board, rows: Iterable[tuple[Any, ...]]) -> Served:
+def _one_set(board: SetKey, rows: Iterable[tuple[Any, ...]]) -> Served:
     ranks = [Place(*row[2:]) for row in rows]
     revisions = {(row[0], row[1]) for row in rows}
     assert len(revisions) == 1, f"{board}: a mixture of {revisions}"
@@ -113,7 +113,7 @@ class Answers:
         self._client = client
         self._turn = asyncio.Semaphore(AT_ONCE)
 
-    async def one(self, board: Board) -> Served | None:
+    async def one(self, board: SetKey) -> Served | None:
         """The answer for a window, None for 404.
 
         Raises:
@@ -135,7 +135,7 @@ class Answers:
             tuple(Place(r["rank"], r[name], r["totalSales"], r["transactionCount"]) for r in body["rankings"]),
         )
 
-    async def read(self, boards: Iterable[Board]) -> dict[Board, Served]:
+    async def read(self, boards: Iterable[SetKey]) -> dict[SetKey, Served]:
         """The answers for all of them; those with 404 are not in it."""
         asked = list(boards)
         found = await asyncio.gather(*(self.one(board) for board in asked))

@@ -132,7 +132,7 @@ def _given() -> Iterator[str]:
 
 
 def strict(node: Any) -> Any:
-    """The schema, with fields refused that it does not name, and without descriptions."""
+    """The schema, with fields rejected that it does not name, and without descriptions."""
     if isinstance(node, list):
         return [strict(each) for each in node]
     if not isinstance(node, dict):

@@ -10,7 +10,7 @@ from deploy.native.settings import ROOT, NativeSettings
 
 
 def _flink_environment(home: Path) -> bool:
-    """The environment of the ranking job and of Flink itself, from its own lock; returns whether it was made anew.
+    """The environment of the ranking job and of Flink itself, from its own lock; returns whether it was recreated.
 
     Raises:
         InstallError: uv is missing or ended with an error.

@@ -31,7 +31,7 @@ def bin_dir() -> Path:
 
 
 def account() -> tuple[str, ...]:
-    """What goes before the command: Postgres refuses to run as root, so root hands it to the account `postgres`."""
+    """What goes before the command: Postgres does not run as root, so root hands it to the account `postgres`."""
     if os.geteuid() != 0:
         return ()
     # setpriv becomes the server; runuser would stay as its parent and turn a fast shutdown into a kill
@@ -68,7 +68,7 @@ async def prepare(settings: PostgresSettings) -> None:
     """Make the databases and the schema; a second run changes nothing.
 
     Raises:
-        OSError | asyncpg.PostgresError: the server is away or refuses.
+        OSError | asyncpg.PostgresError: the server is unavailable or rejects.
     """
     server = await _connect(settings, "postgres")
     try:

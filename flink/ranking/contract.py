@@ -13,7 +13,7 @@ from typing import Any
 
 import fastavro
 
-from flink.ranking.definitions import Board
+from contracts.rankings import RankingWindow
 from flink.ranking.windows.top_n import Entry, Window
 
 TIMEOUT_S = 10
@@ -78,7 +78,7 @@ def money(cents: int) -> Decimal:
 
 
 def ranking_set(
-    board: Board, country: str, bounds: tuple[int, int], window: Window, *, watermark_ms: int, now_ms: int
+    board: RankingWindow, country: str, bounds: tuple[int, int], window: Window, *, watermark_ms: int, now_ms: int
 ) -> dict[str, Any]:
     """The record of what `window` last decided; times are epoch milliseconds."""
 

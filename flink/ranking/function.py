@@ -6,8 +6,8 @@ from pyflink.common import Row, Time, Types
 from pyflink.datastream.functions import KeyedProcessFunction, RuntimeContext
 from pyflink.datastream.state import ListStateDescriptor, MapStateDescriptor, StateTtlConfig, ValueStateDescriptor
 
+from contracts.rankings import RankingWindow
 from flink.ranking.contract import Contract, encoder
-from flink.ranking.definitions import Board
 from flink.ranking.keeper import Keeper, Rules, Store
 
 OUTPUT_TYPE = Types.ROW_NAMED(
@@ -18,7 +18,7 @@ OUTPUT_TYPE = Types.ROW_NAMED(
 class Rank(KeyedProcessFunction):  # type: ignore[misc]  # pyflink has no types
     """Keyed by board: entries of `sql.TOTALS_QUERY` in, (topic, record key, payload) of ranking sets out."""
 
-    def __init__(self, boards: Sequence[Board], contracts: Mapping[str, Contract], rules: Rules) -> None:
+    def __init__(self, boards: Sequence[RankingWindow], contracts: Mapping[str, Contract], rules: Rules) -> None:
         self._boards = {board.name: board for board in boards}
         self._contracts = dict(contracts)
         self._rules = rules
@@ -37,7 +37,7 @@ class Rank(KeyedProcessFunction):  # type: ignore[misc]  # pyflink has no types
             open=runtime_context.get_map_state(MapStateDescriptor("open", Types.STRING(), Types.LONG())),
             newest=runtime_context.get_state(ValueStateDescriptor("newest", Types.LONG())),
         )
-        self._refused = runtime_context.get_metrics_group().counter("closedWindowChanges")
+        self._rejected = runtime_context.get_metrics_group().counter("closedWindowChanges")
         self._encode = {topic: encoder(contract) for topic, contract in self._contracts.items()}
         self._keepers: dict[str, Keeper] = {}
 
@@ -66,6 +66,6 @@ class Rank(KeyedProcessFunction):  # type: ignore[misc]  # pyflink has no types
     def _keeper(self, board: str, now_ms: int) -> Keeper:
         if board not in self._keepers:
             self._keepers[board] = Keeper(
-                self._boards[board], self._store, self._rules, now_ms=now_ms, refused=self._refused.inc
+                self._boards[board], self._store, self._rules, now_ms=now_ms, rejected=self._rejected.inc
             )
         return self._keepers[board]

@@ -13,10 +13,10 @@ from pyflink.table import DataTypes, Schema, StreamTableEnvironment
 from pyflink.table.changelog_mode import ChangelogMode
 from pyflink.util.java_utils import get_j_env_configuration
 
+from contracts.rankings import ranking_windows
 from flink.ranking import sql
 from flink.ranking.configuration import Configuration, ConfigurationError, read
 from flink.ranking.contract import ContractError, registered, released
-from flink.ranking.definitions import boards
 from flink.ranking.function import OUTPUT_TYPE, Rank
 from flink.ranking.keeper import Rules
 
@@ -76,7 +76,7 @@ def build(configuration: Configuration) -> tuple[StreamExecutionEnvironment, Str
     for name, value in _flink_options(configuration).items():
         tables.get_config().set(name, value)
 
-    everything = boards(configuration.windows)
+    everything = ranking_windows(configuration.windows)
     topics = tuple(dict.fromkeys(board.topic for board in everything))
     contracts = {
         board.topic: registered(configuration.registry_url, board.topic, released(board.ranking.topic))

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Protocol, TypeVar
 
+from contracts.rankings import RankingWindow
 from flink.ranking.contract import ranking_set
-from flink.ranking.definitions import Board
 from flink.ranking.sql import CLOCK, SEPARATOR
 from flink.ranking.windows import snapshot
 from flink.ranking.windows.clock import LAG_MS, watermark
@@ -187,7 +187,7 @@ class Keeper:
 
     Each note returns when to look next (a timer to set), or None where that is settled already. What is not in the
     store is lost with the process, and that is harmless: the log brings the totals back, Flink keeps the timers, and
-    one look too many does nothing. `refused` is told how many changes a look has refused for closed windows.
+    one look too many does nothing. `rejected` is told how many changes a look has rejected for closed windows.
 
     A killed process may have published sets after its state was saved. Where what it had read by then comes to nothing
     in the end (a sale that is deleted again), the restored state sees no change, and readers would keep the killed
@@ -195,12 +195,12 @@ class Keeper:
     """
 
     def __init__(
-        self, board: Board, store: Store, rules: Rules, *, now_ms: int, refused: Callable[[int], None]
+        self, board: RankingWindow, store: Store, rules: Rules, *, now_ms: int, rejected: Callable[[int], None]
     ) -> None:
         self._board = board
         self._store = store
         self._rules = rules
-        self._refused = refused
+        self._rejected = rejected
         # Silence is counted from the start of this process: a restored job first reads what it missed.
         self._last_input_ms = now_ms
         self._last_look_ms = 0
@@ -320,7 +320,7 @@ class Keeper:
         self._pending = {}
         closed = [place for place in changes if self._rules.closed(self._start_ms(place), now_ms)]
         if closed:
-            self._refused(sum(len(changes.pop(place)) for place in closed))
+            self._rejected(sum(len(changes.pop(place)) for place in closed))
         return changes
 
     def _start_ms(self, place: str) -> int:

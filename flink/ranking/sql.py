@@ -6,9 +6,9 @@ totals: between a retraction and its replacement a ranking made of increments wo
 
 from collections.abc import Sequence
 
+from contracts.rankings import RankingWindow
 from contracts.windows import WindowLength
 from flink.ranking.configuration import Configuration
-from flink.ranking.definitions import Board
 
 SEPARATOR = "|"
 CLOCK = "@"
@@ -23,11 +23,11 @@ def _text(value: str) -> str:
     return "CAST('" + value.replace("'", "''") + "' AS STRING)"
 
 
-def _ranked(boards: Sequence[Board]) -> list[str]:
+def _ranked(boards: Sequence[RankingWindow]) -> list[str]:
     return list(dict.fromkeys(board.ranking.column for board in boards))
 
 
-def sales_table(configuration: Configuration, boards: Sequence[Board]) -> str:
+def sales_table(configuration: Configuration, boards: Sequence[RankingWindow]) -> str:
     """The source: `sales.unified` with the fields that are needed, from the earliest where no state says otherwise.
 
     Times are read as the epoch milliseconds that they are in the record, without a detour over a timestamp type.
@@ -66,7 +66,7 @@ def window_index(length: WindowLength) -> str:
     return f"UNIX_TIMESTAMP({local}) / {length.seconds}"
 
 
-def current_sales_view(boards: Sequence[Board]) -> str:
+def current_sales_view(boards: Sequence[RankingWindow]) -> str:
     """Each sale as it is now: its highest version, unless that one deletes it. A tie keeps the first."""
     return f"""CREATE TEMPORARY VIEW current_sales AS
 SELECT {", ".join(_ranked(boards))}, country, amount, event_time FROM (
@@ -74,7 +74,7 @@ SELECT {", ".join(_ranked(boards))}, country, amount, event_time FROM (
 ) WHERE place = 1 AND NOT deleted"""  # noqa: S608 - from our own table
 
 
-def parts_view(boards: Sequence[Board]) -> str:
+def parts_view(boards: Sequence[RankingWindow]) -> str:
     """What adds to each place: `board|country|window index|name`, or `board|` and a source's clock.
 
     Each version of a sale also adds nothing, for ever, to where it says the sale is. So a total that falls to zero is
@@ -88,7 +88,7 @@ def parts_view(boards: Sequence[Board]) -> str:
     not of rows, which Flink would write into the array and read from it column by column.
     """
 
-    def place(board: Board) -> str:
+    def place(board: RankingWindow) -> str:
         country = "country" if board.ranking.per_country else _text("")
         parts = f"{_text(board.name)}, {country}, CAST({window_index(board.window)} AS STRING), {board.ranking.column}"
         return f"COALESCE(CONCAT({_text(board.name + SEPARATOR)}, clock), CONCAT_WS('{SEPARATOR}', {parts}))"

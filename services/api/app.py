@@ -108,7 +108,7 @@ def application(
 
 
 async def watch(unit: Unit, settings: ApiSettings, checks: dict[str, Check]) -> None:
-    """Keep the readiness true: not ready while a server is away, naming its address and setting."""
+    """Keep the readiness true: not ready while a server is unavailable, naming its address and setting."""
     places = {
         "clickhouse": (settings.clickhouse.address, SETTING),
         "kafka": (settings.kafka.bootstrap, "KAFKA_HOST, KAFKA_PORT"),

@@ -97,7 +97,7 @@ def moment(epoch_ms: int) -> str:
 
 
 def _unstorable(made: Ranking[Any]) -> str:
-    """Why the store refuses such a set: then REST does not serve it, and neither does the live stream. Empty if not."""
+    """Why the store rejects such a set: then REST does not serve it, and neither does the live stream. Empty if not."""
     if epoch_second(made.window.start) is None or epoch_second(made.window.end) is None:
         return f"a window is of whole seconds from 1970 to 2106, not {instant(made.window.start)}"
     ranks = [entry.rank for entry in made.rankings]
@@ -170,7 +170,7 @@ class Board:
     def passed(self, partition: int, offset: int) -> None:
         """The partition has been read up to and with `offset`, also where that record changed nothing.
 
-        An offset that was passed before means that the topic was made anew: then its sets are forgotten.
+        An offset that was passed before means that the topic was recreated: then its sets are forgotten.
         """
         if offset < self._next[partition]:
             for group, windows in list(self._groups.items()):

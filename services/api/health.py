@@ -10,7 +10,7 @@ from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError
 from asynch.errors import ServerException
 
-from chassis.clickhouse import ClickHouse, StoreAway, refusal
+from chassis.clickhouse import ClickHouse, StoreUnavailableError, rejection
 from chassis.settings import KafkaSettings
 from services.api.models import Freshness, ServerHealth, State
 from services.api.store import SharedReads, newest_as_of
@@ -52,7 +52,7 @@ class Check:
         except TimeoutError:
             state, why = "DOWN", f"no answer in {LIMIT_S} s"
         except self._errors as error:
-            said = refusal(error) if isinstance(error, ServerException) else str(error) or repr(error)
+            said = rejection(error) if isinstance(error, ServerException) else str(error) or repr(error)
             state, why = "DOWN", said[:WHY_LENGTH]
         now = datetime.now(UTC)
         return ServerHealth(
@@ -71,7 +71,7 @@ def clickhouse_check(store: ClickHouse) -> Check:
     async def ask() -> str:
         return str((await store.select("SELECT version()"))[0][0])
 
-    return Check(ask, (StoreAway, ServerException))
+    return Check(ask, (StoreUnavailableError, ServerException))
 
 
 async def freshness(store: SharedReads, table: str, fresh_s: float) -> Freshness | None:
@@ -79,7 +79,7 @@ async def freshness(store: SharedReads, table: str, fresh_s: float) -> Freshness
     try:
         async with asyncio.timeout(LIMIT_S):
             newest = await newest_as_of(store, table)
-    except (StoreAway, ServerException, TimeoutError):
+    except (StoreUnavailableError, ServerException, TimeoutError):
         return None
     if newest is None:
         return None
@@ -89,7 +89,7 @@ async def freshness(store: SharedReads, table: str, fresh_s: float) -> Freshness
 
 
 class KafkaProbe:
-    """A long-lived client that asks the broker for metadata; made anew when it could not start."""
+    """A long-lived client that asks the broker for metadata; recreated when it could not start."""
 
     def __init__(self, settings: KafkaSettings) -> None:
         self._bootstrap = settings.bootstrap

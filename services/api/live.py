@@ -15,7 +15,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from chassis.asgi import ABORT
 from services.api.hub import Client, Hub
-from services.api.metrics import REFUSED
+from services.api.metrics import REJECTED
 from services.api.models import Problem, encode
 from services.api.problems import MEDIA_TYPE, RETRY_AFTER_S
 from services.api.protocol import (
@@ -46,7 +46,7 @@ RETRY_MS = 2000
 NOT_SYNCED = "the rankings are being read: try again"
 
 
-class RefusedError(Exception):
+class RejectedError(Exception):
     """The client may not connect: an HTTP status, and why."""
 
     def __init__(self, status: int, reason: str, detail: str) -> None:
@@ -76,16 +76,16 @@ class Live:
         """Whether this client may ask at all.
 
         Raises:
-            RefusedError: 403 for the origin, 401 for the token.
+            RejectedError: 403 for the origin, 401 for the token.
         """
         headers = connection.headers
         if not origin_allowed(headers.get("origin"), headers.get("host"), self._origins):
             shown = headers["origin"][:60]
-            raise RefusedError(
+            raise RejectedError(
                 403, "origin", f"pages of {shown!r} may not connect; API_LIVE_ORIGINS lists those that may"
             )
         if not token_right(token_offered(headers.get("authorization"), subprotocols), self._token):
-            raise RefusedError(
+            raise RejectedError(
                 401, "token", "a token is needed: Authorization: Bearer, or the subprotocol bearer.<token>"
             )
 
@@ -95,7 +95,7 @@ class Live:
         if self._hub.synced:
             reason, why = "connections", self._places.take(address)
         if why:
-            self._hub.metrics[REFUSED].inc({"reason": reason})
+            self._hub.metrics[REJECTED].inc({"reason": reason})
         return why
 
     async def websocket(self, socket: WebSocket) -> None:
@@ -114,8 +114,8 @@ class Live:
         offered, address = socket.scope["subprotocols"], _address(socket)
         try:
             self._admit(socket, offered)
-        except RefusedError as error:
-            self._hub.metrics[REFUSED].inc({"reason": error.reason})
+        except RejectedError as error:
+            self._hub.metrics[REJECTED].inc({"reason": error.reason})
             title = HTTPStatus(error.status).phrase
             body = encode(Problem(title=title, status=error.status, detail=error.detail, instance=PATH))
             await socket.send_denial_response(Response(body, error.status, _headers(error.status), MEDIA_TYPE))
@@ -201,8 +201,8 @@ class Live:
         """
         try:
             self._admit(request, [])
-        except RefusedError as error:
-            self._hub.metrics[REFUSED].inc({"reason": error.reason})
+        except RejectedError as error:
+            self._hub.metrics[REJECTED].inc({"reason": error.reason})
             raise HTTPException(error.status, error.detail, _headers(error.status)) from None
         query = dict(request.query_params)
         if "last-event-id" in request.headers:

@@ -52,11 +52,11 @@ SLOW_CLIENTS = Metric(
     ("kind",),
     after="the first of them",
 )
-REFUSED = Metric(
-    "placar_live_refused_total",
+REJECTED = Metric(
+    "placar_live_rejected_total",
     "counter",
     "connections",
-    "Connections to the live stream that were refused",
+    "Connections to the live stream that were rejected",
     ("reason",),
     after="the first of them",
 )
@@ -91,7 +91,7 @@ METRICS = (
     FRAMES_SENT,
     SENT_SECONDS,
     SLOW_CLIENTS,
-    REFUSED,
+    REJECTED,
     RESUMES,
     LAG,
     LIVE_RECORDS,

@@ -144,7 +144,7 @@ class RateLimited:
         self._buckets = buckets
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, or refuse it."""
+        """Pass the request on, or reject it."""
         if scope["type"] == "http":
             client = scope.get("client")
             wait_s = self._buckets.take(client[0] if client else "")
@@ -157,7 +157,7 @@ class RateLimited:
 
 
 class Bounded:
-    """Refuses addresses, headers and bodies that are too long. The server bounds what is still arriving."""
+    """Rejects addresses, headers and bodies that are too long. The server bounds what is still arriving."""
 
     def __init__(self, app: ASGIApp, max_head_bytes: int, max_body_bytes: int) -> None:
         self._app = app
@@ -177,7 +177,7 @@ class Bounded:
         return None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, or refuse it and close the connection, so that the rest is not read."""
+        """Pass the request on, or reject it and close the connection, so that the rest is not read."""
         if scope["type"] == "http" and (excess := self._excess(scope)):
             await problem(scope, *excess, headers={"Connection": "close"})(scope, receive, send)
             return

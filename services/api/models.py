@@ -159,7 +159,7 @@ class HealthDetails(Answer):
     kafka: ServerHealth
     rankings: Annotated[
         Freshness | None,
-        Field(description="absent while there is no ranking, or ClickHouse is away"),
+        Field(description="absent while there is no ranking, or ClickHouse is unavailable"),
     ] = None
 
 

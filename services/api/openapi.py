@@ -41,7 +41,7 @@ REQUEST_ID = "5f0c6e0a9d1b4c7e8a3f2b1c0d9e8f7a"
 ABOUT = """
 Totals and amounts are JSON numbers with exactly two places; a client that must not lose a cent of totals beyond 15
 digits parses them as decimals. Instants are ISO 8601 in UTC. Every error is a problem of RFC 9457. Parameters that an
-endpoint does not have are refused, so that a misspelt one is not ignored.
+endpoint does not have are rejected, so that a misspelt one is not ignored.
 """
 
 _START = datetime(2026, 2, 19, 10, tzinfo=UTC)
@@ -231,7 +231,7 @@ PROBLEMS: Mapping[int, tuple[str, Problem]] = {
         _problem(HTTPStatus(500), "an error of the server; it is in its log under the request's id"),
     ),
     503: (
-        "the store (for `ops`: Prometheus) is away, or slow; Retry-After says when to ask again",
+        "the store (for `ops`: Prometheus) is unavailable, or slow; Retry-After says when to ask again",
         _problem(HTTPStatus(503), "the store of rankings is not available now; try again"),
     ),
 }

@@ -256,9 +256,9 @@ GROUPS: Mapping[str, tuple[Panel, ...]] = {
         ),
         Panel(
             "Lost lineage, 5 min",
-            "Events that were dropped or refused; the data itself is not concerned",
+            "Events that were dropped or rejected; the data itself is not concerned",
             "events",
-            _lately('placar_lineage_events_total{outcome=~"dropped|refused"}', "unit"),
+            _lately('placar_lineage_events_total{outcome=~"dropped|rejected"}', "unit"),
             ("unit",),
             ("LineageLost",),
         ),

@@ -10,7 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.types import Scope
 
-from chassis.clickhouse import StoreAway, refusal
+from chassis.clickhouse import StoreUnavailableError, rejection
 from services.api.models import FieldError, Problem, encode
 from services.api.prometheus import PrometheusAwayError
 
@@ -81,7 +81,7 @@ def install(app: FastAPI, log: structlog.stdlib.BoundLogger) -> None:
         return problem(request.scope, error.status_code, detail, headers=error.headers)
 
     async def store_away(request: Request, error: Exception) -> Response:
-        why = refusal(error) if isinstance(error, ServerException) else str(error)
+        why = rejection(error) if isinstance(error, ServerException) else str(error)
         log.warning("store_away", path=request.url.path, error=why)
         return unavailable(request.scope, "the store of rankings is not available now; try again")
 
@@ -96,7 +96,7 @@ def install(app: FastAPI, log: structlog.stdlib.BoundLogger) -> None:
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(NotFoundError, not_found)
     app.add_exception_handler(HTTPException, http_error)
-    app.add_exception_handler(StoreAway, store_away)
+    app.add_exception_handler(StoreUnavailableError, store_away)
     app.add_exception_handler(ServerException, store_away)
     app.add_exception_handler(PrometheusAwayError, prometheus_away)
     app.add_exception_handler(Exception, unexpected)

@@ -6,7 +6,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, cast
 
-from chassis.clickhouse import ClickHouse, StoreAway
+from chassis.clickhouse import ClickHouse, StoreUnavailableError
 from contracts.rankings import RANKINGS
 from services.api.models import RankingName
 from services.api.transform import Asked, Newest, Place, Rank, epoch_second
@@ -106,13 +106,13 @@ class SharedReads:
         """All rows of a query, as ClickHouse.select gives them.
 
         Raises:
-            StoreAway: ClickHouse is unreachable, or too many other queries run and wait.
-            ServerException: it refuses the query.
+            StoreUnavailableError: ClickHouse is unreachable, or too many other queries run and wait.
+            ServerException: it rejects the query.
         """
         key = (query, tuple(sorted(values.items())))
         if key not in self._shared:
             if self._running >= self._most:
-                raise StoreAway(f"{self._running} queries run or wait already")
+                raise StoreUnavailableError(f"{self._running} queries run or wait already")
             task = asyncio.create_task(self._store.select(query, values))
             self._running += 1
             self._shared[key] = task
@@ -144,8 +144,8 @@ async def city_set(store: SharedReads, table: str, window: Asked) -> Rows:
     """The rows in `table` of the city ranking of a window; none where there is no such window.
 
     Raises:
-        StoreAway: ClickHouse is unreachable.
-        ServerException: it refuses the query (a table is missing).
+        StoreUnavailableError: ClickHouse is unreachable.
+        ServerException: it rejects the query (a table is missing).
     """
     return await _set(store, _CITY, _OF_ALL, table=table, window=window, values={})
 
@@ -154,8 +154,8 @@ async def salesman_set(store: SharedReads, table: str, window: Asked, country: s
     """The same for the salespeople of a country; the newest window is the country's own.
 
     Raises:
-        StoreAway: ClickHouse is unreachable.
-        ServerException: it refuses the query (a table is missing).
+        StoreUnavailableError: ClickHouse is unreachable.
+        ServerException: it rejects the query (a table is missing).
     """
     return await _set(store, _SALESMAN, _OF_COUNTRY, table=table, window=window, values={"country": country})
 
@@ -166,8 +166,8 @@ async def known_windows(store: SharedReads, table: str, country: str, *, first: 
     Of the salespeople of a country; of the cities where it is ''.
 
     Raises:
-        StoreAway: ClickHouse is unreachable.
-        ServerException: it refuses the query (a table is missing).
+        StoreUnavailableError: ClickHouse is unreachable.
+        ServerException: it rejects the query (a table is missing).
     """
     query = _WINDOWS.format(table=table, scope=_OF_COUNTRY if country else _OF_ALL)
     return await store.select(query, {"country": country, "first": first, "end": end, "limit": limit})
@@ -177,8 +177,8 @@ async def newest_as_of(store: SharedReads, table: str) -> int | None:
     """When the newest revision in `table` was built, in epoch milliseconds; None where there is none.
 
     Raises:
-        StoreAway: ClickHouse is unreachable.
-        ServerException: it refuses the query (a table is missing).
+        StoreUnavailableError: ClickHouse is unreachable.
+        ServerException: it rejects the query (a table is missing).
     """
     return (await store.select(_FRESHEST.format(table=table), {}))[0][0] or None
 
@@ -198,8 +198,8 @@ async def rank_sales(store: SharedReads, rank: Rank, after: Place, limit: int) -
     They come by event time, source and sale id.
 
     Raises:
-        StoreAway: ClickHouse is unreachable.
-        ServerException: it refuses the query (a table is missing).
+        StoreUnavailableError: ClickHouse is unreachable.
+        ServerException: it rejects the query (a table is missing).
     """
     page = {"after_ms": after.event_ms, "after_source": after.source, "after_id": after.sale_id, "limit": limit}
     *rows, totals = await store.select(_SALES.format(scope=_SCOPES[rank.ranking]), _values(rank) | page)

@@ -9,16 +9,17 @@ from typing import Any, Literal, TypeVar
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalGenerationError, KafkaError
 
-from chassis.clickhouse import SETTING, ClickHouse, StoreAway
-from chassis.dead_letters import ATTEMPT_HEADER, Refusal, dead_letter, is_attempt
+from chassis.clickhouse import SETTING, ClickHouse, StoreUnavailableError
+from chassis.dead_letters import ATTEMPT_HEADER, dead_letter, is_attempt
 from chassis.dead_letters import TOPIC as DEAD_LETTERS
 from chassis.kafka import Record, publish
+from chassis.results import Rejected
 from chassis.unit import Unit
 from contracts.codec import DecodeError, Decoder, Encoder
 from services.clickhouse_sink.mapping import Plan
 from services.clickhouse_sink.metrics import BATCH_RECORDS, DELAY, RANKING_DELAY, ROWS
 from services.clickhouse_sink.settings import SinkSettings
-from services.clickhouse_sink.transform import Row, UnfitError, identity, newer, rows
+from services.clickhouse_sink.transform import RejectedError, Row, identity, newer, rows
 
 T = TypeVar("T")
 
@@ -60,10 +61,10 @@ class Sink:
     producer: AIOKafkaProducer
     encode_dead_letter: Encoder
 
-    async def insist(
+    async def retry_until_available(
         self, server: str, attempt: Callable[[], Awaitable[T]], retry_on: tuple[type[BaseException], ...]
     ) -> T:
-        """The attempt's result; when the server is away, again with backoff until it is back, not ready meanwhile."""
+        """The attempt's result; when the server is down, again with backoff until it is back, not ready meanwhile."""
         address, setting = {
             "clickhouse": (self.settings.clickhouse.address, SETTING),
             "kafka": (self.settings.kafka.bootstrap, "KAFKA_HOST, KAFKA_PORT"),
@@ -80,7 +81,7 @@ def _attempt(message: ConsumerRecord) -> int:
     return int(value) if value is not None and is_attempt(value) else 1
 
 
-async def _take(sink: Sink, batch: Batch, message: ConsumerRecord) -> Refusal | Literal["waiting", "ignored"]:
+async def _take(sink: Sink, batch: Batch, message: ConsumerRecord) -> Rejected | Literal["waiting", "ignored"]:
     """Put one record into the batch, or say why it cannot be used. Of two of one identity, one counts as ignored."""
     if message.value is None:
         return "ignored"  # a tombstone: nothing here is deleted by key
@@ -89,9 +90,9 @@ async def _take(sink: Sink, batch: Batch, message: ConsumerRecord) -> Refusal | 
         record |= {"$partition": message.partition, "$offset": message.offset}
         made = rows(batch.plan, record)
     except DecodeError as error:
-        return Refusal(error.reason, error.detail)
-    except UnfitError as error:
-        return Refusal("store_unfit", str(error)[:500])
+        return Rejected(error.reason, error.detail)
+    except RejectedError as error:
+        return Rejected("store_rejected", str(error)[:500])
     name = identity(batch.plan, record)
     held = batch.newest.get(name)
     if held is None or newer(batch.plan, record, held[0]):
@@ -104,38 +105,38 @@ async def _take(sink: Sink, batch: Batch, message: ConsumerRecord) -> Refusal | 
 
 async def _read(sink: Sink, batch: Batch, messages: Sequence[ConsumerRecord]) -> None:
     """Put a partition's records into the batch; the rest are acknowledged dead letters when this returns."""
-    refused: list[Record] = []
+    rejected: list[Record] = []
     ignored = 0
     topic, metrics, held = batch.plan.topic, sink.unit.metrics, len(batch.newest)
     metrics.record(topic, "received", len(messages))
-    metrics.in_hand(topic, len(messages))
+    metrics.in_flight(topic, len(messages))
     for message in messages:
-        refusal = await _take(sink, batch, message)
-        ignored += refusal == "ignored"
-        if not isinstance(refusal, Refusal):
+        rejection = await _take(sink, batch, message)
+        ignored += rejection == "ignored"
+        if not isinstance(rejection, Rejected):
             continue
         place = {"partition": message.partition, "offset": message.offset}
-        sink.unit.log.warning("record_refused", topic=topic, **place, reason=refusal.reason, detail=refusal.detail)
+        sink.unit.log.warning("record_rejected", topic=topic, **place, reason=rejection.reason, detail=rejection.detail)
         if topic == DEAD_LETTERS:
             ignored += 1
             continue  # a dead letter about a dead letter would never end
         letter = dead_letter(
             sink.encode_dead_letter,
             sink.unit.name,
-            refusal,
+            rejection,
             topic=topic,
             key=message.key,
             value=message.value,
             attempt=_attempt(message),
             **place,
         )
-        refused.append(letter)
-        metrics.dead_letter(topic, refusal.reason)
-    if refused:
-        await publish(sink.producer, refused)
-        metrics.record(topic, "dead_letter", len(refused))
+        rejected.append(letter)
+        metrics.dead_letter(topic, rejection.reason)
+    if rejected:
+        await publish(sink.producer, rejected)
+        metrics.record(topic, "dead_letter", len(rejected))
     metrics.record(topic, "ignored", ignored)
-    metrics.in_hand(topic, len(batch.newest) - held - len(messages))
+    metrics.in_flight(topic, len(batch.newest) - held - len(messages))
     last = messages[-1]
     batch.offsets[TopicPartition(topic, last.partition)] = last.offset + 1
     batch.since = batch.since if batch.since is not None else time.monotonic()
@@ -146,7 +147,9 @@ async def _write(sink: Sink, batch: Batch) -> dict[TopicPartition, int]:
     block = [row for _, made in batch.newest.values() for row in made]
     table = batch.plan.mapping.table
     if block:
-        await sink.insist("clickhouse", lambda: sink.store.insert(table, batch.plan.columns, block), (StoreAway,))
+        await sink.retry_until_available(
+            "clickhouse", lambda: sink.store.insert(table, batch.plan.columns, block), (StoreUnavailableError,)
+        )
         now_ms = time.time() * 1000
         metrics, labels = sink.unit.metrics, {"topic": batch.plan.topic}
         metrics.observe(DELAY, labels, [(now_ms - timestamp) / 1000 for timestamp in batch.timestamps])
@@ -154,7 +157,7 @@ async def _write(sink: Sink, batch: Batch) -> dict[TopicPartition, int]:
         metrics[BATCH_RECORDS].observe(labels, len(batch.timestamps))
         metrics[ROWS].add({"table": table}, len(block))
         metrics.record(batch.plan.topic, "published", len(batch.newest))
-        metrics.in_hand(batch.plan.topic, -len(batch.newest))
+        metrics.in_flight(batch.plan.topic, -len(batch.newest))
     offsets = batch.offsets
     batch.newest, batch.offsets, batch.timestamps, batch.behind_s, batch.since = {}, {}, [], [], None
     return offsets
@@ -168,9 +171,9 @@ async def _commit(sink: Sink, consumer: AIOKafkaConsumer, offsets: dict[TopicPar
             async with asyncio.timeout(KAFKA_ANSWER_S):
                 await consumer.commit(offsets)
         except (CommitFailedError, IllegalGenerationError) as error:
-            sink.unit.log.warning("commit_refused", error=repr(error))
+            sink.unit.log.warning("commit_rejected", error=repr(error))
 
-    await sink.insist("kafka", commit, (TimeoutError, KafkaError))
+    await sink.retry_until_available("kafka", commit, (TimeoutError, KafkaError))
 
 
 async def carry(sink: Sink, consumer: AIOKafkaConsumer, batches: Iterable[Batch]) -> None:
@@ -193,7 +196,7 @@ async def carry(sink: Sink, consumer: AIOKafkaConsumer, batches: Iterable[Batch]
         if polled:
             heard = now
         elif now - heard >= IDLE_S:
-            await sink.insist("kafka", lambda: _ask(consumer), (TimeoutError, KafkaError))
+            await sink.retry_until_available("kafka", lambda: _ask(consumer), (TimeoutError, KafkaError))
             heard = time.monotonic()
 
 

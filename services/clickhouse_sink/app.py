@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 
-from chassis.clickhouse import SETTING, ClickHouse, StoreAway, clickhouse
+from chassis.clickhouse import SETTING, ClickHouse, StoreUnavailableError, clickhouse
 from chassis.datasets import Dataset, Datasets, clickhouse_dataset, derived, described, topic_dataset
 from chassis.dead_letters import TOPIC as DEAD_LETTERS
 from chassis.kafka import consumer, producer
@@ -38,7 +38,7 @@ def datasets(settings: SinkSettings) -> Datasets:
     counted: dict[str, list[tuple[str, str]]] = {DEAD_LETTERS: []}
     for topic, mapping in mappings.items():
         if topic not in known:
-            continue  # `main` refuses it
+            continue  # `main` rejects it
         source = topic_dataset(settings.kafka, topic, known[topic].contract)
         table = described(
             clickhouse_dataset(settings.clickhouse, mapping.table), table_fields(mapping), known[topic].owner
@@ -72,7 +72,7 @@ async def checked_plans(
 
     Raises:
         MappingError: one does not fit.
-        StoreAway: ClickHouse is unreachable.
+        StoreUnavailableError: ClickHouse is unreachable.
     """
     if unknown := unknown_topics(mappings, known):
         raise MappingError(f"mapped topics that contracts/topics does not have: {', '.join(unknown)}")
@@ -93,7 +93,11 @@ async def main(unit: Unit, settings: SinkSettings) -> None:
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(clickhouse(settings.clickhouse, 1, INSERT_TIMEOUT_S))
         plans = await unit.connect(
-            "clickhouse", settings.clickhouse.address, SETTING, lambda: checked_plans(store, mappings, known), StoreAway
+            "clickhouse",
+            settings.clickhouse.address,
+            SETTING,
+            lambda: checked_plans(store, mappings, known),
+            StoreUnavailableError,
         )
         registry = Registry(unit, settings.registry)
         encode_dead_letter = await registry.encoder(DEAD_LETTERS)

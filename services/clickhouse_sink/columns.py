@@ -3,14 +3,14 @@
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
+from contracts.time import to_ms
+
 Convert = Callable[[Any], Any]
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-MILLISECOND = timedelta(milliseconds=1)
 LAST_SECOND = 2**32 - 1  # DateTime is an unsigned 32-bit count of seconds
 
 _INTEGER = re.compile(r"(U?)Int(8|16|32|64)")
@@ -72,7 +72,7 @@ def _integer(column: str) -> Convert | None:
 
 
 def _milliseconds(value: datetime) -> int:
-    return (value - EPOCH) // MILLISECOND
+    return to_ms(value)
 
 
 def _seconds(value: datetime) -> int:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from asynch.errors import ServerException
 
-from chassis.clickhouse import SETTING, ClickHouse, StoreAway, clickhouse, refusal
+from chassis.clickhouse import SETTING, ClickHouse, StoreUnavailableError, clickhouse, rejection
 from chassis.datasets import Fields, named_fields
 from chassis.settings import ClickHouseSettings, load
 from contracts.windows import RANKING_TOPICS, WindowLength, tables
@@ -61,8 +61,8 @@ async def apply(settings: ClickHouseSettings, texts: Mapping[str, str]) -> None:
     """Create the database and run every statement of `texts` in it.
 
     Raises:
-        StoreAway: ClickHouse is unreachable.
-        ServerException: it refuses a statement.
+        StoreUnavailableError: ClickHouse is unreachable.
+        ServerException: it rejects a statement.
     """
     system = ClickHouse(settings, 1, TIMEOUT_S, database="default")
     try:
@@ -85,11 +85,11 @@ def main() -> int:
     except MappingError as error:
         sys.stderr.write(f"tables not created: {error}\n")
         return 1
-    except StoreAway as error:
+    except StoreUnavailableError as error:
         sys.stderr.write(f"tables not created: clickhouse at {settings.address} (setting {SETTING}): {error}\n")
         return 1
     except ServerException as error:
-        sys.stderr.write(f"tables not created: clickhouse at {settings.address} refuses: {refusal(error)}\n")
+        sys.stderr.write(f"tables not created: clickhouse at {settings.address} rejects: {rejection(error)}\n")
         return 1
     sys.stdout.write(f"database {settings.db}: {', '.join(texts)}\n")
     return 0

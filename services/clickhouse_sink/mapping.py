@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from chassis.unit import CannotRunError
+from chassis.errors import CannotRunError
 from contracts.catalogue import Topic
 from contracts.windows import RANKING_TOPICS, WindowLength, tables, topics
 from services.clickhouse_sink.columns import Avro, Convert, MismatchError, avro_type, blank, conversion

@@ -9,7 +9,7 @@ from services.clickhouse_sink.mapping import Plan
 Row = tuple[Any, ...]
 
 
-class UnfitError(ValueError):
+class RejectedError(ValueError):
     """The record cannot be written into the table; the message names field, value and limit."""
 
 
@@ -23,7 +23,7 @@ def _row(plan: Plan, record: Mapping[str, Any], element: Mapping[str, Any] | Non
         try:
             values.append(source.convert(value))
         except RangeError as error:
-            raise UnfitError(f"field {source.name}: {error}") from error
+            raise RejectedError(f"field {source.name}: {error}") from error
     return tuple(values)
 
 
@@ -33,7 +33,7 @@ def rows(plan: Plan, record: Mapping[str, Any]) -> list[Row]:
     A mapping with `each` always gives its full number of rows: a shorter set thus replaces a longer one completely.
 
     Raises:
-        UnfitError: a value does not fit its column, or the elements are not counted 1, 2, 3 ... up to the limit.
+        RejectedError: a value does not fit its column, or the elements are not counted 1, 2, 3 ... up to the limit.
     """
     each = plan.mapping.each
     if each is None:
@@ -41,7 +41,9 @@ def rows(plan: Plan, record: Mapping[str, Any]) -> list[Row]:
     elements = record[each.array]
     positions = [element[each.position] for element in elements]
     if len(elements) > each.rows or positions != list(range(1, len(elements) + 1)):
-        raise UnfitError(f"field {each.array}: {each.position} must count from 1 to at most {each.rows}: {positions}")
+        raise RejectedError(
+            f"field {each.array}: {each.position} must count from 1 to at most {each.rows}: {positions}"
+        )
     filled = [_row(plan, record, element) for element in elements]
     empty = _row(plan, record, None)
     places = [index for index, source in enumerate(plan.sources) if source.of_element and source.name == each.position]

@@ -16,7 +16,7 @@ from chassis.ops import Readiness
 from chassis.settings import load
 from chassis.unit import Unit
 from contracts.catalogue import catalogue
-from services.connect_watcher.connect import Connect, RefusedError
+from services.connect_watcher.connect import Connect, RejectedError
 from services.connect_watcher.poll import NotRunningError, deploy, watch
 from services.connect_watcher.resync import RAW_TOPIC, ResyncError, resync
 from services.connect_watcher.settings import WatcherSettings
@@ -29,7 +29,7 @@ CANNOT = (
     NotRunningError,
     TemplateError,
     ResyncError,
-    RefusedError,
+    RejectedError,
     httpx.TransportError,
     KafkaError,
     asyncpg.PostgresError,

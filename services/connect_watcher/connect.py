@@ -6,12 +6,12 @@ from typing import Any
 import httpx
 
 
-class RefusedError(Exception):
-    """Connect answered and refused; the message is its reason. It may accept later (a rebalance, a database away)."""
+class RejectedError(Exception):
+    """Connect answered and rejected; the message is its reason. It may accept later (a rebalance, a database away)."""
 
 
 class Connect:
-    """One connector of a Kafka Connect cluster. Every method raises httpx.TransportError when Connect is away."""
+    """One connector of a Kafka Connect cluster. Every method raises httpx.TransportError when Connect is down."""
 
     def __init__(self, client: httpx.AsyncClient, connector: str) -> None:
         self._client = client
@@ -20,7 +20,7 @@ class Connect:
     async def _call(self, method: str, path: str, body: Mapping[str, str] | None = None) -> httpx.Response:
         response = await self._client.request(method, f"/connectors/{self._connector}{path}", json=body)
         if response.is_error and response.status_code != httpx.codes.NOT_FOUND:
-            raise RefusedError(f"{method} {path or '/'} → {response.status_code}: {_message(response)}")
+            raise RejectedError(f"{method} {path or '/'} → {response.status_code}: {_message(response)}")
         return response
 
     async def status(self) -> dict[str, Any] | None:
@@ -35,7 +35,7 @@ class Connect:
             return False
         answer = await self._call("PUT", "/config", wanted)
         if answer.status_code == httpx.codes.NOT_FOUND:
-            raise RefusedError(f"PUT /config → 404: {_message(answer)}")
+            raise RejectedError(f"PUT /config → 404: {_message(answer)}")
         return True
 
     async def restart(self) -> None:

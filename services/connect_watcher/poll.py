@@ -10,7 +10,7 @@ from openlineage.client.event_v2 import RunState
 from chassis.lineage import Failure, WatchedJob
 from chassis.unit import Unit
 from services.connect_watcher import source
-from services.connect_watcher.connect import Connect, RefusedError
+from services.connect_watcher.connect import Connect, RejectedError
 from services.connect_watcher.metrics import INTERVENTIONS, RUNNING
 from services.connect_watcher.settings import WatcherSettings
 from services.connect_watcher.transform import Verdict, hide, verdict
@@ -26,8 +26,8 @@ async def look(connect: Connect, wanted: Mapping[str, str]) -> Verdict:
     """One look, and what it asks for done: a missing connector created, a failed one restarted.
 
     Raises:
-        RefusedError: Connect refused what was asked of it.
-        httpx.TransportError: Connect is away.
+        RejectedError: Connect rejected what was asked of it.
+        httpx.TransportError: Connect is unavailable.
     """
     found = verdict(await connect.status())
     if found.action == "create":
@@ -67,7 +67,7 @@ async def deploy(
                     said = "; ".join(
                         filter(None, (await source.trouble(settings.postgres, *_source(wanted)), found.why))
                     )
-                except RefusedError as error:
+                except RejectedError as error:
                     said = str(error)
                 except httpx.TransportError as error:
                     said = f"kafka connect at {settings.connect.url} (setting {SETTING}) is unreachable: {error!r}"
@@ -128,7 +128,7 @@ async def _watch(
     while True:
         try:
             found = await unit.connect("kafka connect", settings.connect.url, SETTING, attempt, httpx.TransportError)
-        except RefusedError as error:
+        except RejectedError as error:
             found = Verdict("wait", str(error))
         wrong = await source.trouble(settings.postgres, *_source(wanted))
         why = hide("; ".join(filter(None, (wrong, found.why))), secrets)

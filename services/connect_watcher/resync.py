@@ -19,7 +19,7 @@ from chassis.registry import Registry
 from chassis.unit import Unit
 from contracts.codec import Decoder
 from contracts.sale import TOPIC
-from services.connect_watcher.connect import Connect, RefusedError
+from services.connect_watcher.connect import Connect, RejectedError
 from services.connect_watcher.poll import deploy
 from services.connect_watcher.settings import WatcherSettings
 from services.connect_watcher.transform import Published, deletion, log_behind, newest
@@ -34,7 +34,7 @@ SELECT given.id FROM unnest($1::bigint[]) AS given (id) WHERE NOT EXISTS (SELECT
 
 
 class ResyncError(Exception):
-    """The table was not read anew; the message says why and what to do."""
+    """The table was not re-read; the message says why and what to do."""
 
 
 async def _until(missing: Callable[[], Awaitable[str]], deadline_s: float) -> None:
@@ -55,13 +55,13 @@ async def _until(missing: Callable[[], Awaitable[str]], deadline_s: float) -> No
 
 
 async def _accepted(ask: Callable[[], Awaitable[None]], deadline_s: float) -> None:
-    """Ask Connect until it accepts: it refuses while it rebalances, and offsets while tasks still end."""
+    """Ask Connect until it accepts: it rejects while it rebalances, and offsets while tasks still end."""
 
     async def missing() -> str:
         try:
             await ask()
-        except RefusedError as error:
-            return f"Kafka Connect refuses: {error}"
+        except RejectedError as error:
+            return f"Kafka Connect rejects: {error}"
         return ""
 
     await _until(missing, deadline_s)
@@ -129,7 +129,7 @@ async def resync(
         ResyncError: cdc is behind, or the database's log is behind what was published and nobody said that it was
             restored; the connector stays stopped.
         NotRunningError: the connector does not run before the deadline.
-        OSError | asyncpg.PostgresError | RefusedError | httpx.TransportError: a server is away or refuses.
+        OSError | asyncpg.PostgresError | RejectedError | httpx.TransportError: a server is unavailable or rejects.
     """
     connect, slot = Connect(http, settings.connector), wanted[SLOT]
     registry = Registry(unit, settings.registry)

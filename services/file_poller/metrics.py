@@ -6,7 +6,7 @@ FILES = Metric(
     "placar_files_total",
     "counter",
     "files",
-    "Files that were read, refused, changed or vanished meanwhile, or unreadable",
+    "Files that were read, rejected, changed or vanished meanwhile, or unreadable",
     ("outcome",),
     after="the first file",
 )

@@ -10,8 +10,8 @@ from obstore.exceptions import PreconditionError
 from obstore.store import S3Store
 
 from chassis import dead_letters, kafka, progress, s3
-from chassis.dead_letters import Refusal
 from chassis.kafka import Record
+from chassis.results import Rejected
 from chassis.unit import Unit
 from contracts.codec import Encoder
 from services.file_poller import store as objects
@@ -24,8 +24,8 @@ from services.file_poller.transform import (
     file_sale,
     parse,
     pending,
-    refused_header,
-    refused_start,
+    rejected_header,
+    rejected_start,
     row_key,
 )
 
@@ -107,9 +107,9 @@ class Poller:
         return await self._unit.connect("s3", self._settings.s3.endpoint, s3.SETTING, attempt, s3.Unreachable)
 
     async def _read(self, found: Found, reading: Reading) -> str:
-        """Publish the rows of one object from where `reading` stands; returns `read` or `refused`."""
+        """Publish the rows of one object from where `reading` stands; returns `read` or `rejected`."""
         if found.size == 0:
-            return await self._refuse(found, reading, Refusal("file_empty", "0 bytes"), b"")
+            return await self._reject(found, reading, Rejected("file_empty", "0 bytes"), b"")
         splitter = Splitter(reading.offset)
         header_due = reading.offset == 0
         head = b""
@@ -119,8 +119,8 @@ class Poller:
         async for chunk in objects.chunks(self._store, found, reading.offset, self._settings.chunk_bytes):
             if at == 0:
                 head = chunk[:KEPT_BYTES]
-                if (refusal := refused_start(head)) is not None:
-                    return await self._refuse(found, reading, refusal, head)
+                if (rejection := rejected_start(head)) is not None:
+                    return await self._reject(found, reading, rejection, head)
             at += len(chunk)
             records = list(splitter.feed(chunk))
             if at >= found.size:
@@ -128,8 +128,8 @@ class Poller:
             for raw in records:
                 if header_due:
                     header_due = False
-                    if (refusal := refused_header(raw)) is not None:
-                        return await self._refuse(found, reading, refusal, head)
+                    if (rejection := rejected_header(raw)) is not None:
+                        return await self._reject(found, reading, rejection, head)
                     continue
                 rows.append(raw)
                 held += len(raw.content)
@@ -137,7 +137,7 @@ class Poller:
                     reading = await self._publish(found, reading, rows)
                     rows, held = [], 0
         if header_due:
-            return await self._refuse(found, reading, Refusal("file_header", "blank lines only"), head)
+            return await self._reject(found, reading, Rejected("file_header", "blank lines only"), head)
         await self._publish(found, reading, rows, done=True)
         return "read"
 
@@ -148,7 +148,7 @@ class Poller:
         for number, raw in enumerate(rows, reading.rows + 1):
             key = row_key(self._bucket, found.key, number)
             values = parse(raw)
-            if isinstance(values, Refusal):
+            if isinstance(values, Rejected):
                 dead += 1
                 records.append(self._letter(values, key, raw.content))
             else:
@@ -170,28 +170,28 @@ class Poller:
         cursor = f"{self._bucket}/{key}"
         return progress.record(self._encoders.progress, self._unit.name, cursor, reading.position())
 
-    async def _refuse(self, found: Found, reading: Reading, refusal: Refusal, head: bytes) -> str:
+    async def _reject(self, found: Found, reading: Reading, rejection: Rejected, head: bytes) -> str:
         """The whole file is one dead letter, with its head as the original bytes."""
         cut = f" (the first {len(head)} of {found.size} bytes are kept)" if found.size > len(head) else ""
-        said = Refusal(refusal.reason, f"file {found.key}: {refusal.detail}{cut}")
+        said = Rejected(rejection.reason, f"file {found.key}: {rejection.detail}{cut}")
         letter = self._letter(said, f"{self._bucket}/{found.key}".encode(), head)
         await self._advance(found.key, replace(reading, done=True), [letter])
         self._count(1, 1)
-        return "refused"
+        return "rejected"
 
     async def _unreadable(self, found: Found, error: BaseException) -> None:
         """Count a failure; the object is tried again each round, and becomes one dead letter when it keeps failing."""
         failures = self._failures[found.key] = self._failures.get(found.key, 0) + 1
         self._unit.log.warning("file_unreadable", key=found.key, error=str(error), rounds=failures)
         if failures == UNREADABLE_ROUNDS:
-            said = Refusal("file_unreadable", f"file {found.key}, {failures} rounds in a row: {str(error)[:300]}")
+            said = Rejected("file_unreadable", f"file {found.key}, {failures} rounds in a row: {str(error)[:300]}")
             await kafka.publish(self._client, [self._letter(said, f"{self._bucket}/{found.key}".encode(), None)])
             self._count(1, 1)
 
-    def _letter(self, refusal: Refusal, key: bytes, content: bytes | None) -> Record:
-        self._unit.metrics.dead_letter(TOPIC, refusal.reason)
+    def _letter(self, rejection: Rejected, key: bytes, content: bytes | None) -> Record:
+        self._unit.metrics.dead_letter(TOPIC, rejection.reason)
         return dead_letters.dead_letter(
-            self._encoders.dead_letter, self._unit.name, refusal, topic=TOPIC, key=key, value=content
+            self._encoders.dead_letter, self._unit.name, rejection, topic=TOPIC, key=key, value=content
         )
 
     def _count(self, received: int, dead: int) -> None:

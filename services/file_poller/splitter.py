@@ -130,7 +130,7 @@ class Splitter:
             yield Raw(body, self._end)
 
     def _give_up(self) -> Iterator[Raw]:
-        """The open quote is never closed: refuse the line that opened it, read the lines after it afresh."""
+        """The open quote is never closed: reject the line that opened it, read the lines after it afresh."""
         first, *rest = self._lines
         self._lines, self._held = [], 0
         self._rescans += 1

@@ -25,7 +25,7 @@ async def pages(store: S3Store, prefix: str, size: int) -> AsyncIterator[list[Fo
     """The bucket's objects, at most `size` at once.
 
     Raises:
-        one of Unreachable: the store is away, or refuses us.
+        one of Unreachable: the store is unavailable, or rejects us.
     """
     listing = await asyncio.to_thread(store.list, prefix or None, chunk_size=size)
     while True:

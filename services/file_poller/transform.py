@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from chassis.dead_letters import Refusal
-from chassis.progress import Position
+from chassis.results import Rejected
 from services.file_poller.splitter import KEPT_BYTES, MAX_ROW_BYTES, Raw
 
 COLUMNS = ("sale_id", "salesman_name", "city", "country", "amount", "product", "sale_date")
@@ -39,7 +38,7 @@ class Reading:
     rows: int = 0
     done: bool = False
 
-    def position(self) -> Position:
+    def position(self) -> Mapping[str, Any]:
         """As `ingestion.progress` keeps it."""
         return {
             "etag": self.etag,
@@ -51,7 +50,7 @@ class Reading:
         }
 
 
-def reading(position: Position) -> Reading | None:
+def reading(position: Mapping[str, Any]) -> Reading | None:
     """What `ingestion.progress` kept, or None where it is not a reading of ours."""
     numbers = [position.get(name) for name in ("last_modified", "object_version", "offset", "rows")]
     if not all(isinstance(number, int) and number >= 0 for number in numbers):
@@ -95,33 +94,33 @@ def shown(content: bytes) -> str:
     return repr(text) + ("..." if len(content) > SHOWN else "")
 
 
-def refused_start(head: bytes) -> Refusal | None:
-    """Why a file is refused for its first bytes, or None."""
+def rejected_start(head: bytes) -> Rejected | None:
+    """Why a file is rejected for its first bytes, or None."""
     if not head:
-        return Refusal("file_empty", "0 bytes")
+        return Rejected("file_empty", "0 bytes")
     if head.startswith(UTF8_BOM):
-        return Refusal("file_bom", "the first three bytes are EF BB BF")
+        return Rejected("file_bom", "the first three bytes are EF BB BF")
     for bom, name in OTHER_BOMS.items():
         if head.startswith(bom):
-            return Refusal("file_encoding", f"the file is {name} by its byte order mark")
+            return Rejected("file_encoding", f"the file is {name} by its byte order mark")
     return None
 
 
-def refused_header(raw: Raw | None) -> Refusal | None:
-    """Why a file is refused for its header, or None: what was found, what was expected, and a wrong separator."""
+def rejected_header(raw: Raw | None) -> Rejected | None:
+    """Why a file is rejected for its header, or None: what was found, what was expected, and a wrong separator."""
     if raw is None:
-        return Refusal("file_header", f"the file holds blank lines only, expected {HEADER}")
+        return Rejected("file_header", f"the file holds blank lines only, expected {HEADER}")
     if raw.fault == "long":
-        return Refusal("file_header", f"the first line is longer than {MAX_ROW_BYTES} bytes, expected {HEADER}")
+        return Rejected("file_header", f"the first line is longer than {MAX_ROW_BYTES} bytes, expected {HEADER}")
     try:
         text = raw.content.decode("utf-8")
     except UnicodeDecodeError as error:
-        return Refusal("file_encoding", f"byte {error.start} of the header is not UTF-8")
+        return Rejected("file_encoding", f"byte {error.start} of the header is not UTF-8")
     if raw.fault == "" and columns(text) == list(COLUMNS):
         return None
     separator = next((name for name in (";", "\t", "|") if text.count(name) >= len(COLUMNS) - 1), None)
     hint = f"; the separator is {separator!r}, not a comma" if separator else ""
-    return Refusal("file_header", f"found {shown(raw.content)}, expected {HEADER}{hint}")
+    return Rejected("file_header", f"found {shown(raw.content)}, expected {HEADER}{hint}")
 
 
 def columns(text: str) -> list[str]:
@@ -139,22 +138,22 @@ def columns(text: str) -> list[str]:
     return rows[0]
 
 
-def parse(raw: Raw) -> list[str] | Refusal:
-    """The seven columns of a record as the strings they were, or why it is refused."""
+def parse(raw: Raw) -> list[str] | Rejected:
+    """The seven columns of a record as the strings they were, or why it is rejected."""
     if raw.fault == "long":
-        return Refusal("row_too_long", f"more than {MAX_ROW_BYTES} bytes, of which the first {KEPT_BYTES} are kept")
+        return Rejected("row_too_long", f"more than {MAX_ROW_BYTES} bytes, of which the first {KEPT_BYTES} are kept")
     try:
         text = raw.content.decode("utf-8")
     except UnicodeDecodeError as error:
-        return Refusal("file_encoding", f"byte {error.start} of the row is not UTF-8: {shown(raw.content)}")
+        return Rejected("file_encoding", f"byte {error.start} of the row is not UTF-8: {shown(raw.content)}")
     if raw.fault == "unclosed":
-        return Refusal("row_ragged", f"a quote is opened and never closed: {shown(raw.content)}")
+        return Rejected("row_ragged", f"a quote is opened and never closed: {shown(raw.content)}")
     try:
         values = columns(text)
     except csv.Error as error:
-        return Refusal("row_ragged", f"{error}: {shown(raw.content)}")
+        return Rejected("row_ragged", f"{error}: {shown(raw.content)}")
     if len(values) != len(COLUMNS):
-        return Refusal("row_ragged", f"{len(values)} columns instead of {len(COLUMNS)}: {shown(raw.content)}")
+        return Rejected("row_ragged", f"{len(values)} columns instead of {len(COLUMNS)}: {shown(raw.content)}")
     return values
 
 

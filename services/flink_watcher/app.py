@@ -18,7 +18,7 @@ from services.flink_watcher.metrics import FAILED_INTERVENTIONS, INTERVENTIONS, 
 from services.flink_watcher.poll import SETTING, Look, NotRunningError, Watcher, until_running
 from services.flink_watcher.rebuild import RebuildError
 from services.flink_watcher.record import Record, RecordError
-from services.flink_watcher.rest import Flink, RefusedError
+from services.flink_watcher.rest import Flink, RejectedError
 from services.flink_watcher.settings import WatcherSettings
 from services.flink_watcher.submit import SubmissionError, WrongSettingError
 from services.flink_watcher.transform import JOB_NAME
@@ -26,7 +26,7 @@ from services.flink_watcher.transform import JOB_NAME
 NAME = "flink_watcher"
 ANSWER_S = 10.0
 BACKOFF_MAX_S = 30.0
-NOT_DONE = (RefusedError, SubmissionError, RecordError, LogError, RebuildError)
+NOT_DONE = (RejectedError, SubmissionError, RecordError, LogError, RebuildError)
 
 
 def client(settings: WatcherSettings) -> httpx.AsyncClient:
@@ -56,7 +56,7 @@ async def main(unit: Unit, settings: WatcherSettings) -> None:
     """Keep exactly one up-to-date job running until cancelled; ready exactly while all its tasks run.
 
     Raises:
-        WrongSettingError: the job refuses its configuration.
+        WrongSettingError: the job rejects its configuration.
     """
     need = f"job {JOB_NAME}"
     running, tasks, restarts = unit.metrics[RUNNING], unit.metrics[TASKS_RUNNING], unit.metrics[RESTARTS]
@@ -77,7 +77,7 @@ async def main(unit: Unit, settings: WatcherSettings) -> None:
                 runs = job is not None and job.running
                 try:
                     await runs_told.look(job.job_id if job else None, restarted, running=runs)
-                except RefusedError as error:  # the job does not wait for its lineage; the next look tells it
+                except RejectedError as error:  # the job does not wait for its lineage; the next look tells it
                     unit.log.warning("lineage_not_told", reason=str(error))
             return found, restarted
 

@@ -12,12 +12,14 @@ SOURCES = (
     "flink/__init__.py",
     "flink/ranking/**/*.py",
     "contracts/__init__.py",
+    "contracts/rankings.py",
+    "contracts/time.py",
     "contracts/windows.py",
     "contracts/topics/*/value.avsc",
 )
 STATE_SOURCES = (
     "contracts/windows.py",
-    "flink/ranking/definitions.py",
+    "contracts/rankings.py",
     "flink/ranking/sql.py",
     "flink/ranking/windows/snapshot.py",
 )

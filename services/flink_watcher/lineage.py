@@ -1,4 +1,4 @@
-"""Lineage of the ranking job: a run for each attempt of a Flink job, which goes on while the watcher is away."""
+"""Lineage of the ranking job: a run for each attempt of a Flink job, which goes on while the watcher is unavailable."""
 
 import json
 import uuid
@@ -10,8 +10,8 @@ from openlineage.client.event_v2 import RunState
 from chassis.datasets import Datasets, derived, topic_dataset
 from chassis.lineage import Failure, WatchedJob
 from contracts import sale
-from flink.ranking.definitions import Board, boards
-from services.flink_watcher.rest import Flink, RefusedError
+from contracts.rankings import RankingWindow, ranking_windows
+from services.flink_watcher.rest import Flink, RejectedError
 from services.flink_watcher.settings import WatcherSettings
 from services.flink_watcher.transform import ENDED, JOB_NAME
 
@@ -24,7 +24,7 @@ STATES: Mapping[str, RunState] = {
 }
 
 
-def _columns(board: Board) -> dict[str, tuple[str, ...]]:
+def _columns(board: RankingWindow) -> dict[str, tuple[str, ...]]:
     window: dict[str, tuple[str, ...]] = dict.fromkeys(("window_start", "window_end"), ("event_time",))
     country = {"country": ("country",)} if board.ranking.per_country else {}
     entries = {
@@ -45,7 +45,7 @@ def datasets(settings: WatcherSettings) -> Datasets:
             derived(
                 topic_dataset(settings.kafka, board.topic, board.ranking.topic), sales, _columns(board), "AGGREGATION"
             )
-            for board in boards(settings.ranking.lengths)
+            for board in ranking_windows(settings.ranking.lengths)
         ],
     )
 
@@ -81,7 +81,7 @@ class RankingRuns:
     async def _why(self, job_id: str, otherwise: str) -> Failure:
         try:
             trace = await self._flink.exceptions(job_id)
-        except RefusedError:
+        except RejectedError:
             trace = ""
         return Failure((trace.splitlines() or [otherwise])[0], "java", trace[:SHOWN] or None)
 
@@ -104,7 +104,7 @@ class RankingRuns:
         """Tell what a look at Flink has found: the live job and how often Flink restarted it; None where none lives.
 
         Raises:
-            httpx.TransportError | RefusedError: Flink does not say what became of the job before.
+            httpx.TransportError | RejectedError: Flink does not say what became of the job before.
         """
         if self._current is not None and self._current[0] != job_id and not await self._end(self._current[0]):
             return

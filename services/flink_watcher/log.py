@@ -26,7 +26,7 @@ class SalesLog:
         """Every partition, with what `group` has committed there.
 
         Raises:
-            LogError: the broker is away, or has no such topic.
+            LogError: the broker is unavailable, or has no such topic.
         """
         where = f"{TOPIC} at {self._kafka.bootstrap} (settings KAFKA_HOST, KAFKA_PORT)"
         # assigned by hand, so that it reads a group's commits and is no member of it

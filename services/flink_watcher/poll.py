@@ -14,7 +14,7 @@ from services.flink_watcher import bundle
 from services.flink_watcher.log import SalesLog
 from services.flink_watcher.rebuild import RebuildError, caught_up
 from services.flink_watcher.record import Record
-from services.flink_watcher.rest import Flink, RefusedError
+from services.flink_watcher.rest import Flink, RejectedError
 from services.flink_watcher.settings import ROOT, WatcherSettings
 from services.flink_watcher.submit import submit
 from services.flink_watcher.transform import (
@@ -64,10 +64,10 @@ class Watcher:
         """One look, and what it asks for done; only a rebuild, which takes as long as the log is long, is left to do.
 
         Raises:
-            httpx.TransportError: Flink is away.
-            RefusedError | SubmissionError | RecordError | LogError: what was to be done could not be done; the message
+            httpx.TransportError: Flink is unavailable.
+            RejectedError | SubmissionError | RecordError | LogError: what was to be done could not be done; the message
                 says why.
-            WrongSettingError: the job refuses its configuration; trying again is no use.
+            WrongSettingError: the job rejects its configuration; trying again is no use.
         """
         async with self._locked():
             return await self._look()
@@ -134,7 +134,7 @@ class Watcher:
             last = replace(last, ran=True)
             self.record.write(last)
         if self.record.clean(last):
-            self.record.write(replace(last, superseded=(), restored_from=None, refused=()))
+            self.record.write(replace(last, superseded=(), restored_from=None, rejected=()))
 
     async def _act(
         self, action: Action, wanted: Version, environment: Mapping[str, str], last: Submission | None
@@ -144,8 +144,8 @@ class Watcher:
                 await self.flink.cancel(action.job_id)
             case "end":
                 await self._end_shadow(action.job_id)
-            case "refuse" if last is not None and action.restore is not None:
-                self.record.write(replace(last, refused=(*last.refused, action.restore)))
+            case "reject" if last is not None and action.restore is not None:
+                self.record.write(replace(last, rejected=(*last.rejected, action.restore)))
                 await self._cancel_if_alive(action.job_id)
             case "replace":
                 await self._stop(action, wanted, environment, last)
@@ -178,12 +178,12 @@ class Watcher:
             place = await self.flink.stop(
                 action.job_id, self.record.savepoints.as_uri(), self.settings.savepoint_timeout_s
             )
-        except RefusedError as error:
+        except RejectedError as error:
             # A job that is failing cannot make a savepoint; its newest checkpoint serves as well.
             self.log.warning("no_savepoint", job=action.job_id, reason=str(error))
             await self.flink.cancel(action.job_id)
             return
-        self.record.write(replace(known, restored_from=None, ran=True, savepoint=place, refused=()))
+        self.record.write(replace(known, restored_from=None, ran=True, savepoint=place, rejected=()))
 
     async def _start(
         self, restore: str | None, wanted: Version, environment: Mapping[str, str], last: Submission | None
@@ -195,7 +195,7 @@ class Watcher:
                 job_id,
                 wanted,
                 restore,
-                refused=() if last is None else last.refused,
+                rejected=() if last is None else last.rejected,
                 superseded=() if last is None else (*last.superseded, last.job_id),
                 configuration=bundle.configuration(environment),
                 state_since_ms=since_ms,
@@ -228,7 +228,7 @@ class Watcher:
 
         Raises:
             RebuildError: another rebuild is under way, no job runs, or the shadow fails.
-            httpx.TransportError | RefusedError | SubmissionError | RecordError | LogError | WrongSettingError: as a
+            httpx.TransportError | RejectedError | SubmissionError | RecordError | LogError | WrongSettingError: as a
                 look does. Whatever is raised, the old job is as it was and the shadow is ended.
         """
         with ExitStack() as until_noted:
@@ -297,7 +297,7 @@ async def until_running(
 
     Raises:
         NotRunningError: not before the deadline.
-        WrongSettingError: the job refuses its configuration.
+        WrongSettingError: the job rejects its configuration.
     """
     why = "nothing answered yet"
     try:

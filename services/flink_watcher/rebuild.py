@@ -27,7 +27,7 @@ async def caught_up(
 
     Raises:
         RebuildError: the shadow ended, or came no further within `patience_s` seconds.
-        LogError | RefusedError | httpx.TransportError: the broker or Flink does not answer.
+        LogError | RejectedError | httpx.TransportError: the broker or Flink does not answer.
     """
     before, moved = -1, monotonic()
     goal, begun = {part.number: part.end for part in await sales.parts(group)}, monotonic()

@@ -74,7 +74,7 @@ class Record:
                 restored_from=kept["restored_from"],
                 ran=kept["ran"],
                 savepoint=kept["savepoint"],
-                refused=tuple(kept["refused"]),
+                rejected=tuple(kept["rejected"]),
                 superseded=tuple(kept["superseded"]),
                 # an earlier version of the watcher wrote neither
                 configuration=kept.get("configuration"),

@@ -11,12 +11,12 @@ CODE, STATE = "placar.code", "placar.state"
 """Under these names the job carries its version (pipeline.global-job-parameters)."""
 
 
-class RefusedError(Exception):
-    """Flink answered and refused; the message is its reason."""
+class RejectedError(Exception):
+    """Flink answered and rejected; the message is its reason."""
 
 
 class Flink:
-    """The JobManager. Every method raises httpx.TransportError when it is away and RefusedError when it refuses."""
+    """The JobManager. Every method raises httpx.TransportError when it is down and RejectedError when it rejects."""
 
     def __init__(self, client: httpx.AsyncClient) -> None:
         self._client = client
@@ -24,7 +24,7 @@ class Flink:
     async def _call(self, method: str, path: str, body: Any = None) -> Any:
         response = await self._client.request(method, path, json=body)
         if response.is_error:
-            raise RefusedError(f"{method} {path} → {response.status_code}: {' '.join(response.text.split())[:500]}")
+            raise RejectedError(f"{method} {path} → {response.status_code}: {' '.join(response.text.split())[:500]}")
         return response.json() if response.content else {}
 
     async def jobs(self, name: str) -> list[Job]:
@@ -68,7 +68,7 @@ class Flink:
         """Stop the job with a savepoint below `folder` and return the savepoint's address.
 
         Raises:
-            RefusedError: it could not be made, or not within `timeout` seconds.
+            RejectedError: it could not be made, or not within `timeout` seconds.
         """
         asked = await self._call("POST", f"/jobs/{job_id}/stop", {"drain": False, "targetDirectory": folder})
         try:
@@ -79,9 +79,9 @@ class Flink:
                         break
                     await asyncio.sleep(0.2)
         except TimeoutError:
-            raise RefusedError(f"no savepoint of job {job_id} after {timeout:g} s") from None
+            raise RejectedError(f"no savepoint of job {job_id} after {timeout:g} s") from None
         operation = answer["operation"]
         if "location" not in operation:
             said = operation.get("failure-cause", {}).get("stack-trace", "no reason given").splitlines()[0]
-            raise RefusedError(f"no savepoint of job {job_id}: {said}")
+            raise RejectedError(f"no savepoint of job {job_id}: {said}")
         return str(operation["location"])

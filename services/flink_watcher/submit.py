@@ -21,7 +21,7 @@ class SubmissionError(Exception):
 
 
 class WrongSettingError(Exception):
-    """The job refuses its configuration, so trying again is no use; the message names the variable."""
+    """The job rejects its configuration, so trying again is no use; the message names the variable."""
 
 
 def command(settings: WatcherSettings, archive: Path, version: Version, restore: str | None) -> list[str]:
@@ -54,7 +54,7 @@ async def submit(
 
     Raises:
         SubmissionError: the command failed or did not end in time.
-        WrongSettingError: the job refuses its configuration.
+        WrongSettingError: the job rejects its configuration.
     """
     environment = {
         **environment,

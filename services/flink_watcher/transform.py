@@ -52,7 +52,7 @@ class Job:
 class Submission:
     """What was submitted last: the job, what it was restored from, and whether all its tasks ever ran.
 
-    `savepoint` is set once the job was stopped with one. `refused` are restore points that Flink would not take.
+    `savepoint` is set once the job was stopped with one. `rejected` are restore points that Flink would not take.
     `superseded` are jobs that this one takes over from: one that still runs is ended, and their checkpoints are no
     longer needed once this job has one of its own. `configuration` are the variables that it was submitted with (None:
     not known). `state_since_ms`: since when (epoch) its state has known every sale, 0 where that is not known.
@@ -63,7 +63,7 @@ class Submission:
     restored_from: str | None = None
     ran: bool = False
     savepoint: str | None = None
-    refused: tuple[str, ...] = ()
+    rejected: tuple[str, ...] = ()
     superseded: tuple[str, ...] = ()
     configuration: Mapping[str, str] | None = None
     state_since_ms: int = 0
@@ -84,7 +84,7 @@ class Part:
         return max(self.begin, self.committed or 0)
 
 
-Kind = Literal["leave", "wait", "start", "replace", "rebuild", "cancel", "end", "refuse"]
+Kind = Literal["leave", "wait", "start", "replace", "rebuild", "cancel", "end", "reject"]
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class Action:
 
     leave: nothing. wait: nothing, until it has ended. start: submit, restored from `restore` or afresh. replace: stop
     `job_id` with a savepoint, then start. rebuild: recompute everything beside `job_id`, then switch. cancel: end
-    `job_id`, one too many. end: the same with a shadow job. refuse: note that `restore` cannot be restored.
+    `job_id`, one too many. end: the same with a shadow job. reject: note that `restore` cannot be restored.
     """
 
     kind: Kind
@@ -125,11 +125,11 @@ def decide(
     alive = sorted((job for job in jobs if job.alive), key=lambda job: (job.version == wanted, job.started_ms))
     if surplus := _about_surplus(alive, last):
         return surplus
-    if last is not None and not last.ran and last.restored_from and last.restored_from not in last.refused:
+    if last is not None and not last.ran and last.restored_from and last.restored_from not in last.rejected:
         ended = any(job.job_id == last.job_id and job.status == "FAILED" for job in jobs)
         if ended or restore_failed:
             return Action(
-                "refuse", f"{last.restored_from} cannot be restored", job_id=last.job_id, restore=last.restored_from
+                "reject", f"{last.restored_from} cannot be restored", job_id=last.job_id, restore=last.restored_from
             )
     if alive:
         return _about_running(wanted, alive[0], rebuilding=rebuilding)
@@ -149,7 +149,7 @@ def _about_gone(wanted: Version, last: Submission | None, restore_points: Sequen
         return Action("start", "first submission: reads sales.unified from the earliest")
     if last.version.state != wanted.state:
         return Action("start", "what it computes has changed: starts afresh from the earliest of sales.unified")
-    usable = [point for point in restore_points if point not in last.refused]
+    usable = [point for point in restore_points if point not in last.rejected]
     if usable:
         return Action("start", f"the job is gone: resumes from {usable[0]}", restore=usable[0])
     return Action("start", "the job is gone and nothing can be restored: starts afresh from the earliest")
@@ -172,7 +172,7 @@ def _about_running(wanted: Version, job: Job, *, rebuilding: bool) -> Action:
 
 
 def restore_error(exceptions: str) -> bool:
-    """Whether a job's exceptions say that its state does not fit it (and not, say, that a server is away)."""
+    """Whether a job's exceptions say that its state does not fit it (and not, say, that a server is unavailable)."""
     signs = ("StateMigrationException", "Failed to rollback to checkpoint", "Cannot map checkpoint/savepoint state")
     return any(sign in exceptions for sign in signs)
 

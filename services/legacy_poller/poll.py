@@ -91,13 +91,13 @@ class Poller:
         position = progress.record(self._encoders[progress.TOPIC], self._unit.name, CURSOR, cursor.position())
         await kafka.publish(self._client, [position])
         self._cursor = cursor
-        dead = sum(item.refusal is not None for item in new)
+        dead = sum(item.rejection is not None for item in new)
         self._unit.metrics.record(TOPIC, "received", len(items))
         self._unit.metrics.record(TOPIC, "published", len(new) - dead)
         self._unit.metrics.record(TOPIC, "dead_letter", dead)
         for one in new:
-            if one.refusal is not None:
-                self._unit.metrics.dead_letter(TOPIC, one.refusal.reason)
+            if one.rejection is not None:
+                self._unit.metrics.dead_letter(TOPIC, one.rejection.reason)
         self._unit.metrics.record(TOPIC, "ignored", len(items) - len(new))
         self._unit.log.info("polled", answered=len(items), published=len(new) - dead, dead_letters=dead)
 
@@ -105,11 +105,11 @@ class Poller:
         key = None if item.sale_id is None else item.sale_id.encode()
         if item.record is not None:
             return Record(TOPIC, key, self._encoders[TOPIC](item.record))
-        assert item.refusal is not None  # noqa: S101 - an item has a record or a refusal
+        assert item.rejection is not None  # noqa: S101 - an item has a record or a rejection
         return dead_letters.dead_letter(
             self._encoders[dead_letters.TOPIC],
             self._unit.name,
-            item.refusal,
+            item.rejection,
             topic=TOPIC,
             key=key,
             value=item.content,

@@ -98,7 +98,7 @@ class SalesClient:
 
 
 def sales_of(content: bytes, status: int, client: Any) -> list[etree._Element]:
-    """The Sale elements of an answer; zeep refuses document types, entities and anything that is not well-formed.
+    """The Sale elements of an answer; zeep rejects document types, entities and anything that is not well-formed.
 
     Raises:
         AnswerError: the answer is a SOAP fault, or not a whole answer to the operation.

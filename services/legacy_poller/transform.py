@@ -9,8 +9,7 @@ from typing import Any
 
 from lxml import etree
 
-from chassis.dead_letters import Refusal
-from chassis.progress import Position
+from chassis.results import Rejected
 
 DIGEST_BYTES = 8
 # what fits with its envelope into the broker's default message.max.bytes (1,048,588) in base64
@@ -39,13 +38,13 @@ class Cursor:
     fetched_at: int = 0
     seen: Mapping[bytes, bytes] = field(default_factory=dict)
 
-    def position(self) -> Position:
+    def position(self) -> Mapping[str, Any]:
         """As `ingestion.progress` keeps it."""
         packed = base64.b64encode(b"".join(identity + digest for identity, digest in self.seen.items())).decode()
         return {"called_at": self.called_at, "fetched_at": self.fetched_at, "seen": packed}
 
 
-def cursor(position: Position | None) -> Cursor:
+def cursor(position: Mapping[str, Any] | None) -> Cursor:
     """What `ingestion.progress` kept; where that is unreadable the beginning: asking again is harmless."""
     try:
         if position is None:
@@ -75,32 +74,32 @@ class Item:
     sale_id: str | None
     identity: bytes
     record: Mapping[str, Any] | None
-    refusal: Refusal | None
+    rejection: Rejected | None
     digest: bytes
     content: bytes
 
 
 def item(element: etree._Element, fetched_at: int) -> Item:
-    """A Sale element as an item. Values pass as they are; only what the contract cannot carry is refused."""
+    """A Sale element as an item. Values pass as they are; only what the contract cannot carry is rejected."""
     content = etree.tostring(element, encoding="utf-8", with_tail=False)
     given = {etree.QName(child).localname: child.text for child in element if isinstance(child.tag, str)}
     record: dict[str, Any] = {field: given.get(name) for field, name in TEXTS.items()}
     if record["amount"] is not None:
         record["amount"] = record["amount"].strip()
-    refusal = None
+    rejection = None
     text = given.get("saleDate")
     if text is None or LONG.fullmatch(text):
         record["sale_date"] = None if text is None else int(text)
     else:
-        refusal = Refusal("legacy_malformed", f"saleDate {text[:60]!r} is not in milliseconds since 1970")
+        rejection = Rejected("legacy_malformed", f"saleDate {text[:60]!r} is not in milliseconds since 1970")
     if len(content) > MAX_SALE_BYTES:
-        refusal = Refusal("legacy_malformed", f"a sale of {len(content)} bytes, more than {MAX_SALE_BYTES}")
+        rejection = Rejected("legacy_malformed", f"a sale of {len(content)} bytes, more than {MAX_SALE_BYTES}")
         content = content[: 64 * 1024]
     sale_id, values = record["sale_id"], _digest(repr(sorted(given.items())))
     # without an id, or unreadable, it stands for itself
-    identity = values if refusal or not sale_id else _digest(sale_id)
+    identity = values if rejection or not sale_id else _digest(sale_id)
     record["fetched_at"] = fetched_at
-    return Item(sale_id, identity, None if refusal else record, refusal, values, content)
+    return Item(sale_id, identity, None if rejection else record, rejection, values, content)
 
 
 def _digest(text: str) -> bytes:

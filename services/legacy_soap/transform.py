@@ -1,4 +1,4 @@
-"""Pure rules of the legacy service: the sales it makes up, and requests that it refuses."""
+"""Pure rules of the legacy service: the sales it makes up, and requests that it rejects."""
 
 import random
 from collections.abc import Iterator
@@ -6,23 +6,26 @@ from itertools import count
 
 from lxml import etree
 
-from chassis import retail
+from contracts.reference import CITIES, COUNTRY, PRODUCTS
 from services.legacy_soap.book import BookedSale
 
 SPREAD_MS = 5_000  # a made-up sale happened at most this long before it is recorded
+PRICE_CENTS = (4_000, 1_200_000)
+CLERKS = ("Aparecida Fonseca", "Benedito Prado", "Cleusa Moraes", "Dirceu Sampaio", "Elza Pacheco", "Fausto Queiroz")
 
 
 def made_up(rng: random.Random, run: str) -> Iterator[BookedSale]:
     """Endless plausible sales without a date, with ids that begin with `run`: one prefix per start of the process."""
+    cities = list(CITIES)
     for number in count(1):
-        sold = retail.sell(rng)
+        cents = rng.randint(*PRICE_CENTS)
         yield BookedSale(
             f"{run}-{number}",
-            sold.person.name,
-            sold.city,
-            retail.COUNTRY,
-            format(sold.amount, "f"),
-            sold.product,
+            rng.choice(CLERKS),
+            rng.choice(cities),
+            COUNTRY,
+            f"{cents // 100}.{cents % 100:02d}",
+            rng.choice(PRODUCTS),
             None,
         )
 

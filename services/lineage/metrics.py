@@ -6,7 +6,7 @@ TAKEN = Metric(
     "placar_lineage_taken_total",
     "counter",
     "events",
-    "OpenLineage events that came, by what became of them: taken, known (sent again), refused",
+    "OpenLineage events that came, by what became of them: taken, known (sent again), rejected",
     ("outcome",),
     after="the first event",
 )

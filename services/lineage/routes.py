@@ -154,7 +154,7 @@ def api(store: Store, count: Callable[[str], None]) -> APIRouter:
         try:
             new = await store.take(event(body), body)
         except EventError:
-            count("refused")
+            count("rejected")
             raise
         count("taken" if new else "known")
         return Response(status_code=201)

@@ -89,7 +89,7 @@ def _facets(facets: Facets) -> dict[str, Any]:
 
 
 class Store:
-    """The database. Every method raises OSError, asyncpg.PostgresError or asyncpg.InterfaceError where it is away."""
+    """The database. Every method raises OSError, asyncpg.PostgresError or asyncpg.InterfaceError where it is down."""
 
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
@@ -297,7 +297,7 @@ async def opened(settings: PostgresSettings) -> AsyncIterator[Store]:
     """The store, its tables made, while the context lasts.
 
     Raises:
-        OSError | asyncpg.PostgresError | asyncpg.InterfaceError: the server is away or refuses us.
+        OSError | asyncpg.PostgresError | asyncpg.InterfaceError: the server is unavailable or rejects us.
     """
     async with asyncpg.create_pool(
         host=settings.host,

@@ -1,4 +1,4 @@
-"""`python -m services.lineage.tree` prints the graph as a tree from its sources: 0 printed, 2 the service is away."""
+"""`python -m services.lineage.tree` prints the graph as a tree from its sources: 0 printed, 2 the service is down."""
 
 import argparse
 import sys

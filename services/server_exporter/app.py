@@ -7,7 +7,7 @@ import asyncpg
 from aiokafka.errors import KafkaError
 from asynch.errors import ServerException
 
-from chassis.clickhouse import ClickHouse, StoreAway
+from chassis.clickhouse import ClickHouse, StoreUnavailableError
 from chassis.clickhouse import clickhouse as store_of
 from chassis.unit import Unit, cancellable
 from services.server_exporter import looks
@@ -16,11 +16,19 @@ from services.server_exporter.metrics import UP
 from services.server_exporter.settings import ExporterSettings
 
 NAME = "server_exporter"
-AWAY = (StoreAway, ServerException, KafkaError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
+AWAY = (
+    StoreUnavailableError,
+    ServerException,
+    KafkaError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    OSError,
+    TimeoutError,
+)
 
 
 async def keep_looking(unit: Unit, server: str, look: Callable[[], Awaitable[Found]], interval_s: float) -> None:
-    """Look every interval until cancelled; while the server is away it is `down`, and its values are left out."""
+    """Look every interval until cancelled; while the server is down it is `down`, and its values are left out."""
     up: bool | None = None
     known: Found = {}
     while True:
@@ -52,7 +60,7 @@ def servers(settings: ExporterSettings, store: ClickHouse) -> dict[str, Callable
 
 
 async def main(unit: Unit, settings: ExporterSettings) -> None:
-    """Export until cancelled. It is ready at once: a server that is away is what it reports."""
+    """Export until cancelled. It is ready at once: a server that is unavailable is what it reports."""
     async with store_of(settings.clickhouse, 1, ANSWER_S) as store, asyncio.TaskGroup() as tasks:
         for server, look in servers(settings, store).items():
             tasks.create_task(cancellable(keep_looking(unit, server, look, settings.interval_s)))

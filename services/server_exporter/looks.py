@@ -40,8 +40,8 @@ async def clickhouse(store: ClickHouse, lengths: Sequence[WindowLength]) -> Foun
     """ClickHouse's own tables of metrics, and how new each ranking is.
 
     Raises:
-        StoreAway: ClickHouse is unreachable.
-        ServerException: it refuses a query (a table is missing).
+        StoreUnavailableError: ClickHouse is unreachable.
+        ServerException: it rejects a query (a table is missing).
     """
     found = {
         metric: [({"name": name}, value) for name, value in await store.select(query)]
@@ -63,7 +63,7 @@ async def postgres(settings: PostgresSettings) -> Found:
     """Replication slots, connections and sizes.
 
     Raises:
-        OSError | asyncpg.PostgresError | asyncpg.InterfaceError: the server is away or refuses us.
+        OSError | asyncpg.PostgresError | asyncpg.InterfaceError: the server is unavailable or rejects us.
     """
     connection = await open_connection(settings, ANSWER_S)
     try:
@@ -86,7 +86,7 @@ async def kafka(settings: KafkaSettings) -> Found:
     """How far each consumer group is behind, by topic.
 
     Raises:
-        KafkaError | OSError: the broker is away.
+        KafkaError | OSError: the broker is unavailable.
     """
     async with AsyncExitStack() as stack:
         admin = AIOKafkaAdminClient(bootstrap_servers=settings.bootstrap, client_id="server_exporter")

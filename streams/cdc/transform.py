@@ -3,14 +3,13 @@
 from functools import partial
 from typing import Any
 
-from chassis.dead_letters import Refusal
-from chassis.stream import Context, Ignored, Output
+from chassis.results import Context, Ignored, Output, Rejected
 from contracts.sale import key
+from contracts.versions import VersionRangeError, pack_postgres
 from streams import validation
 from streams.validation import RawSale
 
 TABLE = "sales"
-EPOCH_SHIFT = 56
 TRUNCATED = (
     ", the table was truncated; the trigger sales_truncate has deleted its rows one by one before,"
     " where there is none, run task resync"
@@ -52,7 +51,7 @@ def raw_sale(row: dict[str, Any], context: Context) -> RawSale:
     )
 
 
-def transform(record: dict[str, Any], context: Context, *, epoch: int) -> Output | Refusal | Ignored:
+def transform(record: dict[str, Any], context: Context, *, epoch: int) -> Output | Rejected | Ignored:
     """The sale after the change, a deletion, or why there is none.
 
     The version is the position in the database's log under `epoch`; the ingestion time is the Kafka timestamp, that is
@@ -63,18 +62,20 @@ def transform(record: dict[str, Any], context: Context, *, epoch: int) -> Output
         return Ignored(f"table {source['table']}")
     if record["op"] not in OPERATIONS:
         more = TRUNCATED if record["op"] == "t" else ""
-        return Refusal("operation_unknown", f"op is {record['op'][:20]!r}{more}")
+        return Rejected("operation_unknown", f"op is {record['op'][:20]!r}{more}")
     image, outcome = OPERATIONS[record["op"]]
     if record[image] is None:
-        return Refusal("field_missing", f"{image} is null in a change with op {record['op']}")
+        return Rejected("field_missing", f"{image} is null in a change with op {record['op']}")
     if source["lsn"] is None:
-        return Refusal("field_missing", "source.lsn is null")
-    if not 0 <= source["lsn"] < 1 << EPOCH_SHIFT:
-        return Refusal("version_range", f"source.lsn is {source['lsn']}")
+        return Rejected("field_missing", "source.lsn is null")
+    try:
+        version = pack_postgres(epoch, source["lsn"])
+    except VersionRangeError as error:
+        return Rejected("version_range", str(error))
     event = outcome(
         raw_sale(record[image], context),
         "postgres",
         validation.bounded(context.written_at, context.now),
-        epoch << EPOCH_SHIFT | source["lsn"],
+        version,
     )
-    return event if isinstance(event, Refusal) else Output(key(event), event, source["ts_ms"])
+    return event if isinstance(event, Rejected) else Output(key(event), event, source["ts_ms"])

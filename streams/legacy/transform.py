@@ -3,11 +3,11 @@
 from functools import partial
 from typing import Any
 
-from chassis.dead_letters import Refusal
-from chassis.stream import Context, Ignored, Output
+from chassis.results import Context, Ignored, Output, Rejected
 from contracts.sale import key
+from contracts.time import to_ms
 from streams import validation
-from streams.validation import EPOCH, MILLISECOND, RawSale
+from streams.validation import RawSale
 
 # field of the unified sale -> what it is made from, for lineage
 COLUMNS = {
@@ -16,8 +16,8 @@ COLUMNS = {
 }
 
 
-def transform(record: dict[str, Any], context: Context) -> Output | Refusal | Ignored:
-    """The sale, or why it is refused. The version is the time of the call that brought it, in milliseconds."""
+def transform(record: dict[str, Any], context: Context) -> Output | Rejected | Ignored:
+    """The sale, or why it is rejected. The version is the time of the call that brought it, in milliseconds."""
     raw = RawSale(
         sale_id=record["sale_id"],
         salesman_name=record["salesman_name"],
@@ -29,6 +29,6 @@ def transform(record: dict[str, Any], context: Context) -> Output | Refusal | Ig
     )
     fetched_at = record["fetched_at"]
     received = validation.bounded(fetched_at, context.now)
-    fetched_ms = (fetched_at - EPOCH) // MILLISECOND
+    fetched_ms = to_ms(fetched_at)
     event = validation.sale(raw, "legacy", received, fetched_ms)
-    return event if isinstance(event, Refusal) else Output(key(event), event, fetched_ms)
+    return event if isinstance(event, Rejected) else Output(key(event), event, fetched_ms)

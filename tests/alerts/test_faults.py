@@ -152,7 +152,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
         for name in ("prometheus", "alertmanager"):
             os.kill(found.pid(name), signal.SIGHUP)
         with subprocess.Popen(
-            [sys.executable, "-m", "services.traffic", "--rate", "10"], env=dict(runtime.env), stdout=subprocess.DEVNULL
+            [sys.executable, "-m", "tools.traffic", "--rate", "10"], env=dict(runtime.env), stdout=subprocess.DEVNULL
         ) as traffic:
             try:
                 yield found
@@ -216,8 +216,8 @@ async def wrong_records(runtime: Runtime, per_s: int) -> AsyncIterator[None]:
         await producer.stop()
 
 
-async def test_a_dead_consumer_falls_behind_and_then_refuses_what_was_wrong(scene: Scene) -> None:
-    """ConsumerLag while legacy is away and wrong records come; then DeadLetterRate, until they end."""
+async def test_a_dead_consumer_falls_behind_and_then_rejects_what_was_wrong(scene: Scene) -> None:
+    """ConsumerLag while legacy is unavailable and wrong records come; then DeadLetterRate, until they end."""
     await scene.calm("ConsumerLag", "DeadLetterRate")
     async with wrong_records(scene.runtime, per_s=1500):
         with scene.stopped("legacy"):
@@ -236,7 +236,7 @@ async def test_a_store_that_hangs_is_a_slow_and_failing_api(scene: Scene) -> Non
 
 
 async def test_without_its_connector_postgres_keeps_its_log(scene: Scene) -> None:
-    """ConnectorNotRunning while Connect is away, and WalRetained when 300 MB are written meanwhile."""
+    """ConnectorNotRunning while Connect is unavailable, and WalRetained when 300 MB are written meanwhile."""
     await scene.calm("ConnectorNotRunning", "WalRetained")
     with scene.stopped("connect"):
         connection = await database(scene, "sales")
@@ -263,7 +263,7 @@ async def test_without_taskmanagers_the_rankings_get_old(scene: Scene) -> None:
             assert "RankingStale" not in await scene.prometheus.firing()
 
 
-async def test_lineage_that_is_refused_is_told(scene: Scene) -> None:
+async def test_lineage_that_is_rejected_is_told(scene: Scene) -> None:
     """LineageLost, while the lineage service has no table for its events."""
     await scene.calm("LineageLost")
     connection = await database(scene, "lineage")

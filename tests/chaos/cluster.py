@@ -21,7 +21,7 @@ class Job:
 
 
 async def _get(runtime: Runtime, path: str) -> Any:
-    """An answer; None while the JobManager is away or does not know the path."""
+    """An answer; None while the JobManager is unavailable or does not know the path."""
     url = f"http://127.0.0.1:{runtime.env['FLINK_REST_PORT']}{path}"
     async with httpx.AsyncClient(timeout=5) as client:
         try:

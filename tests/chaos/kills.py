@@ -1,4 +1,4 @@
-"""What is killed, in which order, and how long the job may be away after it."""
+"""What is killed, in which order, and how long the job may be unavailable after it."""
 
 import random
 from collections.abc import Iterator, Sequence

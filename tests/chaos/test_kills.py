@@ -14,7 +14,7 @@ from decimal import Decimal
 import pytest
 import pytest_asyncio
 
-from chassis.clickhouse import StoreAway
+from chassis.clickhouse import StoreUnavailableError
 from tests.chaos import cluster, processes
 from tests.chaos.kills import BOUNDS_S, PATIENCE, Kill, order
 from tests.chaos.scene import Scene, under_load
@@ -71,7 +71,7 @@ async def test_the_store_holds_new_rankings_soon_after_a_kill(scene: Scene, vict
         async def newer() -> bool:
             try:
                 made = await scene.store.newest()
-            except StoreAway:
+            except StoreUnavailableError:
                 return False
             return made is not None and made.timestamp() > at
 

@@ -1,4 +1,4 @@
-"""For schemathesis: which input that fits the document is refused rightly, as a schema of single parameters cannot say.
+"""For schemathesis: which input of the document is rejected rightly, as a schema of single parameters cannot say.
 
 A cursor is text that an earlier answer gave, and `country` goes with ranking=salesman only. Both have tests elsewhere.
 """

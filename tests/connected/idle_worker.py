@@ -9,7 +9,8 @@ from typing import Any, cast
 from pydantic_settings import SettingsConfigDict
 
 from chassis import stream
-from chassis.stream import Agent, Codecs, Output, StreamSettings
+from chassis.results import Output
+from chassis.stream import Agent, Codecs, StreamSettings
 from chassis.unit import Unit, run_unit
 from contracts.codec import Decoder
 

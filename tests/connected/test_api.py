@@ -154,9 +154,9 @@ async def test_each_length_has_its_rankings(servers: Mapping[str, str], tmp_path
             assert (await client.get(CITY, params={"length": "1d", "window": instant(START)})).status_code == 404
             assert (await client.get(SALESMAN, params={"length": "1d"})).json()["rankings"][0]["salesmanName"] == "Ana"
             assert (await client.get(SALESMAN)).status_code == 404
-            refused = await client.get(CITY, params={"length": "7d"})
-            assert refused.status_code == 422
-            assert refused.json()["detail"].endswith("1h, 1d")
+            rejected = await client.get(CITY, params={"length": "7d"})
+            assert rejected.status_code == 422
+            assert rejected.json()["detail"].endswith("1h, 1d")
 
 
 async def test_windows(servers: Mapping[str, str], db: Database, tmp_path: Path) -> None:
@@ -247,13 +247,13 @@ async def test_limit(servers: Mapping[str, str], db: Database, tmp_path: Path) -
     await db.write("rankings.city", ranking_set("rankings.city", START, 1, list("abcdefghij")))
     async with api(servers, db, tmp_path) as (client, _):
         assert [e["city"] for e in (await client.get(f"{CITY}?limit=3")).json()["rankings"]] == list("abc")
-        refused = await client.get(f"{CITY}?limit=11")
-    assert refused.status_code == 422
-    assert refused.json()["errors"][0]["field"] == "limit"
+        rejected = await client.get(f"{CITY}?limit=11")
+    assert rejected.status_code == 422
+    assert rejected.json()["errors"][0]["field"] == "limit"
 
 
 async def test_store_away_and_back(servers: Mapping[str, str], db: Database, tmp_path: Path) -> None:
-    """While ClickHouse is away the API answers 503 with Retry-After and DOWN; when it is back, rankings and UP."""
+    """While ClickHouse is down the API answers 503 with Retry-After and DOWN; when it is back, rankings and UP."""
     port = free_port()
     await db.write("rankings.city", ranking_set("rankings.city", START, 1, ["x"]))
     moved = {**servers, "CLICKHOUSE_HOST": "127.0.0.1", "CLICKHOUSE_NATIVE_PORT": str(port)}
@@ -271,15 +271,15 @@ async def test_store_away_and_back(servers: Mapping[str, str], db: Database, tmp
             )
 
         for _ in range(2):
-            await until(away, "the API says that the store is away")
+            await until(away, "the API says that the store is unavailable")
             details = (await client.get("/api/v1/health?details=true")).json()["details"]
             assert details["clickhouse"]["why"]
             assert (details["clickhouse"]["state"], details["kafka"]["state"]) == ("DOWN", "UP")
             assert "rankings" not in details
-            refused = await client.get(CITY)
-            assert refused.status_code == 503
-            assert refused.headers["content-type"] == "application/problem+json"
-            assert int(refused.headers["retry-after"]) >= 1
+            rejected = await client.get(CITY)
+            assert rejected.status_code == 503
+            assert rejected.headers["content-type"] == "application/problem+json"
+            assert int(rejected.headers["retry-after"]) >= 1
             async with forwarder(port, host, target):
 
                 async def back() -> bool:
@@ -294,7 +294,7 @@ async def test_store_away_and_back(servers: Mapping[str, str], db: Database, tmp
 
 
 async def test_kafka_away(servers: Mapping[str, str], db: Database, tmp_path: Path) -> None:
-    """While Kafka is away health says so and rankings are still served."""
+    """While Kafka is unavailable health says so and rankings are still served."""
     await db.write("rankings.city", ranking_set("rankings.city", START, 1, ["x"]))
     moved = {**servers, "KAFKA_HOST": "127.0.0.1", "KAFKA_PORT": str(free_port())}
     async with api(moved, db, tmp_path) as (client, process):

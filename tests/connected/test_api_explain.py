@@ -62,7 +62,7 @@ HISTORY = [
 ]
 
 
-async def store(db: Database) -> dict[oracle.Board, tuple[oracle.Place, ...]]:
+async def store(db: Database) -> dict[oracle.SetKey, tuple[oracle.Place, ...]]:
     """Write the history and the sets that the oracle makes of it; returns these."""
     plan = db.plans["sales.unified"]
     await db.store.insert(plan.mapping.table, plan.columns, [row for record in HISTORY for row in rows(plan, record)])
@@ -140,9 +140,9 @@ async def test_explanations(servers: Mapping[str, str], db: Database, tmp_path: 
             ({"ranking": "salesman", "name": "Ana", "country": "AR", "window": WINDOW}, 404),
             ({"ranking": "city", "name": "São Paulo", "window": WINDOW, "cursor": latest["nextCursor"]}, 422),
         ):
-            refused = await client.get(EXPLAIN, params=asked)
-            assert refused.status_code == status, asked
-            assert refused.headers["content-type"] == "application/problem+json"
+            rejected = await client.get(EXPLAIN, params=asked)
+            assert rejected.status_code == status, asked
+            assert rejected.headers["content-type"] == "application/problem+json"
 
 
 async def test_a_rank_of_a_day(servers: Mapping[str, str], tmp_path: Path) -> None:

@@ -157,7 +157,7 @@ async def test_stop_answers_what_runs(servers: Mapping[str, str], tmp_path: Path
                 await waits.wait()
                 stopping = asyncio.create_task(process.end())
 
-                async def refuses() -> bool:
+                async def rejects() -> bool:
                     try:
                         _, writer = await asyncio.open_connection("127.0.0.1", client.base_url.port or 0)
                     except ConnectionRefusedError:
@@ -165,7 +165,7 @@ async def test_stop_answers_what_runs(servers: Mapping[str, str], tmp_path: Path
                     writer.close()
                     return False
 
-                await until(refuses, "the API listens no more")
+                await until(rejects, "the API listens no more")
                 assert not running.done()
                 opened.set()
                 answer = await running

@@ -170,7 +170,7 @@ async def test_snapshot_is_what_rest_answers(stage: Stage) -> None:
 
 
 async def test_who_may_connect(stage: Stage) -> None:
-    """A foreign page is refused with 403, no token with 401; a browser gives its token as a subprotocol."""
+    """A foreign page is rejected with 403, no token with 401; a browser gives its token as a subprotocol."""
     for headers, status in (
         ({}, 401),
         ({"Authorization": "Bearer wrong"}, 401),

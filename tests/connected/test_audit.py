@@ -16,13 +16,13 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from contracts.windows import DEFAULT, window_lengths
-from services.audit.app import PAGE_WINDOWS, Result, audit
-from services.audit.store import LAST_SECOND, grids
-from services.audit.transform import Difference
 from services.clickhouse_sink.transform import rows
 from tests import oracle
 from tests.connected.serving import Database, database, ranking_set
 from tests.connected.streams import free_port
+from tools.audit.app import PAGE_WINDOWS, Result, audit
+from tools.audit.store import LAST_SECOND, grids
+from tools.audit.transform import Difference
 
 START = datetime(2026, 2, 19, 10, tzinfo=UTC)
 TOPICS = {"city": "rankings.city", "salesman": "rankings.salesman"}
@@ -82,12 +82,12 @@ class Run:
 
 
 async def command(servers: Mapping[str, str], db: Database, *arguments: str, **more: str) -> Run:
-    """Run `python -m services.audit` over the test's database."""
+    """Run `python -m tools.audit` over the test's database."""
     environment = {**os.environ, **servers, "CLICKHOUSE_DB": db.settings.db, **more}
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
-        "services.audit",
+        "tools.audit",
         *arguments,
         env=environment,
         stdout=asyncio.subprocess.PIPE,
@@ -210,7 +210,7 @@ async def test_a_ranking_in_flight(db: Database) -> None:
 
 
 async def test_what_cannot_be_compared(servers: Mapping[str, str], db: Database) -> None:
-    """A server that is away or has no tables, or a wrong period, ends it with status 2 and says why."""
+    """A server that is unavailable or has no tables, or a wrong period, ends it with status 2 and says why."""
     port = str(free_port())
     away = await command(servers, db, CLICKHOUSE_NATIVE_PORT=port)
     assert (away.status, away.out, away.err.count("\n")) == (2, "", 1)

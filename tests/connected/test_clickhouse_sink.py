@@ -14,7 +14,7 @@ import pytest
 import yaml
 from schema_registry.client import AsyncSchemaRegistryClient
 
-from chassis.clickhouse import ClickHouse, StoreAway
+from chassis.clickhouse import ClickHouse, StoreUnavailableError
 from chassis.settings import ClickHouseSettings
 from contracts import codec
 from contracts.catalogue import catalogue
@@ -200,7 +200,7 @@ async def test_set_that_does_not_fit_is_a_dead_letter(servers: Mapping[str, str]
         await feed(servers, "rankings.city", record, ranking_set("rankings.city", after, 1, ["b"]))
         await revision(db, after, 1)
         assert await db.store.select(CITY, {"start": int(start.timestamp())}) == []
-        assert "store_unfit" in process.said()
+        assert "store_rejected" in process.said()
         assert "field total_sales" in process.said()
 
 
@@ -218,7 +218,7 @@ async def test_garbage_in_dead_letters_makes_no_new_one(
         await until(process.ready, "the sink is ready")
         await until(counted, "the record is counted")
         assert 'outcome="dead_letter",topic="sales.dlq"' not in await process.metrics()
-        assert "record_refused" in process.said()
+        assert "record_rejected" in process.said()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["stopped", "killed"])
@@ -277,7 +277,7 @@ async def test_readers_never_see_a_mixture(servers: Mapping[str, str], db: Datab
 
 
 async def test_store_away_holds_offsets_back(servers: Mapping[str, str], db: Database, tmp_path: Path) -> None:
-    """While ClickHouse is away the sink says address and setting and is not ready; then it writes what it held."""
+    """While ClickHouse is down the sink says address and setting and is not ready; then it writes what it held."""
     start, port, group = hour_of_its_own(), free_port(), unique("sink")
     host, target = servers["CLICKHOUSE_HOST"], int(servers["CLICKHOUSE_NATIVE_PORT"])
     moved = {**servers, "CLICKHOUSE_HOST": "127.0.0.1", "CLICKHOUSE_NATIVE_PORT": str(port)}
@@ -344,8 +344,8 @@ async def test_ddl_is_idempotent(servers: Mapping[str, str], db: Database) -> No
     assert len(await db.store.select(CITY, {"start": int(start.timestamp())})) == 10
 
 
-async def test_connection_is_good_after_a_refusal(db: Database) -> None:
-    """After a statement that the server refuses, the next one on the same pool succeeds."""
+async def test_connection_is_good_after_a_rejection(db: Database) -> None:
+    """After a statement that the server rejects, the next one on the same pool succeeds."""
     for _ in range(5):
         with pytest.raises(Exception, match="Syntax error"):
             await db.store.execute("SELEKT nonsense")
@@ -353,8 +353,8 @@ async def test_connection_is_good_after_a_refusal(db: Database) -> None:
 
 
 async def test_unreachable_store() -> None:
-    """A port on which nobody listens is StoreAway, not an error of the caller."""
+    """A port on which nobody listens is StoreUnavailableError, not an error of the caller."""
     store = ClickHouse(ClickHouseSettings(native_port=free_port()), 1, 2)
-    with pytest.raises(StoreAway):
+    with pytest.raises(StoreUnavailableError):
         await store.select("SELECT 1")
     await store.close()

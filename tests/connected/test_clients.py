@@ -6,7 +6,7 @@ from tests.connected.commands import process
 
 
 async def test_each_client_reaches_its_server(servers: Mapping[str, str]) -> None:
-    """A query is answered under the account of the settings; with another password the server refuses."""
+    """A query is answered under the account of the settings; with another password the server rejects."""
     postgres = await process("deploy.clients", servers, "psql", "-At", "-c", "SELECT current_database(), 6 * 7")
     assert (postgres.status, postgres.out) == (0, "sales|42\n"), postgres.err
     query = ("clickhouse", "--query", "SELECT currentDatabase(), 6 * 7")

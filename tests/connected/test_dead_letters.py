@@ -12,10 +12,10 @@ import httpx
 import pytest
 from lxml import etree
 
-from chassis.dead_letters import Refusal, dead_letter
+from chassis.dead_letters import dead_letter
+from chassis.results import Rejected
 from contracts import codec
 from contracts.catalogue import Topic, catalogue
-from services.dead_letters.__main__ import main
 from services.file_poller.splitter import KEPT_BYTES
 from streams.cdc.agents import agent as cdc
 from streams.cdc.settings import Settings as CdcSettings
@@ -30,6 +30,7 @@ from tests.connected.sources import bucket, service
 from tests.connected.streams import Page, Published, Servers, answering, free_port, unique, unit_in_process, until
 from tests.connected.test_legacy import address, answer, misbehaving, soap_environment
 from tests.connected.unit_process import UnitProcess
+from tools.dead_letters.__main__ import main
 
 AGENTS = {
     agent.consumes: agent for agent in (cdc(CdcSettings(epoch=1)), files(FilesSettings()), legacy(LegacySettings()))
@@ -182,11 +183,11 @@ async def settled(units: Sequence[Any], processes: Sequence[UnitProcess]) -> boo
     """Whether no unit has a record in hand; every one must account for all that it received."""
     texts = [unit.metrics.render(["text/plain"])[0].decode() for unit, _ in units]
     assert all(in_process(text, "unaccounted") == [0] for text in texts)
-    idle = all(in_process(text, "in_hand") == [0] for text in texts)
+    idle = all(in_process(text, "in_flight") == [0] for text in texts)
     for unit in processes:
         assert set((await unaccounted(unit)).values()) == {0}
         series = await unit.samples()
-        idle = idle and not any(value for name, value in series.items() if "records_in_hand" in name)
+        idle = idle and not any(value for name, value in series.items() if "records_in_flight" in name)
     return idle
 
 
@@ -281,7 +282,7 @@ async def test_a_replayed_sale_counts_once(servers: Mapping[str, str], tmp_path:
         assert {line["record"]["country"] for line in would} == {"BR"}
         assert {line["replayed_at"] for line in (await about(servers, unit, prefix)).values()} == {None}
 
-        # as they were: refused again, each with attempt 2, and of the two letters of one record one
+        # as they were: rejected again, each with attempt 2, and of the two letters of one record one
         status, _, outcome = await replay()
         assert (status, outcome["replayed"]) == (0, 2)
         await number(5, letters)
@@ -321,11 +322,11 @@ async def stored_sales(db: Database, sink: UnitProcess, names: tuple[str, ...]) 
 
 async def nothing_waits(sink: UnitProcess) -> bool:
     """Whether the sink has nothing in hand."""
-    return not any(value for name, value in (await sink.samples()).items() if "records_in_hand" in name)
+    return not any(value for name, value in (await sink.samples()).items() if "records_in_flight" in name)
 
 
 async def test_what_cannot_be_replayed_is_named(servers: Mapping[str, str], tmp_path: Path) -> None:
-    """A row that never was in a topic, bytes that cannot be patched and a wrong patch are refused; the rest is sent."""
+    """A row that never was in a topic, bytes that cannot be patched and a wrong patch fail; the rest is sent."""
     reached, prefix, unit = Servers(servers), unique("never"), unique("files")
     patch, wrong = tmp_path / "patch.json", tmp_path / "wrong.json"
     patch.write_text(json.dumps({"country": "BR"}), "utf-8")
@@ -353,9 +354,9 @@ async def test_what_cannot_be_replayed_is_named(servers: Mapping[str, str], tmp_
         }
         assert set(ids) == {"row_ragged", "country_unknown", "wire_format"}
 
-        refused = await command(servers, "replay", *ids.values(), "--patch", str(wrong), "--json")
-        assert (refused.status, refused.lines[-1]["replayed"], refused.lines[-1]["refused"]) == (1, 0, 3)
-        why = {line["id"]: line["refused"] for line in refused.lines[:-1]}
+        rejected = await command(servers, "replay", *ids.values(), "--patch", str(wrong), "--json")
+        assert (rejected.status, rejected.lines[-1]["replayed"], rejected.lines[-1]["rejected"]) == (1, 0, 3)
+        why = {line["id"]: line["rejected"] for line in rejected.lines[:-1]}
         assert "never was in a topic" in why[ids["row_ragged"]]
         assert "upload it again" in why[ids["row_ragged"]]
         assert "nothing to patch" in why[ids["wire_format"]]
@@ -379,9 +380,9 @@ async def test_a_letter_that_was_written_twice_is_one(servers: Mapping[str, str]
     (value,) = await reached.encode("sales.files", [file_sale(prefix)])
 
     def letter(**of: Any) -> bytes:
-        refusal = Refusal("country_unknown", prefix)
+        rejection = Rejected("country_unknown", prefix)
         place = {"topic": "sales.files", "key": b"k", "value": value, "partition": 1, "offset": 7, **of}
-        return dead_letter(encode, unit, refusal, **place).value or b""
+        return dead_letter(encode, unit, rejection, **place).value or b""
 
     places = await reached.feed("sales.dlq", [letter(), letter(), letter(offset=8), letter(attempt=2)])
     mine = await about(servers, unit, prefix)
@@ -395,13 +396,13 @@ async def test_a_letter_that_was_written_twice_is_one(servers: Mapping[str, str]
 
 
 async def test_nothing_fits_and_nobody_answers(servers: Mapping[str, str]) -> None:
-    """Where nothing fits the status is 1; where a server is away it is 2, and its address and settings are said."""
+    """Where nothing fits the status is 1; where a server is down it is 2, and its address and settings are said."""
     nothing = await command(servers, "list", "--unit", unique("nobody"))
     assert (nothing.status, nothing.out) == (1, "")
     assert nothing.err.endswith("no dead letter fits\n")
     gone = await command(servers, "show", "0-999999999")
     assert (gone.status, gone.err) == (1, "there is no dead letter 0-999999999 in sales.dlq (any more)\n")
-    away = await process("services.dead_letters", {**servers, "KAFKA_PORT": "1"}, "list")
+    away = await process("tools.dead_letters", {**servers, "KAFKA_PORT": "1"}, "list")
     assert (away.status, away.out) == (2, "")
     assert "127.0.0.1:1 (settings KAFKA_HOST, KAFKA_PORT)" in away.err
     assert "Traceback" not in away.err

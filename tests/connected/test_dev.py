@@ -25,7 +25,7 @@ from tests.runtime import ROOT, Runtime, new_runtime, start_runtime
 pytestmark = pytest.mark.timeout(400)
 
 DEADLINE_S = 120
-FOLDERS = ("chassis", "contracts", "deploy", "flink", "services", "streams")
+FOLDERS = ("chassis", "contracts", "deploy", "flink", "services", "streams", "tools")
 READY = r"{} is ready \((\d+\.\d) s\)"
 
 

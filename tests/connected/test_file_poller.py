@@ -87,7 +87,7 @@ MALFORMED: dict[str, tuple[bytes, list[str], list[tuple[str, bytes]]]] = {
         ["1", "3"],
         [("row_too_long", (b"2," + b"x" * KEPT_BYTES)[:KEPT_BYTES])],
     ),
-    "long_refused_file": (
+    "long_rejected_file": (
         b"id\n" + b"y" * 100_000,
         [],
         [("file_header", (b"id\n" + b"y" * 100_000)[:KEPT_BYTES])],
@@ -122,7 +122,7 @@ async def test_malformed_files(servers: Mapping[str, str], tmp_path: Path) -> No
             files = sum(value for name, value in series.items() if name.startswith("placar_files_total"))
             return files == len(MALFORMED)
 
-        await until(complete, "every file is read or refused")
+        await until(complete, "every file is read or rejected")
         assert await found() == expected
         details = {value["detail"] for _, value in letters.records if value["reason"] == "file_header"}
         assert any("separator is ';'" in detail and "sale_id;salesman_name" in detail for detail in details)
@@ -297,7 +297,7 @@ async def test_an_unreadable_object_stops_nothing(servers: Mapping[str, str]) ->
 
 @pytest.mark.parametrize("then", ["replaced", "deleted"])
 async def test_an_object_that_changes_while_it_is_read(servers: Mapping[str, str], then: str) -> None:
-    """A file replaced in the middle is read anew under a higher version; a deleted one ends there; others are read."""
+    """A file replaced in the middle is re-read under a higher version; a deleted one ends there; others are read."""
     prefix, store = unique(then), bucket(servers)
     key, rows = f"{prefix}/a.csv", 2_000
     store.put(key, HEADER + b"".join(row(n) for n in range(rows)))

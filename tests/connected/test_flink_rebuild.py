@@ -151,7 +151,7 @@ def _serves(reader: Reader, key: tuple[str, str], entries: list[dict[str, Any]])
     return bool(reader.sets[key][-1]["entries"] == entries)
 
 
-def _key(board: oracle.Board) -> tuple[str, str]:
+def _key(board: oracle.SetKey) -> tuple[str, str]:
     start = f"{board.start:%Y-%m-%dT%H:%M:%SZ}"
     return f"rankings.{board.ranking}", start if board.ranking == "city" else f"{start}/{board.country}"
 
@@ -159,12 +159,12 @@ def _key(board: oracle.Board) -> tuple[str, str]:
 async def test_a_killed_rebuild_leaves_the_old_job_and_no_shadow(
     runtime: Runtime, sales: Sales, reader: Reader, tmp_path: Path
 ) -> None:
-    """While it lives a second one is refused; after kill -9 the watcher ends its shadow, and the rankings go on."""
+    """While it lives a second one is rejected; after kill -9 the watcher ends its shadow, and the rankings go on."""
     before = await _the_job(runtime)
     output = tmp_path / "output"
     with _rebuilding(runtime, output) as process:
         await _until(lambda: "reads sales.unified" in output.read_text() or process.poll() is not None, "a shadow")
-        os.killpg(process.pid, signal.SIGSTOP)  # or it could end before the second one is refused
+        os.killpg(process.pid, signal.SIGSTOP)  # or it could end before the second one is rejected
         assert sorted(name for name, _ in await _alive(runtime)) == ["ranking", "ranking-rebuild"]
         second = await asyncio.to_thread(runtime.command, "run", "ranking-job", "--", "--rebuild")
         assert second.returncode == 1, second.stdout
@@ -235,7 +235,7 @@ async def _counted(runtime: Runtime, job_id: str, metric: str) -> float:
     return total
 
 
-async def test_a_change_to_a_window_that_the_log_may_have_lost_is_refused_and_counted(
+async def test_a_change_to_a_window_that_the_log_may_have_lost_is_rejected_and_counted(
     runtime: Runtime, sales: Sales, reader: Reader
 ) -> None:
     """Rebuilt from a log without its beginning: a window of long ago stays as served, one of today is ranked."""
@@ -254,7 +254,7 @@ async def test_a_change_to_a_window_that_the_log_may_have_lost_is_refused_and_co
     await reader.until(lambda: key in reader.sets, "the window of today is ranked")
     end = time.monotonic() + PATIENCE_S
     while await _counted(runtime, job_id, "closedWindowChanges") < 2:  # its city and its salesperson
-        assert time.monotonic() < end, "the refused changes are not counted"
+        assert time.monotonic() < end, "the rejected changes are not counted"
         await reader.poll()
     assert late["event_time"] == LONG_AGO
     assert {board: reader.served()[board] for board in served} == served

@@ -43,7 +43,7 @@ Entries = list[tuple[int, str, Decimal, int]]
 
 def source_files(tree: Path) -> dict[str, bytes]:
     """The files of a tree's packages by their path."""
-    folders = ("chassis", "contracts", "deploy", "flink", "services", "streams")
+    folders = ("chassis", "contracts", "deploy", "flink", "services", "streams", "tools")
     files = (path for folder in folders for path in (tree / folder).rglob("*") if path.is_file())
     return {str(path.relative_to(tree)): path.read_bytes() for path in files if "__pycache__" not in path.parts}
 
@@ -57,7 +57,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
         path.chmod((ROOT / name).stat().st_mode)
-    table = copy / "flink" / "ranking" / "definitions.py"
+    table = copy / "contracts" / "rankings.py"
     before, mark, after = table.read_text("utf-8").partition("RANKINGS: tuple[Ranking, ...] = (\n")
     table.write_text(f"{before}{mark}{ROW}{after}", "utf-8")
     topics = copy / "contracts" / "topics"
@@ -189,9 +189,9 @@ async def test_days_of_a_time_zone_are_served_beside_hours(client: httpx.AsyncCl
     newest = (await client.get("/top-by-city", params={"length": "1d"})).json()["window"]
     start = max(days)
     assert newest == {"start": iso(start), "end": iso(start + timedelta(days=1))}
-    refused = await client.get("/top-by-city", params={"length": "7d"})
-    assert refused.status_code == 422
-    assert refused.json()["detail"].endswith("1h, 1d")
+    rejected = await client.get("/top-by-city", params={"length": "7d"})
+    assert rejected.status_code == 422
+    assert rejected.json()["detail"].endswith("1h, 1d")
 
 
 async def test_midnight_in_sao_paulo_is_the_border_of_days(client: httpx.AsyncClient) -> None:
@@ -214,7 +214,7 @@ async def test_the_audit_agrees_on_every_length(runtime: Runtime, client: httpx.
     assert left_by_all
     await becomes(client, "/top-by-city", "city", {start: [] for start in left_by_all})
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "services.audit", "--settle", "60"),
+        *(sys.executable, "-m", "tools.audit", "--settle", "60"),
         cwd=runtime.root,
         env=dict(runtime.env),
         stdout=asyncio.subprocess.PIPE,
@@ -229,7 +229,7 @@ async def test_the_audit_agrees_on_every_length(runtime: Runtime, client: httpx.
 async def test_a_ranking_is_one_row_and_one_contract(runtime: Runtime, tree: Path, published: None) -> None:
     """With a row and a contract more, the top products of hours and of local days are published, each set right."""
     ours, theirs = source_files(ROOT), source_files(tree)
-    assert {name for name in ours if theirs[name] != ours[name]} == {"flink/ranking/definitions.py"}
+    assert {name for name in ours if theirs[name] != ours[name]} == {"contracts/rankings.py"}
     assert {str(Path(name).parents[-4]) for name in theirs if name not in ours} == {"contracts/topics/rankings.product"}
 
     want = {

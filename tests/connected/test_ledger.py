@@ -15,21 +15,22 @@ import pytest
 from chassis import dead_letters
 from chassis.kafka import Record
 from chassis.postgres import open_connection
+from chassis.results import Rejected
 from chassis.settings import PostgresSettings
 from contracts import codec
 from contracts.catalogue import catalogue
 from contracts.examples import plain, typed
-from services.ledger.__main__ import main
-from services.traffic.database import COMMAND_S, staff, wall
 from tests.connected.commands import called, process
 from tests.connected.serving import Database, database, hour_of_its_own
 from tests.connected.sources import bucket, service
 from tests.connected.streams import Page, Servers, answering, free_port, unique
 from tests.connected.test_legacy import register, soap_environment
+from tools.ledger.__main__ import main
+from tools.traffic.database import COMMAND_S, staff, wall
 
 COLUMNS = "sale_id,salesman_name,city,country,amount,product,sale_date\n"
 # how far each planted sale has come: at its source, then in as many steps after it
-WAYS = {"stored": 3, "no topic": 0, "not unified": 1, "not stored": 2, "refused": 1}
+WAYS = {"stored": 3, "no topic": 0, "not unified": 1, "not stored": 2, "rejected": 1}
 RAW = {"postgres": "sales.postgres", "files": "sales.files", "legacy": "sales.legacy"}
 FIRST_ID = 7_000_000_001
 
@@ -87,17 +88,17 @@ class Scene:
         """Write a unified sale into ClickHouse as the sink does."""
         await self.db.write("sales.unified", typed(catalogue()["sales.unified"].avro, sale))
 
-    async def refuse(self, sales: list[Planted]) -> None:
+    async def reject(self, sales: list[Planted]) -> None:
         """Make the sales dead letters of their topics, each written twice, as by a unit that is killed between."""
         encode = await codec.encoder(self.reached.client, catalogue()["sales.dlq"])
         letters: list[Record] = []
         for one in sales:
             (value,) = await self.reached.encode(RAW[one.source], [one.raw()])
-            refusal = dead_letters.Refusal("country_unknown", "planted")
+            rejected = Rejected("country_unknown", "planted")
             topic = RAW[one.source]
             letters.append(
                 dead_letters.dead_letter(
-                    encode, "planted", refusal, topic=topic, key=None, value=value, partition=0, offset=0
+                    encode, "planted", rejected, topic=topic, key=None, value=value, partition=0, offset=0
                 )
             )
         await self.reached.feed("sales.dlq", [letter.value for letter in letters for _ in range(2)])
@@ -167,7 +168,7 @@ async def test_a_missing_sale_is_named_where_it_is_missing(servers: Mapping[str,
         try:
             sales = await inserted(connection, hour) + uploaded(servers, hour) + await booked(env, hour)
             await scene.travel(sales)
-            await scene.refuse([one for one in sales if one.way == "refused"])
+            await scene.reject([one for one in sales if one.way == "rejected"])
             # a row that is gone from the database, and everywhere but in ClickHouse
             kept = Planted("postgres", "999999999999", "stored", hour)
             await scene.travel([kept])
@@ -187,7 +188,7 @@ async def test_a_missing_sale_is_named_where_it_is_missing(servers: Mapping[str,
             expected = {
                 (one.source, one.name): RAW[one.source] if one.way == "no topic" else steps[one.way]
                 for one in sales
-                if one.way not in ("stored", "refused")
+                if one.way not in ("stored", "rejected")
             }
             assert found == {**expected, ("postgres", kept.name): "ClickHouse"}
             numbers = {line["source"]: line for line in lines if "at_source" in line}
@@ -199,7 +200,7 @@ async def test_a_missing_sale_is_named_where_it_is_missing(servers: Mapping[str,
 
             # what was missing arrives while the ledger waits for it
             running = asyncio.create_task(scene.ledger(hour, "--settle", "60"))
-            late = [one for one in sales if one.way not in ("stored", "refused")]
+            late = [one for one in sales if one.way not in ("stored", "rejected")]
             await scene.travel(late, last=3)
             await scene.store(deletion)
             status, out, err = await running
@@ -239,7 +240,7 @@ async def test_a_server_that_is_away_is_named(servers: Mapping[str, str], tmp_pa
         assert (status, out, err.count("\n")) == (2, "", 1)
         assert f"127.0.0.1:{port}/" in err
         assert "(settings SCHEMA_REGISTRY_HOST, SCHEMA_REGISTRY_PORT): status 503" in err
-        wrong = await process("services.ledger", servers, "--from", hour.isoformat(), "--to", hour.isoformat())
+        wrong = await process("tools.ledger", servers, "--from", hour.isoformat(), "--to", hour.isoformat())
         assert wrong.status == 2
         assert "--from is not before --to" in wrong.err
         status, out, _ = await scene.ledger(hour, "--settle", "0", "--source", "postgres")

@@ -325,15 +325,15 @@ async def test_a_misbehaving_service_loses_nothing(servers: Mapping[str, str], t
         assert asked[: failed + 1] == [asked[0]] * (failed + 1)
         found = amounts(await sales.of(prefix.encode()))
         assert found == Counter([(f"{prefix}-1", "1.00"), (f"{prefix}-2", "abc"), (f"{prefix}-4", None)])
-        refused = [v for _, v in await letters.read() if v["key"] == f"{prefix}-3".encode()]
-        assert [v["reason"] for v in refused] == ["legacy_malformed"]
-        assert b"yesterday" in refused[0]["value"]
+        rejected = [v for _, v in await letters.read() if v["key"] == f"{prefix}-3".encode()]
+        assert [v["reason"] for v in rejected] == ["legacy_malformed"]
+        assert b"yesterday" in rejected[0]["value"]
         assert not [value for _, value in sales.records if value["sale_id"] in ("hostile", "truncated")]
         assert peak_bytes(poller) <= 300 * MIB
 
 
-async def test_a_hostile_description_is_refused(tmp_path: Path) -> None:
-    """A WSDL that is too long, slow or holds entities is refused within bounds; a good one is then used."""
+async def test_a_hostile_description_is_rejected(tmp_path: Path) -> None:
+    """A WSDL that is too long, slow or holds entities is rejected within bounds; a good one is then used."""
     env = soap_environment({}, tmp_path)
     wsdl = await description(env, tmp_path)
     entities, external = [wsdl.replace(b"?>", b"?>" + doctype, 1) for doctype in (ENTITIES, EXTERNAL)]
@@ -348,9 +348,9 @@ async def test_a_hostile_description_is_refused(tmp_path: Path) -> None:
     }
     async with misbehaving(wsdl, int(env["LEGACY_SOAP_PORT"]), [], answer({"saleId": "good"}), list(descriptions)):
         for said in descriptions.values():
-            with pytest.raises(Unanswered) as refused:
+            with pytest.raises(Unanswered) as rejected:
                 await connect(address(env), 3, MIB)
-            assert said in repr(refused.value)
+            assert said in repr(rejected.value)
         client = await connect(address(env), 3, MIB)
         assert [each.findtext("{*}saleId") for each in await client.recent_sales(0)] == ["good"]
         await client.close()
@@ -407,8 +407,8 @@ REQUESTS: list[tuple[bytes, int]] = [
 ]
 
 
-async def test_the_service_refuses_hostile_requests(tmp_path: Path) -> None:
-    """Document types and requests of 100 MiB are refused at once, and the service goes on answering."""
+async def test_the_service_rejects_hostile_requests(tmp_path: Path) -> None:
+    """Document types and requests of 100 MiB are rejected at once, and the service goes on answering."""
     env = soap_environment({}, tmp_path)
     async with service("legacy_soap", env, tmp_path / "soap") as asked, httpx.AsyncClient(timeout=30) as client:
         for body, status in REQUESTS:

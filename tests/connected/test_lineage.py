@@ -283,7 +283,7 @@ async def test_events_about_datasets_and_jobs_alone_are_taken(lineage: Lineage) 
         ({"job": {"namespace": "x", "name": "nul\x00"}}, "U+0000"),
     ],
 )
-async def test_what_is_no_event_is_refused_with_the_field(lineage: Lineage, change: Any, said: str) -> None:
+async def test_what_is_no_event_is_rejected_with_the_field(lineage: Lineage, change: Any, said: str) -> None:
     """422, the field named, and nothing kept."""
     answer = await lineage.post({**lineage.event("START", str(uuid.uuid4())), **change})
     assert (answer.status_code, answer.json()["code"]) == (422, 422)
@@ -291,7 +291,7 @@ async def test_what_is_no_event_is_refused_with_the_field(lineage: Lineage, chan
     assert (await lineage.http.get(f"/namespaces/{lineage.namespace}")).status_code == 404
 
 
-async def test_bodies_that_are_no_json_or_too_long_are_refused(lineage: Lineage) -> None:
+async def test_bodies_that_are_no_json_or_too_long_are_rejected(lineage: Lineage) -> None:
     """Not JSON is 422; more than 4 MiB is 413, and the service goes on."""
     for content in (b"{", b"[]", b"\xff", b'"text"'):
         assert (await lineage.http.post("/lineage", content=content)).status_code == 422, content
@@ -355,7 +355,7 @@ async def test_without_its_database_it_says_what_it_waits_for(servers: Mapping[s
             missing = await process.missing()
             return missing is not None and "127.0.0.1:9" in json.dumps(missing)
 
-        await until(told, "it says which database is away")
+        await until(told, "it says which database is unavailable")
         assert "POSTGRES_PORT" in json.dumps(await process.missing())
 
 

@@ -260,10 +260,10 @@ async def test_still(scene: Scene, hour: datetime) -> None:
 
 
 async def test_survives_an_api_restart(scene: Scene, hour: datetime) -> None:
-    """The page says that it reconnects, comes back by itself, and shows what changed while the API was away."""
+    """The page says that it reconnects, comes back by itself, and shows what changed while the API was unavailable."""
     await scene.publish(hour, 1, CITIES, PEOPLE)
-    refused = ("WebSocket connection to", "ERR_CONNECTION_REFUSED", "net::ERR")
-    async with scene.page("restarted", tolerated=refused) as page:
+    rejected = ("WebSocket connection to", "ERR_CONNECTION_REJECTED", "net::ERR")
+    async with scene.page("restarted", tolerated=rejected) as page:
         await expect(names(page, "city")).to_have_text(of(CITIES))
         await page.evaluate("window.unchanged = true")
         await scene.api.end()
@@ -481,11 +481,11 @@ async def test_health_of_the_pipeline(scene: Scene) -> None:
 
 
 async def test_watch_once(scene: Scene, hour: datetime) -> None:
-    """`watch --once` prints both rankings; where the API is away or refuses, it says so in a line and ends with 2."""
+    """`watch --once` prints both rankings; where the API is down or rejects, it says so in a line and ends with 2."""
     await scene.publish(hour, 1, CITIES, PEOPLE)
 
     async def printed() -> Run:
-        return await command("services.watch", scene.environment, "--once")
+        return await command("tools.watch", scene.environment, "--once")
 
     async def current() -> bool:
         return "184,230.55" in (await printed()).out
@@ -494,12 +494,12 @@ async def test_watch_once(scene: Scene, hour: datetime) -> None:
     run = await printed()
     assert (run.status, run.err) == (0, "")
     assert all(name in run.out for name, _, _ in (*CITIES, *PEOPLE))
-    away = await command("services.watch", {**scene.environment, "API_PORT": str(free_port())}, "--once")
+    away = await command("tools.watch", {**scene.environment, "API_PORT": str(free_port())}, "--once")
     assert away.status == 2
     assert away.out == ""
     assert away.err.startswith("watch not done: the API at 127.0.0.1:")
     assert away.err.count("\n") == 1
-    wrong = await command("services.watch", scene.environment, "--length", "9h")
+    wrong = await command("tools.watch", scene.environment, "--length", "9h")
     assert wrong.status == 2
     assert wrong.err.startswith("watch not done: the API at 127.0.0.1:")
     assert "RANKING_WINDOWS" in wrong.err
@@ -510,7 +510,7 @@ async def test_watch_in_a_terminal(scene: Scene, hour: datetime) -> None:
     await scene.publish(hour, 1, CITIES, PEOPLE)
     ours, theirs = pty.openpty()
     started = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "services.watch",
+        sys.executable, "-m", "tools.watch",
         env={**os.environ, **scene.environment, "TERM": "xterm-256color", "COLUMNS": "170", "LINES": "50"},
         stdin=theirs, stdout=theirs, stderr=theirs,
     )  # fmt: skip

@@ -116,27 +116,29 @@ async def test_changed_setting_reaches_the_broker(reached: Servers) -> None:
         await until(changed, "the broker holds the new retention")
 
 
-async def test_more_copies_than_brokers_are_refused(reached: Servers) -> None:
-    """The number of copies that the settings ask for reaches the broker, which refuses what it has no brokers for."""
+async def test_more_copies_than_brokers_are_rejected(reached: Servers) -> None:
+    """The number of copies that the settings ask for reaches the broker, which rejects what it has no brokers for."""
     topic = of_its_own()
     async with administrator(reached) as admin:
-        with pytest.raises(ContractError, match=f"topic {topic.name} was refused by the broker: code 38 .*replication"):
+        with pytest.raises(
+            ContractError, match=f"topic {topic.name} was rejected by the broker: code 38 .*replication"
+        ):
             await publish({topic.name: topic}, admin, reached.client, 2)
         assert topic.name not in await admin.list_topics()
 
 
-async def test_incompatible_schema_is_refused(reached: Servers) -> None:
-    """An incompatible schema is refused with subject, level and the registry's reason; no topic of the run is made."""
+async def test_incompatible_schema_is_rejected(reached: Servers) -> None:
+    """An incompatible schema is rejected with subject, level and the registry's reason; no topic of the run is made."""
     topic, other = of_its_own(), of_its_own()
     renamed = [{**topic.avro["fields"][0], "name": "identity"}, *topic.avro["fields"][1:]]
     changed = topic.model_copy(update={"avro": {**topic.avro, "fields": renamed}})
     async with administrator(reached) as admin:
         await publish({topic.name: topic}, admin, reached.client)
-        with pytest.raises(ContractError) as refused:
+        with pytest.raises(ContractError) as rejected:
             await publish({other.name: other, changed.name: changed}, admin, reached.client)
         assert other.name not in await admin.list_topics()
     for part in (topic.subject, "FULL_TRANSITIVE", "Incompatible artifact", "identity"):
-        assert part in str(refused.value)
+        assert part in str(rejected.value)
 
 
 async def test_added_optional_field_is_accepted(reached: Servers) -> None:
@@ -150,8 +152,8 @@ async def test_added_optional_field_is_accepted(reached: Servers) -> None:
     assert second.schema_id not in (None, first.schema_id)
 
 
-async def test_unpublished_contract_is_refused(reached: Servers) -> None:
-    """A process refuses to encode for a subject that does not hold its schema, and says what to run."""
+async def test_unpublished_contract_is_rejected(reached: Servers) -> None:
+    """A process encodes nothing for a subject that does not hold its schema, and says what to run."""
     with pytest.raises(ContractError, match="task contracts:publish"):
         await codec.encoder(reached.client, of_its_own())
 

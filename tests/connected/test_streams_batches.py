@@ -9,9 +9,9 @@ import pytest
 from aiokafka.errors import KafkaError
 
 from chassis import kafka
-from chassis.dead_letters import Refusal
 from chassis.kafka import Record
-from chassis.stream import Agent, Context, Ignored, Output
+from chassis.results import Context, Ignored, Output, Rejected
+from chassis.stream import Agent
 from contracts.catalogue import catalogue
 from streams.cdc.agents import agent as cdc
 from streams.cdc.settings import Settings as CdcSettings
@@ -119,7 +119,7 @@ async def test_crash_in_a_batch(position: int, reached: Servers) -> None:
     name, prefix = unique("crash"), unique("C")
     fatal = f"{prefix}-{position}"
 
-    def crashing(record: dict[str, Any], context: Context) -> Output | Refusal | Ignored:
+    def crashing(record: dict[str, Any], context: Context) -> Output | Rejected | Ignored:
         if record["sale_id"] == fatal:
             raise CrashError
         return FILES.transform(record, context)

@@ -132,7 +132,7 @@ async def test_broker_is_killed(servers: Mapping[str, str], tmp_path: Path) -> N
 
 
 async def test_registry_is_away(servers: Mapping[str, str], tmp_path: Path) -> None:
-    """A unit that has its schemas works on while the registry is away, and waits for a schema that it cannot have.
+    """A unit that has its schemas works on while the registry is down, and waits for a schema that it cannot have.
 
     It can be stopped meanwhile, with that record in flight, and where it is started again it waits for the registry.
     An error page answers in the registry's place then, as a proxy's does. Nothing becomes a dead letter.

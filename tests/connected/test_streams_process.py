@@ -17,7 +17,7 @@ SERVERS = {"kafka": "KAFKA", "schema registry": "SCHEMA_REGISTRY"}
 
 @pytest.mark.parametrize("server", list(SERVERS))
 async def test_server_away_at_start(server: str, servers: Mapping[str, str], tmp_path: Path) -> None:
-    """A unit whose server is away is not ready and says address and setting; it is ready when the server is there."""
+    """A unit whose server is down is not ready and says address and setting; it is ready when the server is there."""
     prefix, port = SERVERS[server], free_port()
     host, target = servers[f"{prefix}_HOST"], int(servers[f"{prefix}_PORT"])
     environment = {**servers, f"{prefix}_HOST": "127.0.0.1", f"{prefix}_PORT": str(port)}

@@ -22,7 +22,8 @@ from aiokafka.structs import ConsumerRecord
 from chassis import logs, stream
 from chassis.metrics import Metrics
 from chassis.ops import Readiness
-from chassis.stream import COMMIT_INTERVAL_S, QUEUED_FETCHES, Agent, Codecs, Output
+from chassis.results import Output
+from chassis.stream import COMMIT_INTERVAL_S, QUEUED_FETCHES, Agent, Codecs
 from chassis.unit import Unit
 from contracts.codec import Decoder
 from tests.connected.streams import Servers, unique, until

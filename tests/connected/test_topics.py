@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from contracts.catalogue import catalogue
-from services.topics.__main__ import main
 from tests.connected.commands import Run, called
 from tests.connected.streams import Servers, free_port, unique
+from tools.topics.__main__ import main
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -149,7 +149,7 @@ async def test_following_shows_what_comes_until_it_is_interrupted(scene: Scene) 
     sale = {**LEGACY.examples()["canonical"], "sale_id": name}
     await scene.produce("sales.legacy", {**sale, "sale_id": unique("before")}, "--key", "k")
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "services.topics", "tail", "sales.legacy", "-n", "1", "-f", "--json",
+        sys.executable, "-m", "tools.topics", "tail", "sales.legacy", "-n", "1", "-f", "--json",
         env={**os.environ, **scene.servers}, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
     assert process.stdout is not None
@@ -163,7 +163,7 @@ async def test_following_shows_what_comes_until_it_is_interrupted(scene: Scene) 
 
 
 async def test_what_is_not_there_is_one_line_and_status_2(scene: Scene) -> None:
-    """An unknown topic, a missing key of a compacted one, a server that is away: named, with what to do."""
+    """An unknown topic, a missing key of a compacted one, a server that is unavailable: named, with what to do."""
     for arguments, said in (
         (("tail", "sales.unfied"), "the broker has no topic 'sales.unfied'; it has "),
         (("produce", "sales.unfied", os.devnull), "TOPIC 'sales.unfied' is not in contracts/topics; there are "),

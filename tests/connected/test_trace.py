@@ -9,15 +9,16 @@ import pytest
 
 from chassis import dead_letters, kafka
 from chassis.kafka import Record
-from chassis.sales import milliseconds
+from chassis.results import Rejected
 from chassis.settings import KafkaSettings
 from contracts import codec
 from contracts.catalogue import catalogue
 from contracts.examples import plain, typed
-from services.trace.__main__ import main
+from contracts.time import to_ms
 from tests.connected.commands import Run, called
 from tests.connected.serving import Database, database, hour_of_its_own, ranking_set
 from tests.connected.streams import Servers, free_port, unique
+from tools.trace.__main__ import main
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -59,12 +60,12 @@ class Scene:
         """Write a unified sale into ClickHouse as the sink does."""
         await self.db.write("sales.unified", typed(catalogue()["sales.unified"].avro, sale))
 
-    async def refuse(self, topic: str, value: bytes, key: bytes | None = None, partition: int = 1) -> None:
+    async def reject(self, topic: str, value: bytes, key: bytes | None = None, partition: int = 1) -> None:
         """Make a dead letter of a record; it never was in the topic where the partition is -1."""
         encode = await codec.encoder(self.reached.client, catalogue()["sales.dlq"])
-        refusal = dead_letters.Refusal("country_unknown", "planted")
+        rejected = Rejected("country_unknown", "planted")
         letter = dead_letters.dead_letter(
-            encode, "files", refusal, topic=topic, key=key, value=value, partition=partition, offset=7
+            encode, "files", rejected, topic=topic, key=key, value=value, partition=partition, offset=7
         )
         await self.reached.feed("sales.dlq", [letter.value])
 
@@ -96,7 +97,7 @@ async def test_a_corrected_sale_is_shown_from_its_rows_to_its_rank(scene: Scene)
     row = {**example, "sale_id": f" {scene.name} ", "sale_date": scene.at.isoformat(), "row_number": 3}
     first = await scene.publish("sales.files", "a", {**row, "object_version": 100, "country": "XX"})
     await scene.publish("sales.files", "a", {**row, "object_version": 200})
-    await scene.refuse("sales.files", first)
+    await scene.reject("sales.files", first)
     version = (200 << 31) + 3
     await scene.publish("sales.unified", f"files:{scene.name}", scene.unified("files", version))
     await scene.store(scene.unified("files", version))
@@ -128,7 +129,7 @@ async def test_a_deleted_row_of_the_database_is_shown_to_its_deletion(scene: Sce
     """Insert and delete by their places in the log, versions under the epoch, and why there is no rank."""
     scene.name = str(int(scene.at.timestamp()) + 10**12)
     example = catalogue()["sales.postgres"].examples()["insert"]
-    row = {**example["after"], "id": int(scene.name), "sale_date": milliseconds(scene.at) * 1000}
+    row = {**example["after"], "id": int(scene.name), "sale_date": to_ms(scene.at) * 1000}
     for op, lsn in (("c", 41), ("d", 42)):
         images = {"before": row if op == "d" else None, "after": row if op == "c" else None}
         source = {**example["source"], "lsn": lsn}
@@ -150,7 +151,7 @@ async def test_a_deleted_row_of_the_database_is_shown_to_its_deletion(scene: Sce
 async def test_a_sale_that_has_come_half_way_is_shown_so_far(scene: Scene) -> None:
     """In its topic, not unified: one line; stored but in no ranking yet: it says so."""
     example = catalogue()["sales.legacy"].examples()["canonical"]
-    raw = {**example, "sale_id": scene.name, "sale_date": milliseconds(scene.at)}
+    raw = {**example, "sale_id": scene.name, "sale_date": to_ms(scene.at)}
     await scene.publish("sales.legacy", scene.name, raw)
     assert [step["step"] for step in await scene.steps("legacy")] == ["raw"]
     await scene.store(scene.unified("legacy", 1, amount=str(Decimal("7.50"))))
@@ -170,7 +171,7 @@ async def test_a_sale_whose_record_nobody_can_read_is_found_in_its_dead_letter(s
         key = codec.encode_body(registered, codec.parse(key_schema), {"id": int(scene.name)})
     if source == "files":
         key, value, partition = b"sales-data/a.csv#3", f"{scene.name},Ana,one column too few".encode(), -1
-    await scene.refuse(f"sales.{source}", value, key, partition)
+    await scene.reject(f"sales.{source}", value, key, partition)
     (letter,) = await scene.steps(source)
     assert (letter["step"], letter["reason"]) == ("dead letter", "country_unknown")
     assert letter["of"] == (None if source == "files" else f"sales.{source}-1@7")

@@ -13,7 +13,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from chassis import retail
+from contracts.reference import CITIES
 from tests.connected.sources import bucket, service
 from tests.connected.streams import free_port, unique
 from tests.connected.test_legacy import address, client_of, soap_environment
@@ -22,7 +22,7 @@ from tests.connected.test_legacy import address, client_of, soap_environment
 async def run(environment: Mapping[str, str], *arguments: str) -> tuple[int, str]:
     """Run the command to its end; returns exit status and what it printed."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "services.traffic", *arguments),
+        *(sys.executable, "-m", "tools.traffic", *arguments),
         env=dict(environment),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
@@ -78,7 +78,7 @@ async def test_seeding(shop: Any) -> None:
         rows = await connection.fetch("select * from sales")
         assert 50 <= len(rows) < 100
         assert len(files(store)) == 2
-    assert {row["city"] for row in rows} <= {city for city, *_ in retail.CITIES}
+    assert {row["city"] for row in rows} <= set(CITIES)
     strangers = "select count(*) from sales s join salesman m on m.id = s.salesman_id where m.name <> s.salesman"
     assert await connection.fetchval(strangers) == 0
     status, said = await run(environment, "seed")

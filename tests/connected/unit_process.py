@@ -11,7 +11,7 @@ from pathlib import Path
 
 import aiohttp
 
-from chassis.metrics import IN_HAND
+from chassis.metrics import IN_FLIGHT
 from tests.connected.streams import free_port, until
 
 
@@ -76,7 +76,7 @@ class UnitProcess:
 
     async def works(self) -> bool:
         """Whether it has records in its hands."""
-        return any(value > 0 for name, value in (await self.samples()).items() if name.startswith(IN_HAND.name))
+        return any(value > 0 for name, value in (await self.samples()).items() if name.startswith(IN_FLIGHT.name))
 
     async def exit_status(self) -> int:
         """Its exit status, once it has ended."""

@@ -100,7 +100,7 @@ def test_reasons_have_meaning_and_remedy() -> None:
     "described", ["description: a: b", "description: only this", "- a list"], ids=["yaml", "incomplete", "shape"]
 )
 def test_wrong_topic_is_named(described: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A wrong topic folder is refused with the topic's name, not with a bare parser error."""
+    """A wrong topic folder is rejected with the topic's name, not with a bare parser error."""
     folder = tmp_path / "sales.broken"
     folder.mkdir()
     (folder / "topic.yaml").write_text(described, "utf-8")

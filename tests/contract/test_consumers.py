@@ -13,21 +13,21 @@ from chassis import progress
 from contracts.catalogue import Topic, catalogue
 from contracts.codec import DecodeError, Decoder, encode_body, parse
 from contracts.examples import typed
+from contracts.rankings import ranking_windows
 from contracts.windows import window_length
 from flink.ranking import sql
 from flink.ranking.configuration import read
-from flink.ranking.definitions import boards
 from services.api.board import held
 from services.clickhouse_sink.mapping import check, load_mappings
 from services.clickhouse_sink.settings import MAPPINGS_FILE
-from services.clickhouse_sink.transform import UnfitError, rows
-from services.dead_letters.transform import Filter, Letter, place, unreplayable
+from services.clickhouse_sink.transform import RejectedError, rows
 from services.file_poller.transform import reading
 from services.legacy_poller.transform import Cursor, cursor
 from tests import invalid
 from tests.contract.registry import MemoryRegistry
 from tests.contract.test_streams import EXPECTED
 from tests.unit.test_clickhouse_sink_mapping import TABLES
+from tools.dead_letters.transform import Filter, Letter, place, unreplayable
 
 MAPPINGS = load_mappings(MAPPINGS_FILE)
 Record = dict[str, Any]
@@ -55,7 +55,7 @@ FLINK: Mapping[str, Callable[[Any], bool]] = {
 
 def ranking(_: Topic, record: Record) -> None:
     """The ranking job: each column of its source table is a value of the column's type."""
-    statement = sql.sales_table(read({}), boards([window_length("1h")]))
+    statement = sql.sales_table(read({}), ranking_windows([window_length("1h")]))
     columns = re.findall(r"(\w+) (STRING|BIGINT|BOOLEAN|DECIMAL\(18, 2\))", statement)
     assert {"sale_id", "source", "country", "amount", "event_time", "version", "deleted"} <= dict(columns).keys()
     for name, kind in columns:
@@ -132,8 +132,8 @@ SUNK = [(name, case_name) for name in MAPPINGS for case_name in catalogue()[name
 
 
 @pytest.mark.parametrize(("name", "case_name"), SUNK, ids=[f"{name}-{case}" for name, case in SUNK])
-async def test_the_sink_refuses_invalid_examples(name: str, case_name: str) -> None:
-    """Each invalid example of a topic that is stored is refused for its reason, when read or when fitted; also live."""
+async def test_the_sink_rejects_invalid_examples(name: str, case_name: str) -> None:
+    """Each invalid example of a topic that is stored is rejected for its reason, read or when fitted; also live."""
     topic = catalogue()[name]
     case = topic.examples("invalid")[case_name]
     registry = MemoryRegistry(topic)
@@ -143,10 +143,10 @@ async def test_the_sink_refuses_invalid_examples(name: str, case_name: str) -> N
     except DecodeError as error:
         reason = error.reason
     else:
-        with pytest.raises(UnfitError):
+        with pytest.raises(RejectedError):
             sink(topic, record)
         if "api" in topic.consumers:  # what the store does not keep is not served live either
             with pytest.raises(ValueError, match=r"rank|window|validation error"):
                 api(topic, record)
-        reason = "store_unfit"
+        reason = "store_rejected"
     assert reason == case["reason"]

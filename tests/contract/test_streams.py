@@ -157,7 +157,7 @@ async def test_invalid_examples_become_dead_letters(agent: Agent) -> None:
     """Each invalid example becomes one dead letter with its reason, original bytes, place, attempt and unit."""
     topic = catalogue()[agent.consumes]
     for name, example in topic.examples("invalid").items():
-        if not invalid.is_record(example):  # refused by the poller, before it is a record
+        if not invalid.is_record(example):  # rejected by the poller, before it is a record
             continue
         registry = MemoryRegistry(topic)
         payload = await invalid.payload(example, topic, registry.schema_id)

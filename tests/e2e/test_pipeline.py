@@ -26,12 +26,12 @@ from deploy import metrics
 from deploy.native.processes import UNITS
 from services.api.panels import GROUPS
 from services.server_exporter.metrics import CLICKHOUSE_ASYNCHRONOUS
-from services.trace.__main__ import main as trace
 from tests import browser
 from tests.connected.commands import called, process
 from tests.e2e import scrape
 from tests.e2e.sales import Sale, known_sales, ranking, window_three_days_ago
 from tests.runtime import Runtime, start_runtime
+from tools.trace.__main__ import main as trace
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -229,7 +229,7 @@ def account(env: Mapping[str, str], window: datetime) -> tuple[int, dict[str, di
     """The exit status of `task ledger` for the hours around the window, and its numbers by source."""
     period = [(window + timedelta(hours=hours)).isoformat() for hours in (-2, 2)]
     run = subprocess.run(
-        [sys.executable, "-m", "services.ledger", "--from", period[0], "--to", period[1], "--settle", "90", "--json"],
+        [sys.executable, "-m", "tools.ledger", "--from", period[0], "--to", period[1], "--settle", "90", "--json"],
         env=dict(env),
         capture_output=True,
         text=True,
@@ -269,11 +269,11 @@ async def traced(env: Mapping[str, str], source: str, sale_id: str) -> list[str]
 
 
 async def test_sales_of_every_source_are_traced_from_their_raw_records_to_their_ranks(runtime: Runtime) -> None:
-    """An updated, a deleted, a corrected and a plain sale, and one refused sale of each source."""
+    """An updated, a deleted, a corrected and a plain sale, and one rejected sale of each source."""
     env = runtime.env
     connection = await database(env)
     try:
-        updated, refused = [
+        updated, rejected = [
             str(await connection.fetchval("SELECT id FROM sales WHERE amount = $1", Decimal(amount)))
             for amount in ("99999.99", "-5.00")
         ]
@@ -289,7 +289,7 @@ async def test_sales_of_every_source_are_traced_from_their_raw_records_to_their_
     assert await traced(env, "files", "files-0") == twice
     assert await traced(env, "legacy", "legacy-0") == ["raw", "unified", "clickhouse", "ranking", "ranking"]
     for source, name, reason in (
-        ("postgres", refused, "amount_range"),
+        ("postgres", rejected, "amount_range"),
         ("files", "files-invalid", "amount_malformed"),
         ("legacy", "legacy-invalid", "amount_range"),
     ):

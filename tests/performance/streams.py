@@ -9,7 +9,7 @@
    been read from `sales.unified`.
 3. Decode, transform and encode alone, CPU per record, in this process.
 
-With `--lineage` instead: catching up by one worker in turn without lineage, with a lineage server that refuses
+With `--lineage` instead: catching up by one worker in turn without lineage, with a lineage server that rejects
 connections, and with one that takes them and never answers, an event each second (60 times as many as by default).
 
 Everything shares the machine: broker, workers and this program. Ends with 1 when a record is missing.
@@ -34,8 +34,8 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.partitioner import murmur2
 from schema_registry.client import AsyncSchemaRegistryClient
 
+from chassis.results import Context, Output
 from chassis.settings import KafkaSettings, RegistrySettings, load
-from chassis.stream import Context, Output
 from contracts import codec
 from contracts.catalogue import catalogue
 from contracts.codec import Decoder
@@ -311,12 +311,12 @@ def show(name: str, figures: Figures) -> None:
 
 
 async def lineage(bench: Bench, rounds: int, folder: Path) -> bool:
-    """What a lineage server costs that is away."""
+    """What a lineage server costs that is unavailable."""
     with socket.create_server(("127.0.0.1", 0), backlog=1000) as silent, socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         ways = {
             "no lineage": {"LINEAGE_TRANSPORT": "off"},
-            "refuses": {"LINEAGE_URL": f"http://127.0.0.1:{closed.getsockname()[1]}"},
+            "rejects": {"LINEAGE_URL": f"http://127.0.0.1:{closed.getsockname()[1]}"},
             "never answers": {"LINEAGE_URL": f"http://127.0.0.1:{silent.getsockname()[1]}"},
         }
         found: dict[str, list[Figures]] = {name: [] for name in ways}
@@ -381,7 +381,9 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=2, help="each of the four, in turn")
     parser.add_argument("--rate", type=float, default=2000.0, help="sales a second, live")
     parser.add_argument("--live", type=float, default=60.0, help="seconds of live sales; 0: none")
-    parser.add_argument("--lineage", action="store_true", help="what a lineage server costs that is away; only that")
+    parser.add_argument(
+        "--lineage", action="store_true", help="what a lineage server costs that is unavailable; only that"
+    )
     parser.add_argument("--bare", metavar="GROUP", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.bare:

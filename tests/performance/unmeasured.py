@@ -35,7 +35,7 @@ class Unmeasured(Metrics):
     def record(self, topic: str, outcome: Outcome, count: int = 1) -> None:
         """Enter nothing."""
 
-    def in_hand(self, topic: str, change: int) -> None:
+    def in_flight(self, topic: str, change: int) -> None:
         """Enter nothing."""
 
 

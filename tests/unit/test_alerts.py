@@ -87,7 +87,7 @@ def test_alerts_go_to_the_webhook_where_there_is_one(
     assert path.stat().st_mode & 0o077 == 0  # the address may hold a token
 
 
-def test_an_address_that_is_none_is_refused(configuration: NativeSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_address_that_is_none_is_rejected(configuration: NativeSettings, monkeypatch: pytest.MonkeyPatch) -> None:
     """A wrong ALERT_WEBHOOK_URL ends the command before anything starts."""
     assert configuration.alert_webhook_url == ""
     monkeypatch.setenv("ALERT_WEBHOOK_URL", "mail@example.org")

@@ -92,7 +92,7 @@ def test_set_is_what_rest_answers_and_what_it_is_of() -> None:
     ],
 )
 def test_record_that_is_no_ranking(changes: dict[str, Any]) -> None:
-    """A record that REST could not serve is refused."""
+    """A record that REST could not serve is rejected."""
     with pytest.raises(ValueError, match="validation error"):
         held("city", "1h", record(**changes), 0, 0)
 
@@ -170,7 +170,7 @@ def test_position_that_cannot_be_resumed() -> None:
     "text", ["", "5", "abc", "0123abcd", "0123abcd.", "0123abcd.-1", "0123abcd." + "9" * 19, "x" * 99]
 )
 def test_text_that_was_never_a_position(text: str) -> None:
-    """Anything else than a position of ours is refused."""
+    """Anything else than a position of ours is rejected."""
     with pytest.raises(ValueError, match="seq of an earlier frame"):
         offsets(text)
 

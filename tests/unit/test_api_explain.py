@@ -101,7 +101,7 @@ async def test_sales_are_shared_for_longer() -> None:
 
 
 async def test_cursor_of_another_window() -> None:
-    """A cursor of one window is refused for another, and without a window it names its own."""
+    """A cursor of one window is rejected for another, and without a window it names its own."""
     cursor = write_cursor(Cursor("1h", int(START.timestamp()), Place(START_MS, "files", "s000")))
     other, _ = await ask([sale_row(1)], f"ranking=city&name=Recife&window=2026-02-19T11:00:00Z&cursor={cursor}")
     assert assert_problem(other, 422)["errors"][0]["field"] == "cursor"
@@ -111,7 +111,7 @@ async def test_cursor_of_another_window() -> None:
 
 
 async def test_cursor_of_another_length() -> None:
-    """A cursor keeps the length that it was given for; another one is refused, and so is one no longer configured."""
+    """A cursor keeps the length that it was given for; another one is rejected, and so is one no longer configured."""
     place = Place(START_MS, "files", "s000")
     days = f"ranking=city&name=Recife&cursor={write_cursor(Cursor('1d', int(START.timestamp()), place))}"
     own, store = await ask([sale_row(1)], days, windows="1h,1d")
@@ -202,13 +202,13 @@ def test_cursor_is_read_as_written(window: int, event_ms: int, source: str, sale
 
 @given(st.text(max_size=40))
 def test_other_text_is_no_cursor(text: str) -> None:
-    """Text that nobody wrote as a cursor is refused with the remedy, never with another error."""
+    """Text that nobody wrote as a cursor is rejected with the remedy, never with another error."""
     with pytest.raises(ValueError, match="nextCursor"):
         parse_cursor(text)
 
 
 def test_cursor_beyond_the_store() -> None:
-    """A cursor that was tampered with to an impossible instant is refused."""
+    """A cursor that was tampered with to an impossible instant is rejected."""
     for cursor in (
         Cursor("1h", LAST_SECOND + 1, Place(0, "", "")),
         Cursor("1h", 0, Place(-1, "", "")),

@@ -14,7 +14,7 @@ import pytest
 from asynch.errors import ServerException
 
 from chassis import logs
-from chassis.clickhouse import ClickHouse, StoreAway, clickhouse
+from chassis.clickhouse import ClickHouse, StoreUnavailableError, clickhouse
 from chassis.metrics import Metrics
 from chassis.ops import Readiness
 from chassis.settings import ClickHouseSettings, KafkaSettings, RankingSettings
@@ -75,7 +75,7 @@ async def up() -> str:
 
 async def down() -> str:
     """A check that does not."""
-    raise StoreAway("connection refused")
+    raise StoreUnavailableError("connection refused")
 
 
 @asynccontextmanager
@@ -89,7 +89,7 @@ async def api(
     """A client of the application over a store in memory."""
     store = MemoryStore(answer)
     unit = Unit("api", logs.configure("api", "error"), Metrics("api"), Readiness())
-    checks = Check(up, (StoreAway,)), Check(kafka, (StoreAway,))
+    checks = Check(up, (StoreUnavailableError,)), Check(kafka, (StoreUnavailableError,))
     chosen = ApiSettings(**settings, ranking=RankingSettings(windows=windows))
     app = application(
         unit, cast(ClickHouse, store), chosen, *checks, prometheus=Prometheus(prometheus or httpx.AsyncClient())
@@ -176,9 +176,9 @@ async def test_lengths(path: str, table: str) -> None:
             tables = {word for word in store.asked[0][0].replace(")", " ").split() if word.startswith("top_sales")}
             assert tables == {name}
     async with api(ten_rows(1), windows="1h,1d@America/Sao_Paulo") as (client, _):
-        refused = assert_problem(await client.get(f"{path}?length=1d@America/Sao_Paulo"), 422)
-    assert "RANKING_WINDOWS" in refused["detail"]
-    assert refused["detail"].endswith("1h, 1d")
+        rejected = assert_problem(await client.get(f"{path}?length=1d@America/Sao_Paulo"), 422)
+    assert "RANKING_WINDOWS" in rejected["detail"]
+    assert rejected["detail"].endswith("1h, 1d")
 
 
 async def test_openapi_names_the_lengths() -> None:
@@ -224,12 +224,12 @@ async def test_empty_ranking() -> None:
 @pytest.mark.parametrize(
     "error",
     [
-        StoreAway("NetworkError: 10.1.2.3"),
+        StoreUnavailableError("NetworkError: 10.1.2.3"),
         ServerException("DB::Exception: secret. Stack trace: 0. x", 60),  # type: ignore[no-untyped-call]
     ],
 )
 async def test_store_away(error: Exception) -> None:
-    """While the store is away the answer is a 503 problem with Retry-After that shows nothing of the inside."""
+    """While the store is unavailable the answer is a 503 problem with Retry-After that shows nothing of the inside."""
     async with api(error) as (client, _):
         response = await client.get(CITY)
     assert_problem(response, 503)
@@ -370,7 +370,7 @@ async def test_windows_of_a_period() -> None:
 
 
 async def test_cursor_of_other_windows() -> None:
-    """A cursor of one list of windows is refused for another ranking, length or country."""
+    """A cursor of one list of windows is rejected for another ranking, length or country."""
     async with api([(START, END, 5, "final", 2000)] * 2, windows="1h,1d") as (client, _):
         own = f"{WINDOWS}?ranking=salesman&country=BR&limit=1"
         cursor = (await client.get(own)).json()["nextCursor"]
@@ -418,7 +418,7 @@ async def test_health_up() -> None:
 
 
 async def test_health_down() -> None:
-    """When a server is away, health is 503 and says which."""
+    """When a server is unavailable, health is 503 and says which."""
     async with api([], kafka=down) as (client, _):
         response = await client.get("/api/v1/health")
     assert response.status_code == 503
@@ -448,7 +448,7 @@ async def test_health_details() -> None:
     assert not details["rankings"]["fresh"]
 
 
-@pytest.mark.parametrize("answer", [[(0,)], StoreAway("gone")])
+@pytest.mark.parametrize("answer", [[(0,)], StoreUnavailableError("gone")])
 async def test_health_details_without_rankings(answer: Any) -> None:
     """Where there is no ranking, or the store does not say, the details have no age of rankings."""
     async with api(answer) as (client, _):
@@ -465,9 +465,9 @@ async def test_check_is_kept_for_a_second(monkeypatch: pytest.MonkeyPatch) -> No
     async def ask() -> str:
         if states.pop(0):
             return ""
-        raise StoreAway("gone")
+        raise StoreUnavailableError("gone")
 
-    check = Check(ask, (StoreAway,))
+    check = Check(ask, (StoreUnavailableError,))
     seen = []
     for now in (0.0, 0.9, 1.1, 2.0, 2.2, 2.3, 3.5, 4.6):  # noqa: B007 - the clock reads it
         seen.append(await check.health())

@@ -87,7 +87,7 @@ async def test_too_many_requests() -> None:
 
 
 async def test_no_rate_limit() -> None:
-    """With the rate 0 nothing is refused."""
+    """With the rate 0 nothing is rejected."""
     async with api(ten_rows(1), rate_limit_per_s=0, rate_limit_burst=1) as (client, _):
         assert {(await client.get("/nowhere")).status_code for _ in range(20)} == {404}
 

@@ -163,8 +163,8 @@ async def peer(api: Api, path: str = live.PATH, **scope: Any) -> AsyncIterator[P
             await made.task
 
 
-async def refused(api: Api, **scope: Any) -> tuple[int, dict[str, Any]]:
-    """Status and problem of a handshake that is refused before it is accepted."""
+async def rejected(api: Api, **scope: Any) -> tuple[int, dict[str, Any]]:
+    """Status and problem of a handshake that is rejected before it is accepted."""
     async with peer(api, **scope) as client:
         start, body = await client.next(), await client.next()
     assert start["type"] == "websocket.http.response.start"
@@ -351,7 +351,7 @@ async def test_too_many_connections(settings: dict[str, int]) -> None:
         await first.task
         async with peer(api) as again:
             await again.opened()
-    assert 'placar_live_refused_total{reason="connections",unit="api"} 2' in api.metrics()
+    assert 'placar_live_rejected_total{reason="connections",unit="api"} 2' in api.metrics()
 
 
 async def test_not_synced() -> None:
@@ -365,14 +365,14 @@ async def test_not_synced() -> None:
 
 
 async def test_origin_and_token_before_acceptance() -> None:
-    """A foreign page is refused with 403 and a client without the token with 401, before the handshake is accepted."""
+    """A foreign page is rejected with 403 and a client without the token with 401, before the handshake is accepted."""
     api = Api(live_token=TOKEN, live_origins="http://board.example,http://x.example")
     right = {"authorization": f"Bearer {TOKEN}"}
-    status, problem = await refused(api, headers={**right, "origin": "http://evil.example"})
+    status, problem = await rejected(api, headers={**right, "origin": "http://evil.example"})
     assert (status, problem["status"]) == (403, 403)
     assert "API_LIVE_ORIGINS" in problem["detail"]
     for headers in ({}, {"authorization": "Bearer wrong"}, {"origin": "http://placar:8080"}):
-        assert (await refused(api, headers=headers))[0] == 401
+        assert (await rejected(api, headers=headers))[0] == 401
     for scope in (
         {"headers": {**right, "origin": "http://board.example"}},
         {"headers": {"origin": "http://placar:8080"}, "subprotocols": ["placar.v1", f"bearer.{TOKEN}"]},
@@ -496,7 +496,7 @@ async def test_follows_again_where_it_was(monkeypatch: pytest.MonkeyPatch) -> No
         return encode_body(1, parse(topic.avro), {**example, "revision": revision})
 
     class Away:
-        """A decoder whose registry is away the first time, at the third record."""
+        """A decoder whose registry is unavailable the first time, at the third record."""
 
         def __init__(self, decoder: Any) -> None:
             self.decoder, self.failures = decoder, 1
@@ -505,7 +505,7 @@ async def test_follows_again_where_it_was(monkeypatch: pytest.MonkeyPatch) -> No
             """As the decoder."""
             if value == payload(3) and self.failures:
                 self.failures -= 1
-                raise httpx.ConnectError("the registry is away")
+                raise httpx.ConnectError("the registry is unavailable")
             return await self.decoder.decode(value)
 
     scripts = [

@@ -205,22 +205,22 @@ async def test_alerts_are_told_with_what_to_do() -> None:
     assert body["state"] == "critical"
 
 
-def refused(request: httpx.Request) -> httpx.Response:
+def rejected(request: httpx.Request) -> httpx.Response:
     """Nobody listens."""
-    raise httpx.ConnectError("refused at 10.1.2.3", request=request)
+    raise httpx.ConnectError("rejected at 10.1.2.3", request=request)
 
 
 @pytest.mark.parametrize(
     "answer",
     [
-        refused,
+        rejected,
         lambda _: httpx.Response(422, json={"status": "error", "error": "of 10.1.2.3"}),
         lambda _: httpx.Response(200, text="<html>another server, 10.1.2.3</html>"),
         lambda _: httpx.Response(200, json={"status": "success", "data": {"groups": [{"of": "10.1.2.3"}]}}),
     ],
 )
 async def test_without_prometheus(answer: Callable[[httpx.Request], httpx.Response]) -> None:
-    """Where Prometheus is away, or something else is there, the answer is a 503 problem that shows nothing of it."""
+    """Where Prometheus is down, or something else is there, the answer is a 503 problem that shows nothing of it."""
     prometheus = FakePrometheus(answer=answer)
     async with asking(prometheus) as client:
         for _ in range(3):

@@ -22,7 +22,7 @@ def test_token(token: str) -> None:
 
 @pytest.mark.parametrize("token", ["short", "with spaces in between", "comma,0123456789abc", "ümlaut0123456789"])
 def test_wrong_token(token: str) -> None:
-    """A token that is too short, or that a browser cannot send, is refused without being shown."""
+    """A token that is too short, or that a browser cannot send, is rejected without being shown."""
     with pytest.raises(ValidationError) as caught:
         ApiSettings(live_token=SecretStr(token))
     told = describe(caught.value, ApiSettings, {"API_LIVE_TOKEN": token})

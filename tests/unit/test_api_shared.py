@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import pytest
 
-from chassis.clickhouse import ClickHouse, StoreAway
+from chassis.clickhouse import ClickHouse, StoreUnavailableError
 from services.api.store import Rows, SharedReads
 
 
@@ -67,7 +67,7 @@ async def test_who_gives_up_does_not_end_it() -> None:
 async def test_an_error_is_everybodys() -> None:
     """An error of the store is raised to all who wait, and the next one asks anew."""
     store = Slow()
-    reads, store.error = shared(store), StoreAway("gone")
+    reads, store.error = shared(store), StoreUnavailableError("gone")
     tasks = await started(*[reads.select("a", {}) for _ in range(3)])
     store.end.set()
     assert [str(error) for error in await asyncio.gather(*tasks, return_exceptions=True)] == ["gone"] * 3
@@ -76,11 +76,11 @@ async def test_an_error_is_everybodys() -> None:
 
 
 async def test_too_many_different_queries() -> None:
-    """Beyond the bound another query is refused at once, one that runs is still shared; when one ended room is made."""
+    """Beyond the bound another query is rejected, one that runs is still shared; when one ended room is made."""
     store = Slow()
     reads = shared(store, most=2)
     tasks = await started(reads.select("a", {}), reads.select("b", {}))
-    with pytest.raises(StoreAway, match="2 queries"):
+    with pytest.raises(StoreUnavailableError, match="2 queries"):
         await reads.select("c", {})
     tasks += await started(reads.select("a", {}))
     store.end.set()

@@ -59,14 +59,14 @@ def test_window_newest(text: str) -> None:
     ],
 )
 def test_window_malformed(text: str) -> None:
-    """What is neither `latest` nor an instant with a zone is refused with an example."""
+    """What is neither `latest` nor an instant with a zone is rejected with an example."""
     with pytest.raises(ValueError, match="2026-02-19T10:00:00Z"):
         parse_window(text)
 
 
 @pytest.mark.parametrize("text", ["", "B", "br", "BRA", "XX", "12", "B'", "Br", "ß"])
 def test_country_malformed(text: str) -> None:
-    """What is not an ISO 3166 alpha-2 code in capital letters is refused."""
+    """What is not an ISO 3166 alpha-2 code in capital letters is rejected."""
     with pytest.raises(ValueError, match="alpha-2"):
         parse_country(text)
 

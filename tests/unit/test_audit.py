@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 
 from chassis.clickhouse import ClickHouse
 from contracts.windows import window_lengths
-from services.audit import app
-from services.audit.app import Result, audit
-from services.audit.report import SHOWN, Lines, Table
-from services.audit.store import Grid, grids, windows
-from services.audit.transform import (
+from tests import oracle
+from tools.audit import app
+from tools.audit.app import Result, audit
+from tools.audit.report import SHOWN, Lines, Table
+from tools.audit.store import Grid, grids, windows
+from tools.audit.transform import (
     Difference,
     Entry,
     Key,
@@ -28,7 +29,6 @@ from services.audit.transform import (
     ranked,
     second,
 )
-from tests import oracle
 
 WINDOW = 1771495200
 CITY = Key("1h", "city", WINDOW, "")
@@ -143,7 +143,7 @@ def test_ranks_are_the_oracles(sold: Sequence[tuple[str, int]]) -> None:
     rows = sorted(
         ((WINDOW, "", name, sum(all_), len(all_)) for name, all_ in totals.items()), key=lambda r: (-r[3], r[2])
     )
-    want = oracle.expected(sales).get(oracle.Board("city", "", start), ())
+    want = oracle.expected(sales).get(oracle.SetKey("city", "", start), ())
     assert [tuple(entry) for entry in ranked("1h", "city", rows[:10]).get(CITY, ())] == [
         (place.rank, place.name, place.total, place.count) for place in want
     ]
@@ -189,7 +189,7 @@ async def test_a_period_is_widened_to_whole_windows(length: str, start: str, end
 
 @pytest.mark.parametrize("text", ["", "today", "2026-02-19T10:00:00", "1969-12-31T23:00:00Z", "0001-01-01T00:00+14:00"])
 def test_no_instant(text: str) -> None:
-    """What is not an instant with a zone is refused with an example."""
+    """What is not an instant with a zone is rejected with an example."""
     with pytest.raises(ValueError, match="2026-02-19T10:00:00Z"):
         second(text)
 

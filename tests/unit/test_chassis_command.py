@@ -7,9 +7,9 @@ import pytest
 from aiokafka.errors import KafkaConnectionError
 from asynch.errors import ServerException
 
-from chassis.clickhouse import StoreAway
+from chassis.clickhouse import StoreUnavailableError
 from chassis.command import NotDoneError, command, run
-from chassis.registry import RegistryAway
+from chassis.registry import RegistryUnavailableError
 from contracts.codec import ContractError
 
 
@@ -18,12 +18,12 @@ from contracts.codec import ContractError
     [
         (KafkaConnectionError("gone"), "kafka at 127.0.0.1:1 (settings KAFKA_HOST, KAFKA_PORT): KafkaConnectionError"),
         (
-            RegistryAway("silent"),
+            RegistryUnavailableError("silent"),
             "schema registry at http://127.0.0.1:2/apis/ccompat/v7 (settings SCHEMA_REGISTRY_HOST, "
             "SCHEMA_REGISTRY_PORT): silent",
         ),
         (
-            StoreAway("closed"),
+            StoreUnavailableError("closed"),
             "clickhouse at 127.0.0.1:3 (settings CLICKHOUSE_HOST, CLICKHOUSE_NATIVE_PORT): closed",
         ),
         (

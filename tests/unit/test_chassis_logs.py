@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from chassis.logs import Sparing
+from chassis.logs import RateLimitFilter
 
 TALK = """
 import logging, threading, warnings
@@ -66,7 +66,7 @@ def line(
 
 def test_a_library_that_repeats_itself_is_heard_once_in_ten_seconds() -> None:
     """Repeats of one kind are left out for ten seconds, and then counted."""
-    sparing = Sparing(10.0)
+    sparing = RateLimitFilter(10.0)
     assert sparing.filter(line(0.0))
     assert not sparing.filter(line(1.0, value="b"))
     assert sparing.filter(line(1.0, message="something else %s"))
@@ -77,5 +77,5 @@ def test_a_library_that_repeats_itself_is_heard_once_in_ten_seconds() -> None:
 
 def test_our_own_lines_always_pass() -> None:
     """Placar's own events are never left out."""
-    sparing = Sparing(10.0)
+    sparing = RateLimitFilter(10.0)
     assert all(sparing.filter(line(0.1 * number, name="placar")) for number in range(5))

@@ -21,13 +21,13 @@ def test_what_is_in_hand_is_not_unaccounted_for() -> None:
     """While a batch is being worked on it is in hand; when it has its outcomes nothing is, and nothing is missing."""
     metrics = Metrics("u")
     metrics.record("t", "received", 10)
-    metrics.in_hand("t", 10)
-    assert (value(metrics, "in_hand"), value(metrics, "unaccounted")) == (10, 0)
+    metrics.in_flight("t", 10)
+    assert (value(metrics, "in_flight"), value(metrics, "unaccounted")) == (10, 0)
     metrics.record("t", "published", 7)
     metrics.record("t", "dead_letter", 2)
     metrics.record("t", "ignored")
-    metrics.in_hand("t", -10)
-    assert (value(metrics, "in_hand"), value(metrics, "unaccounted")) == (0, 0)
+    metrics.in_flight("t", -10)
+    assert (value(metrics, "in_flight"), value(metrics, "unaccounted")) == (0, 0)
 
 
 def test_a_record_without_outcome_is_unaccounted_for() -> None:
@@ -35,9 +35,9 @@ def test_a_record_without_outcome_is_unaccounted_for() -> None:
     metrics = Metrics("u")
     for _ in range(2):
         metrics.record("t", "received", 5)
-        metrics.in_hand("t", 5)
+        metrics.in_flight("t", 5)
         metrics.record("t", "published", 4)
-        metrics.in_hand("t", -5)
+        metrics.in_flight("t", -5)
     metrics.record("other", "received", 3)
     metrics.record("other", "published", 3)
     assert (value(metrics, "unaccounted"), value(metrics, "unaccounted", "other")) == (2, 0)

@@ -11,9 +11,10 @@ from pydantic_settings import SettingsConfigDict
 
 from chassis import logs, ops
 from chassis.datasets import Dataset, Datasets
-from chassis.dead_letters import Refusal, dead_letter
+from chassis.dead_letters import dead_letter
 from chassis.metrics import Metrics
 from chassis.ops import Readiness
+from chassis.results import Rejected
 from chassis.settings import UnitSettings
 from chassis.unit import Unit, run_unit
 from tests.connected.streams import free_port
@@ -39,7 +40,7 @@ def scraped(metrics: Metrics) -> str:
 
 @pytest.mark.parametrize("wrapped", [False, True], ids=["coroutine function", "lambda"])
 async def test_connect_waits_for_the_server(wrapped: bool, unit: Unit, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While a server is away the unit is not ready and says address and setting; then it has what it asked for."""
+    """While a server is down the unit is not ready and says address and setting; then it has what it asked for."""
     monkeypatch.setattr("tenacity.nap.sleep", lambda _: None)
     said: list[dict[str, str]] = []
 
@@ -92,8 +93,8 @@ def test_dead_letter_says_meaning_value_and_remedy() -> None:
         held.update(record)  # type: ignore[call-overload]
         return b"encoded"
 
-    refusal = Refusal("amount_malformed", "amount is 'abc'")
-    record = dead_letter(encode, "files", refusal, topic="sales.files", key=b"k", value=b"v", partition=2, offset=7)
+    rejection = Rejected("amount_malformed", "amount is 'abc'")
+    record = dead_letter(encode, "files", rejection, topic="sales.files", key=b"k", value=b"v", partition=2, offset=7)
     assert (record.topic, record.key, record.value) == ("sales.dlq", b"sales.files", b"encoded")
     assert held["detail"] == "not a decimal number: amount is 'abc'; write digits with a point, such as 1234.56"
     assert (held["value"], held["partition"], held["offset"], held["attempt"]) == (b"v", 2, 7, 1)
@@ -102,7 +103,7 @@ def test_dead_letter_says_meaning_value_and_remedy() -> None:
 def test_unknown_reason_is_a_bug() -> None:
     """A reason that is not in the list of reasons cannot become a dead letter."""
     with pytest.raises(KeyError):
-        dead_letter(lambda _: b"", "files", Refusal("because", ""), topic="t", key=None, value=None)
+        dead_letter(lambda _: b"", "files", Rejected("because", ""), topic="t", key=None, value=None)
 
 
 def run(main: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, object]]:

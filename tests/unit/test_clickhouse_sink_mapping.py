@@ -1,4 +1,4 @@
-"""The sink's mapping: what ships fits contracts and tables, and everything that does not fit is refused by name."""
+"""The sink's mapping: what ships fits contracts and tables, and everything that does not fit is rejected by name."""
 
 import re
 from collections.abc import Mapping
@@ -146,15 +146,15 @@ CITY_COLUMNS, CITY_ENGINE = TABLES["top_sales_city"]
         ),
     ],
 )
-def test_misfit_is_refused(mapping: TableMapping, columns: Mapping[str, Column], engine: str, said: str) -> None:
-    """A mapping that does not fit the schema or the table is refused with topic, column, field and reason."""
-    with pytest.raises(MappingError, match=r"rankings\.city") as refused:
+def test_misfit_is_rejected(mapping: TableMapping, columns: Mapping[str, Column], engine: str, said: str) -> None:
+    """A mapping that does not fit the schema or the table is rejected with topic, column, field and reason."""
+    with pytest.raises(MappingError, match=r"rankings\.city") as rejected:
         check(catalogue()["rankings.city"], mapping, columns, engine)
-    assert said in str(refused.value)
+    assert said in str(rejected.value)
 
 
 def test_nullable_field_needs_nullable_column() -> None:
-    """A field that may be null is refused by a column that cannot hold null."""
+    """A field that may be null is rejected by a column that cannot hold null."""
     columns, engine = TABLES["dead_letters"]
     strict = columns | {"key": replace(columns["key"], type="String")}
     with pytest.raises(MappingError, match="column key, field key: String cannot hold null"):
@@ -177,13 +177,13 @@ def test_every_misfit_is_listed() -> None:
         (": :", "mapping"),
     ],
 )
-def test_malformed_file_is_refused(text: str, said: str, tmp_path: Path) -> None:
-    """A malformed mapping file is refused with its path and the wrong field."""
+def test_malformed_file_is_rejected(text: str, said: str, tmp_path: Path) -> None:
+    """A malformed mapping file is rejected with its path and the wrong field."""
     path = tmp_path / "mappings.yaml"
     path.write_text(text, "utf-8")
-    with pytest.raises(MappingError, match=said) as refused:
+    with pytest.raises(MappingError, match=said) as rejected:
         load_mappings(path)
-    assert str(path) in str(refused.value)
+    assert str(path) in str(rejected.value)
 
 
 def test_unknown_topic_is_found() -> None:

@@ -1,4 +1,4 @@
-"""The sink's rows: every contract example becomes rows, sets are always whole, values are exact or refused."""
+"""The sink's rows: every contract example becomes rows, sets are always whole, values are exact or rejected."""
 
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -12,7 +12,7 @@ from contracts.catalogue import catalogue
 from contracts.examples import typed
 from services.clickhouse_sink.columns import Avro, RangeError, conversion
 from services.clickhouse_sink.mapping import Plan, check
-from services.clickhouse_sink.transform import UnfitError, identity, newer, rows
+from services.clickhouse_sink.transform import RejectedError, identity, newer, rows
 from tests.unit.test_clickhouse_sink_mapping import MAPPINGS, TABLES
 
 PLANS = {topic: check(catalogue()[topic], mapping, *TABLES[mapping.table]) for topic, mapping in MAPPINGS.items()}
@@ -74,17 +74,17 @@ def test_set_is_ten_rows(length: int) -> None:
     assert {row["as_of_ms"] - row["watermark_ms"] for row in made} == {1}
 
 
-def test_eleven_entries_are_refused() -> None:
-    """A set longer than its ten rows is refused, not cut."""
-    with pytest.raises(UnfitError, match="entries: rank must count from 1 to at most 10"):
+def test_eleven_entries_are_rejected() -> None:
+    """A set longer than its ten rows is rejected, not cut."""
+    with pytest.raises(RejectedError, match="entries: rank must count from 1 to at most 10"):
         rows(PLANS["rankings.city"], city_set(11))
 
 
-def test_gap_in_ranks_is_refused() -> None:
-    """A set whose ranks do not count 1, 2, 3 is refused."""
+def test_gap_in_ranks_is_rejected() -> None:
+    """A set whose ranks do not count 1, 2, 3 is rejected."""
     record = city_set(3)
     record["entries"][1]["rank"] = 4
-    with pytest.raises(UnfitError, match=r"\[1, 4, 3\]"):
+    with pytest.raises(RejectedError, match=r"\[1, 4, 3\]"):
         rows(PLANS["rankings.city"], record)
 
 
@@ -96,20 +96,20 @@ def test_gap_in_ranks_is_refused() -> None:
         ({"total_sales": -(Decimal(10) ** 16)}, "total_sales"),
     ],
 )
-def test_value_beyond_its_column_is_refused(change: dict[str, Any], field: str) -> None:
-    """A value that its column cannot hold is refused with the field's name, never wrapped around or rounded."""
+def test_value_beyond_its_column_is_rejected(change: dict[str, Any], field: str) -> None:
+    """A value that its column cannot hold is rejected with the field's name, never wrapped around or rounded."""
     record = city_set(1)
     record["entries"][0] |= change
-    with pytest.raises(UnfitError, match=f"field {field}"):
+    with pytest.raises(RejectedError, match=f"field {field}"):
         rows(PLANS["rankings.city"], record)
 
 
 @pytest.mark.parametrize(
     "start", [START + timedelta(milliseconds=1), datetime(1969, 12, 31, tzinfo=UTC), datetime(2107, 1, 1, tzinfo=UTC)]
 )
-def test_window_start_beyond_datetime_is_refused(start: datetime) -> None:
-    """A window that does not start at a whole second from 1970 to 2106 is refused: DateTime cannot hold it."""
-    with pytest.raises(UnfitError, match="field window_start"):
+def test_window_start_beyond_datetime_is_rejected(start: datetime) -> None:
+    """A window that does not start at a whole second from 1970 to 2106 is rejected: DateTime cannot hold it."""
+    with pytest.raises(RejectedError, match="field window_start"):
         rows(PLANS["rankings.city"], city_set(1) | {"window_start": start})
 
 
@@ -122,8 +122,8 @@ def test_milliseconds_are_exact(moment: datetime) -> None:
 
 
 @given(st.integers(-(2**70), 2**70), st.sampled_from(["UInt8", "Int16", "UInt32", "Int64", "UInt64"]))
-def test_integer_is_kept_or_refused(value: int, column: str) -> None:
-    """An integer is either kept as it is or refused, exactly at its column's limits."""
+def test_integer_is_kept_or_rejected(value: int, column: str) -> None:
+    """An integer is either kept as it is or rejected, exactly at its column's limits."""
     bits = int("".join(filter(str.isdigit, column)))
     low, high = (0, 2**bits - 1) if column.startswith("U") else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
     convert = conversion(Avro("long"), column)

@@ -8,8 +8,9 @@ import httpx
 import pytest
 import structlog
 
+from contracts.versions import LSN_BITS
 from services.connect_watcher.app import wanted
-from services.connect_watcher.connect import Connect, RefusedError
+from services.connect_watcher.connect import Connect, RejectedError
 from services.connect_watcher.poll import NotRunningError, deploy, look
 from services.connect_watcher.settings import WatcherSettings
 from services.connect_watcher.transform import (
@@ -25,7 +26,6 @@ from services.connect_watcher.transform import (
     remedy,
     verdict,
 )
-from streams.cdc.transform import EPOCH_SHIFT
 
 TRACE = """org.apache.kafka.connect.errors.ConnectException: An exception occurred in the change event producer.
 \tat io.debezium.pipeline.ErrorHandler.setProducerThrowable(ErrorHandler.java:67)
@@ -97,12 +97,12 @@ def test_what_helps(trace: str, said: str) -> None:
     assert bool(remedy(trace)) == bool(said)
 
 
-EPOCH_1 = 1 << EPOCH_SHIFT
+EPOCH_1 = 1 << LSN_BITS
 
 
 def test_versions_are_read_as_cdc_writes_them() -> None:
     """The epoch of a version begins at the same bit for the unit that writes it and for the resync that reads it."""
-    assert POSITION_BITS == EPOCH_SHIFT
+    assert POSITION_BITS == LSN_BITS
 
 
 @pytest.mark.parametrize(
@@ -178,7 +178,7 @@ def test_shipped_template_is_complete(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_wrong_template(template: str, said: str) -> None:
-    """A wrong template is refused with the key that is wrong."""
+    """A wrong template is rejected with the key that is wrong."""
     with pytest.raises(TemplateError, match=said):
         configuration(template, {})
 
@@ -221,9 +221,9 @@ async def test_failed_task_is_restarted() -> None:
     assert calls[1:] == ["POST /connectors/sales-postgres/restart?includeTasks=true&onlyFailed=true"]
 
 
-async def test_refusal_is_connects_reason() -> None:
-    """What Connect refuses is told with its own message."""
-    with pytest.raises(RefusedError, match="400: Connector configuration is invalid"):
+async def test_rejection_is_connects_reason() -> None:
+    """What Connect rejects is told with its own message."""
+    with pytest.raises(RejectedError, match="400: Connector configuration is invalid"):
         await connect(
             lambda _: httpx.Response(400, json={"message": "Connector configuration is invalid\nand more"})
         ).configure({})
@@ -233,13 +233,13 @@ async def test_deadline_tells_the_reason_without_the_password(monkeypatch: pytes
     """A connector that does not run before the deadline is an error with Connect's reason, the password hidden."""
     monkeypatch.setenv("POSTGRES_PASSWORD", "s3cret")
     settings = WatcherSettings(deadline_s=0.2)
-    refusing = connect(lambda _: httpx.Response(400, json={"message": "cannot log in with s3cret"}))
+    rejecting = connect(lambda _: httpx.Response(400, json={"message": "cannot log in with s3cret"}))
     lines = structlog.testing.CapturingLogger()
     log = structlog.wrap_logger(
         lines, processors=[structlog.processors.JSONRenderer()], wrapper_class=structlog.stdlib.BoundLogger
     )
     with pytest.raises(NotRunningError, match=r"cannot log in with \(hidden\)") as error:
-        await deploy(refusing, {"database.password": "s3cret"}, settings, log)
+        await deploy(rejecting, {"database.password": "s3cret"}, settings, log)
     assert "cannot log in" in str(lines.calls)
     assert "s3cret" not in f"{lines.calls} {error.value}"
 

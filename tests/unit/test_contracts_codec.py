@@ -26,8 +26,8 @@ def decoder(held: dict[int, Any]) -> Decoder:
 
 
 @given(st.binary(max_size=200))
-async def test_any_body_is_read_or_refused(body: bytes) -> None:
-    """Whatever follows a known schema id is a record or a refusal with a known reason; nothing else is raised."""
+async def test_any_body_is_read_or_rejected(body: bytes) -> None:
+    """Whatever follows a known schema id is a record or a rejection with a known reason; nothing else is raised."""
     try:
         record = await decoder({1: TOPIC.avro}).decode(b"\x00\x00\x00\x00\x01" + body)
     except DecodeError as error:
@@ -38,17 +38,17 @@ async def test_any_body_is_read_or_refused(body: bytes) -> None:
     assert reason in REASONS
 
 
-async def test_bytes_after_the_record_are_refused() -> None:
+async def test_bytes_after_the_record_are_rejected() -> None:
     """Bytes that follow the record are not silently dropped."""
     whole = encode_body(1, parse(TOPIC.avro), {"fetched_at": 1771496160000})
     assert (await decoder({1: TOPIC.avro}).decode(whole))["sale_id"] is None
-    with pytest.raises(DecodeError) as refused:
+    with pytest.raises(DecodeError) as rejected:
         await decoder({1: TOPIC.avro}).decode(whole + b"\x00")
-    assert refused.value.reason == "avro_malformed"
+    assert rejected.value.reason == "avro_malformed"
 
 
 async def test_removed_column_is_named() -> None:
-    """A writer schema without a column of the contract is refused with the column's name."""
+    """A writer schema without a column of the contract is rejected with the column's name."""
     topic = catalogue()["sales.files"]
     fields = [field for field in topic.avro["fields"] if field["name"] != "amount"]
     schema = {**topic.avro, "fields": fields}
@@ -58,22 +58,22 @@ async def test_removed_column_is_named() -> None:
 
     reading = Decoder(cast(AsyncSchemaRegistryClient, SimpleNamespace(get_by_id=get_by_id)), topic)
     values = {field["name"]: 1 if field["type"] != "string" else "x" for field in fields}
-    with pytest.raises(DecodeError) as refused:
+    with pytest.raises(DecodeError) as rejected:
         await reading.decode(encode_body(1, parse(schema), values))
-    assert refused.value.reason == "schema_incompatible"
-    assert "amount" in refused.value.detail
+    assert rejected.value.reason == "schema_incompatible"
+    assert "amount" in rejected.value.detail
 
 
 @pytest.mark.parametrize("schema", [{"type": "no such type"}, "not a schema", {"type": "record", "name": "X"}])
-async def test_unreadable_writer_schema_is_refused(schema: Any) -> None:
-    """A schema id that stands for something that is no Avro schema makes a refusal, not a crash."""
-    with pytest.raises(DecodeError) as refused:
+async def test_unreadable_writer_schema_is_rejected(schema: Any) -> None:
+    """A schema id that stands for something that is no Avro schema makes a rejection, not a crash."""
+    with pytest.raises(DecodeError) as rejected:
         await decoder({1: schema}).decode(b"\x00\x00\x00\x00\x01\x00")
-    assert refused.value.reason == "schema_incompatible"
+    assert rejected.value.reason == "schema_incompatible"
 
 
 async def test_registry_away_is_not_the_records_fault() -> None:
-    """When the registry cannot be asked, its error is raised; the record is not refused."""
+    """When the registry cannot be asked, its error is raised; the record is not rejected."""
 
     async def get_by_id(_: int) -> SimpleNamespace:
         raise httpx.ConnectError("away")

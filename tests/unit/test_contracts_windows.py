@@ -12,13 +12,14 @@ from hypothesis import strategies as st
 
 from chassis import publish
 from chassis.settings import load
-from contracts.windows import WindowLength, iso, tables, topics, window_length, window_lengths
+from contracts.time import iso
+from contracts.windows import WindowLength, tables, topics, window_length, window_lengths
 from deploy.native import __main__ as native
 from flink.ranking.configuration import ConfigurationError, read
 from services.api.settings import ApiSettings
-from services.audit import __main__ as audit
 from services.clickhouse_sink import ddl
 from services.clickhouse_sink.settings import SinkSettings
+from tools.audit import __main__ as audit
 
 HOUR_MS = 3_600_000
 DAY = window_length("1d@America/Sao_Paulo")
@@ -107,13 +108,13 @@ def test_the_setting_is_read_in_its_order() -> None:
 
 
 @pytest.mark.parametrize("text", WRONG)
-def test_other_settings_are_refused(text: str) -> None:
-    """What is no length, does not divide a day, is an hour in a zone, or occurs twice is refused, by the job too."""
-    with pytest.raises(ValueError, match=r"window|time zone|occurs twice") as refused:
+def test_other_settings_are_rejected(text: str) -> None:
+    """What is no length, does not divide a day, is an hour in a zone, or occurs twice is rejected, by the job too."""
+    with pytest.raises(ValueError, match=r"window|time zone|occurs twice") as rejected:
         window_lengths(text)
     with pytest.raises(ConfigurationError) as of_job:
         read({"RANKING_WINDOWS": text})
-    assert str(refused.value) in str(of_job.value)
+    assert str(rejected.value) in str(of_job.value)
     assert "RANKING_WINDOWS" in str(of_job.value)
 
 
@@ -130,7 +131,7 @@ def test_other_settings_are_refused(text: str) -> None:
     ids=["publish", "ddl", "audit", "native", "sink", "api"],
 )
 @pytest.mark.parametrize("text", ["7d", "1h,1h"])
-def test_every_process_refuses_a_wrong_setting(
+def test_every_process_rejects_a_wrong_setting(
     start: Callable[[], object], text: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Each process that reads the setting ends at once with status 2 and one line that names it."""

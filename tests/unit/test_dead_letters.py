@@ -8,15 +8,16 @@ from typing import Any
 import pytest
 
 from chassis.dead_letters import ATTEMPT_HEADER
-from chassis.shown import shown, text
 from contracts.catalogue import catalogue
 from contracts.codec import Decoder, as_written, encode_body, parse
 from contracts.examples import plain, typed
-from contracts.fitting import UnfitError
-from services.dead_letters.__main__ import arguments
-from services.dead_letters.app import Outcome
-from services.dead_letters.records import patched
-from services.dead_letters.transform import (
+from contracts.json_avro import RejectedError
+from contracts.text import one_line, printable
+from tests.contract.registry import MemoryRegistry
+from tools.dead_letters.__main__ import arguments
+from tools.dead_letters.app import Outcome
+from tools.dead_letters.records import patched
+from tools.dead_letters.transform import (
     Choice,
     Filter,
     Letter,
@@ -25,7 +26,6 @@ from services.dead_letters.transform import (
     place,
     unreplayable,
 )
-from tests.contract.registry import MemoryRegistry
 
 AT = datetime(2026, 2, 19, 10, tzinfo=UTC)
 FILES = catalogue()["sales.files"]
@@ -84,7 +84,7 @@ def test_of_the_same_record_the_newest_attempt_is_replayed() -> None:
 
 
 def test_an_older_attempt_is_not_replayed_for_its_reason() -> None:
-    """What has been refused for another reason since is not replayed for the reason of the older attempt."""
+    """What has been rejected for another reason since is not replayed for the reason of the older attempt."""
     attempts = [letter(1, reason="schema_unknown"), letter(2, attempt=2, reason="country_unknown")]
     assert chosen(Filter(reason="schema_unknown"), *attempts) == {}
     assert set(chosen(Filter(reason="country_unknown"), *attempts)) == {(0, 2)}
@@ -101,7 +101,7 @@ def test_an_older_attempt_is_not_replayed_for_its_reason() -> None:
     ],
 )
 def test_what_cannot_be_replayed_says_what_to_do(of: dict[str, Any], said: str | None) -> None:
-    """A letter that never was in a topic, or whose topic keeps the newest record, is refused with a remedy."""
+    """A letter that never was in a topic, or whose topic keeps the newest record, is rejected with a remedy."""
     one = letter(1, **of)
     why = unreplayable(one, catalogue().get(one.topic))
     assert why is None if said is None else why is not None and said in why
@@ -184,35 +184,35 @@ async def test_a_patch_keeps_what_the_contract_does_not_name() -> None:
         ({"last_modified": 7}, "does not fit schema id 1"),
     ],
 )
-async def test_a_patch_that_does_not_fit_is_refused(patch: dict[str, Any], said: str) -> None:
+async def test_a_patch_that_does_not_fit_is_rejected(patch: dict[str, Any], said: str) -> None:
     """An unknown field, a missing one and a wrong type are named."""
     registry, content = written("sales.files", "canonical")
-    with pytest.raises(UnfitError) as refused:
+    with pytest.raises(RejectedError) as rejected:
         await patched(registry.client, FILES, content, patch)
-    assert said in str(refused.value)
+    assert said in str(rejected.value)
 
 
-async def test_a_patch_of_another_topics_record_is_refused() -> None:
+async def test_a_patch_of_another_topics_record_is_rejected() -> None:
     """A record that its own schema can read but the topic's contract cannot is not sent."""
     registry, legacy = MemoryRegistry(FILES), catalogue()["sales.legacy"]
     registry.schemas[2] = legacy.avro
     content = encode_body(2, parse(legacy.avro), typed(legacy.avro, legacy.examples()["canonical"]))
-    with pytest.raises(UnfitError, match=r"does not fit the contract of sales\.files"):
+    with pytest.raises(RejectedError, match=r"does not fit the contract of sales\.files"):
         await patched(registry.client, FILES, content, {"city": "Recife"})
 
 
 @pytest.mark.parametrize("content", [b"", b"a,b,c", b"\0\0\0\0\7x", b"\0\0\0\0\1\4"])
 async def test_bytes_that_are_no_record_cannot_be_patched(content: bytes) -> None:
     """There is nothing to patch in bytes that cannot be read, and that is said."""
-    with pytest.raises(UnfitError, match="cannot be read, so there is nothing to patch"):
+    with pytest.raises(RejectedError, match="cannot be read, so there is nothing to patch"):
         await patched(MemoryRegistry(FILES).client, FILES, content, {"city": "Recife"})
 
 
 async def test_a_patched_change_needs_a_higher_version() -> None:
-    """A unified sale that is patched under its old version is refused: of equal versions the first counts."""
+    """A unified sale that is patched under its old version is rejected: of equal versions the first counts."""
     unified = catalogue()["sales.unified"]
     registry, content = written("sales.unified", "sale")
-    with pytest.raises(UnfitError, match="raise it too"):
+    with pytest.raises(RejectedError, match="raise it too"):
         await patched(registry.client, unified, content, {"city": "Recife"})
     version = unified.examples()["sale"]["version"]
     _, values = await patched(registry.client, unified, content, {"city": "Recife", "version": version + 1})
@@ -231,9 +231,9 @@ async def test_a_patched_change_needs_a_higher_version() -> None:
 )
 def test_bytes_are_shown_as_what_they_are(content: bytes, as_text: str | None, line: str) -> None:
     """Text is shown as text, all else in hexadecimal; in a table on one short line."""
-    assert text(content) == as_text
-    assert shown(content, 20) == line
-    assert shown(None, 20) == "-"
+    assert printable(content) == as_text
+    assert one_line(content, 20) == line
+    assert one_line(None, 20) == "-"
 
 
 def test_the_newest_letters_are_kept() -> None:

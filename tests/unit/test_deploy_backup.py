@@ -50,7 +50,7 @@ def test_what_was_backed_up_is_there_again(settings: NativeSettings, tmp_path: P
 
 
 def test_a_restore_overwrites_nothing(settings: NativeSettings, tmp_path: Path) -> None:
-    """Where there is data it is refused, with the remedy, and the data is as it was."""
+    """Where there is data it is rejected, with the remedy, and the data is as it was."""
     backup.backup(settings, tmp_path / "b.tar")
     (settings.state_dir / "data/kafka/log").write_text("newer")
     with pytest.raises(BackupError, match="would be overwritten: task clean first"):
@@ -58,7 +58,7 @@ def test_a_restore_overwrites_nothing(settings: NativeSettings, tmp_path: Path) 
     assert (settings.state_dir / "data/kafka/log").read_text() == "newer"
 
 
-def test_a_backup_of_another_state_folder_is_refused(
+def test_a_backup_of_another_state_folder_is_rejected(
     settings: NativeSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Checkpoints hold full paths, so the message names the setting."""

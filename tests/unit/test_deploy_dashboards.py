@@ -1,4 +1,4 @@
-"""Grafana's dashboard and its provisioning, without a Grafana: what it would refuse or not show."""
+"""Grafana's dashboard and its provisioning, without a Grafana: what it would reject or not show."""
 
 import itertools
 import json

@@ -61,7 +61,7 @@ def test_lineage_stops_after_those_who_tell_it_of_their_end(settings: NativeSett
     assert 0 < waves["lineage"] < waves["postgres"]
 
 
-def test_an_unknown_name_is_refused_with_the_names_that_exist(settings: NativeSettings) -> None:
+def test_an_unknown_name_is_rejected_with_the_names_that_exist(settings: NativeSettings) -> None:
     """A typing error in --only says what there is."""
     table: dict[str, Process | Step] = {process.name: process for process in processes(settings)}
 
@@ -131,11 +131,11 @@ async def test_a_process_starts_only_when_all_its_needs_are_ready(settings: Nati
 async def test_a_failed_step_ends_the_start_with_its_last_words(settings: NativeSettings, recorder: Recorder) -> None:
     """What needs a failed step is not started, and the error shows the end of the step's log."""
     nodes: list[Process | Step] = [
-        Step("contracts", ("sh", "-c", "echo the registry refuses; exit 3")),
+        Step("contracts", ("sh", "-c", "echo the registry rejects; exit 3")),
         Process("cdc", (), recorder.probe("cdc"), needs=("contracts",)),
     ]
 
-    with pytest.raises(StartError, match=r"contracts failed with status 3: the registry refuses"):
+    with pytest.raises(StartError, match=r"contracts failed with status 3: the registry rejects"):
         await Starter(settings, nodes).run()
     assert recorder.events == []
 

@@ -76,7 +76,7 @@ def test_a_wrong_runtime_ends_with_one_line(
     assert "RUNTIME 'podman'" in capsys.readouterr().err
 
 
-def test_an_unknown_command_is_refused_with_those_that_exist(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_command_is_rejected_with_those_that_exist(capsys: pytest.CaptureFixture[str]) -> None:
     """A typing error starts nothing."""
     assert runtime.main(["upp"]) == 2
     assert "'upp' is no command; there are build, up" in capsys.readouterr().err
@@ -190,4 +190,4 @@ def test_the_health_check_says_why_a_container_is_not_ready(server: str, capsys:
     assert '503 {"missing": "kafka"}' in capsys.readouterr().out
 
     assert ready.main("http://127.0.0.1:1/readyz") == 1
-    assert "refused" in capsys.readouterr().out
+    assert "Connection refused" in capsys.readouterr().out

@@ -38,7 +38,7 @@ def defaults(settings: type[BaseSettings]) -> Iterator[tuple[str, object]]:
 
 def unit_settings() -> Iterator[type[BaseSettings]]:
     """The settings classes of every unit."""
-    for module in (*(module for module, _ in UNITS.values()), "services.traffic"):
+    for module in (*(module for module, _ in UNITS.values()), "tools.traffic"):
         folder = importlib.import_module(f"{module}.settings")
         yield from (
             each
@@ -91,7 +91,7 @@ def test_a_port_in_use_is_named_with_setting_process_and_remedy() -> None:
 
 
 def test_a_wrong_port_ends_with_one_line_that_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A port that is no number is refused with the setting's name and the value."""
+    """A port that is no number is rejected with the setting's name and the value."""
     monkeypatch.setenv("S3_MASTER_PORT", "ninety")
 
     with pytest.raises(ValueError, match="S3_MASTER_PORT 'ninety'"):

@@ -74,7 +74,7 @@ def test_resumes_at_the_end_of_any_record(table: list[list[str]], chunk: int, da
 
 @pytest.mark.parametrize("chunk", [1, 7, 1000])
 def test_an_overlong_line_is_one_record(chunk: int) -> None:
-    """A line above the limit is refused once with its head, and the lines after it are read."""
+    """A line above the limit is rejected once with its head, and the lines after it are read."""
     records = cut(b"a\n" + b"x" * 1000 + b"\nb\n", chunk, LIMIT)
     assert [(record.fault, record.end) for record in records] == [("", 2), ("long", 1003), ("", 1005)]
     assert set(records[1].content) == {ord("x")}
@@ -82,7 +82,7 @@ def test_an_overlong_line_is_one_record(chunk: int) -> None:
 
 
 def test_an_unclosed_quote_costs_one_line() -> None:
-    """A quote that is never closed refuses the line that opens it; the rows after it are read."""
+    """A quote that is never closed rejects the line that opens it; the rows after it are read."""
     records = cut(b'a,b\nc,"d\ne,f\ng,h\n', 5)
     assert [(r.content, r.fault) for r in records] == [(b"a,b", ""), (b'c,"d', "unclosed"), (b"e,f", ""), (b"g,h", "")]
 

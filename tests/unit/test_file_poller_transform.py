@@ -1,10 +1,10 @@
-"""Rules of the file poller: versions, what is read again, and what is refused with which reason."""
+"""Rules of the file poller: versions, what is read again, and what is rejected with which reason."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chassis.dead_letters import Refusal
+from chassis.results import Rejected
 from services.file_poller.splitter import Raw
 from services.file_poller.transform import (
     HEADER,
@@ -15,8 +15,8 @@ from services.file_poller.transform import (
     parse,
     pending,
     reading,
-    refused_header,
-    refused_start,
+    rejected_header,
+    rejected_start,
 )
 
 FOUND = Found("a.csv", '"e1"', 1_700_000_000_500, 10)
@@ -84,10 +84,10 @@ def test_a_strange_position_is_no_reading(position: dict[str, object]) -> None:
         (b"sale_id", None),
     ],
 )
-def test_files_refused_by_their_first_bytes(head: bytes, reason: str | None) -> None:
-    """An empty file and a byte order mark are refused as files."""
-    refusal = refused_start(head)
-    assert (refusal.reason if refusal else None) == reason
+def test_files_rejected_by_their_first_bytes(head: bytes, reason: str | None) -> None:
+    """An empty file and a byte order mark are rejected as files."""
+    rejection = rejected_start(head)
+    assert (rejection.reason if rejection else None) == reason
 
 
 @pytest.mark.parametrize(
@@ -103,10 +103,10 @@ def test_files_refused_by_their_first_bytes(head: bytes, reason: str | None) -> 
     ],
 )
 def test_headers(line: bytes, reason: str | None, said: str) -> None:
-    """The agreed header passes; another is refused with what was found, what was expected and a wrong separator."""
-    refusal = refused_header(Raw(line, len(line)))
-    assert (refusal.reason if refusal else None) == reason
-    assert said in (refusal.detail if refusal else "")
+    """The agreed header passes; another is rejected with what was found, what was expected and a wrong separator."""
+    rejection = rejected_header(Raw(line, len(line)))
+    assert (rejection.reason if rejection else None) == reason
+    assert said in (rejection.detail if rejection else "")
 
 
 @pytest.mark.parametrize(
@@ -120,11 +120,11 @@ def test_headers(line: bytes, reason: str | None, said: str) -> None:
         (Raw(b"x", 0, "long"), "row_too_long"),
     ],
 )
-def test_refused_rows(raw: Raw, reason: str) -> None:
-    """A row that is no row of seven UTF-8 columns is refused with its reason."""
-    refusal = parse(raw)
-    assert isinstance(refusal, Refusal)
-    assert refusal.reason == reason
+def test_rejected_rows(raw: Raw, reason: str) -> None:
+    """A row that is no row of seven UTF-8 columns is rejected with its reason."""
+    rejection = parse(raw)
+    assert isinstance(rejection, Rejected)
+    assert rejection.reason == reason
 
 
 def test_columns_pass_as_they_are() -> None:

@@ -119,21 +119,21 @@ def test_a_lost_job_with_another_meaning_of_state_starts_afresh_and_says_so() ->
     assert "afresh" in action.why
 
 
-def test_a_restore_point_that_flink_refuses_is_noted_and_the_next_one_is_tried() -> None:
-    """FAILED before it ever ran: the restore point is refused, and the next start takes the one after it."""
+def test_a_restore_point_that_flink_rejects_is_noted_and_the_next_one_is_tried() -> None:
+    """FAILED before it ever ran: the restore point is rejected, and the next start takes the one after it."""
     last = Submission("j", NOW, restored_from="file:/chk-9")
-    refuse = decide(NOW, [_job(status="FAILED")], last, ["file:/chk-9", "file:/chk-8"])
-    assert (refuse.kind, refuse.restore) == ("refuse", "file:/chk-9")
-    noted = Submission("j", NOW, restored_from="file:/chk-9", refused=("file:/chk-9",))
+    reject = decide(NOW, [_job(status="FAILED")], last, ["file:/chk-9", "file:/chk-8"])
+    assert (reject.kind, reject.restore) == ("reject", "file:/chk-9")
+    noted = Submission("j", NOW, restored_from="file:/chk-9", rejected=("file:/chk-9",))
     start = decide(NOW, [_job(status="FAILED")], noted, ["file:/chk-9", "file:/chk-8"])
     assert (start.kind, start.restore) == ("start", "file:/chk-8")
 
 
-def test_a_job_that_restarts_because_its_state_does_not_fit_is_refused_too() -> None:
+def test_a_job_that_restarts_because_its_state_does_not_fit_is_rejected_too() -> None:
     """Flink would restart such a job for ever."""
     last = Submission("j", NOW, restored_from="file:/chk-9")
     action = decide(NOW, [_job(status="RESTARTING")], last, ["file:/chk-9"], restore_failed=True)
-    assert (action.kind, action.restore, action.job_id) == ("refuse", "file:/chk-9", "j")
+    assert (action.kind, action.restore, action.job_id) == ("reject", "file:/chk-9", "j")
 
 
 def test_a_job_that_ran_and_failed_resumes() -> None:
@@ -161,7 +161,7 @@ def test_of_two_copies_the_outdated_or_older_one_is_cancelled() -> None:
     ],
 )
 def test_only_errors_about_state_condemn_a_restore_point(text: str, is_about_state: bool) -> None:
-    """A broker that is away says nothing about the checkpoint."""
+    """A broker that is unavailable says nothing about the checkpoint."""
     assert restore_error(text) is is_about_state
 
 

@@ -56,7 +56,7 @@ def test_another_ranking_or_window_changes_the_meaning_of_state(copy: Path) -> N
     before = bundle.version(copy, {})
     assert bundle.version(copy, {"RANKING_WINDOWS": "1h,1d"}).state != before.state
     assert bundle.version(copy, {"RANKING_STATE_TTL_DAYS": "36"}).state != before.state
-    _edit(copy / "flink/ranking/definitions.py", 'column="city"', 'column="product"')
+    _edit(copy / "contracts/rankings.py", 'column="city"', 'column="product"')
     assert bundle.version(copy, {}).state != before.state
 
 
@@ -97,6 +97,8 @@ def test_the_archive_holds_what_the_job_imports(tmp_path: Path) -> None:
     assert {"flink/ranking/job.py", "flink/__init__.py", "contracts/topics/rankings.city/value.avsc"} <= set(names)
     assert {name for name in names if name.endswith(".py") and name.startswith("contracts/")} == {
         "contracts/__init__.py",
+        "contracts/rankings.py",
+        "contracts/time.py",
         "contracts/windows.py",
     }
     assert all(name.startswith(("flink/", "contracts/")) for name in names)
@@ -112,7 +114,7 @@ def test_the_record_comes_back_as_it_was_written(tmp_path: Path) -> None:
         "file:/c",
         ran=True,
         savepoint="file:/s",
-        refused=("r",),
+        rejected=("r",),
         superseded=("o",),
         configuration={"RANKING_WINDOWS": "2h"},
         state_since_ms=5,
@@ -124,7 +126,7 @@ def test_the_record_comes_back_as_it_was_written(tmp_path: Path) -> None:
 def test_a_record_of_an_earlier_version_is_read(tmp_path: Path) -> None:
     """What it does not say is unknown: any configuration, and a state that may have lost sales."""
     kept = {"job_id": "j", "version": {"code": "c", "state": "s"}, "restored_from": None, "ran": True}
-    (tmp_path / "ranking.json").write_text(json.dumps({**kept, "savepoint": None, "refused": [], "superseded": []}))
+    (tmp_path / "ranking.json").write_text(json.dumps({**kept, "savepoint": None, "rejected": [], "superseded": []}))
     assert Record(tmp_path).read() == Submission("j", VERSION, ran=True, configuration=None, state_since_ms=0)
 
 

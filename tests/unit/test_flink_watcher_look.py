@@ -19,14 +19,14 @@ from services.flink_watcher.log import LogError, SalesLog
 from services.flink_watcher.poll import NotRunningError, Watcher, unlimited, until_running
 from services.flink_watcher.rebuild import RebuildError
 from services.flink_watcher.record import Record
-from services.flink_watcher.rest import CODE, STATE, Flink, RefusedError
+from services.flink_watcher.rest import CODE, STATE, Flink, RejectedError
 from services.flink_watcher.settings import ROOT, WatcherSettings
 from services.flink_watcher.submit import SubmissionError, WrongSettingError, summary
 from services.flink_watcher.transform import Part, Submission, Version
 
 WANTED = bundle.version(ROOT, {})
 NEW_JOB = "a" * 32
-FAILURES = (RefusedError, SubmissionError, LogError, RebuildError)
+FAILURES = (RejectedError, SubmissionError, LogError, RebuildError)
 
 
 @dataclass
@@ -247,11 +247,11 @@ async def test_without_a_savepoint_the_newest_checkpoint_serves(
     assert f"--fromSavepoint {checkpoint.as_uri()}" in (tmp_path / "arguments").read_text()
 
 
-async def test_a_refused_restore_is_written_down(watcher: Watcher, cluster: Cluster, tmp_path: Path) -> None:
+async def test_a_rejected_restore_is_written_down(watcher: Watcher, cluster: Cluster, tmp_path: Path) -> None:
     """FAILED before it ran: the next submission starts without that restore point."""
     cluster.add("j", state="FAILED")
     watcher.record.write(Submission("j", WANTED, restored_from="file:/bad"))
-    assert (await watcher.look()).action.kind == "refuse"
+    assert (await watcher.look()).action.kind == "reject"
     assert (await watcher.look()).action.kind == "start"
     assert "--fromSavepoint" not in (tmp_path / "arguments").read_text()
 
@@ -266,7 +266,7 @@ async def test_a_failed_submission_says_what_the_command_line_said(watcher: Watc
 
 
 async def test_a_wrong_setting_ends_the_wait_at_once(watcher: Watcher) -> None:
-    """A value that the job refuses is reported without waiting for the deadline."""
+    """A value that the job rejects is reported without waiting for the deadline."""
     command = watcher.settings.flink_home / "bin" / "flink"
     command.write_text("#!/bin/sh\necho \"ranking job: wrong setting: RANKING_WINDOWS '1q'\"\nexit 31\n")
     with pytest.raises(WrongSettingError, match=r"^wrong setting: RANKING_WINDOWS '1q'$"):
@@ -297,7 +297,7 @@ async def test_an_absent_flink_is_named_with_address_and_setting(watcher: Watche
     """The reason of the deadline says where Flink was sought."""
 
     def away(_: httpx.Request) -> httpx.Response:
-        raise httpx.ConnectError("refused")
+        raise httpx.ConnectError("rejected")
 
     client = httpx.AsyncClient(base_url="http://flink", transport=httpx.MockTransport(away))
     with pytest.raises(NotRunningError, match="FLINK_REST_HOST, FLINK_REST_PORT"):
@@ -409,14 +409,14 @@ async def test_a_rebuild_that_gets_no_savepoint_leaves_the_old_job_alone(
     cluster.add("old")
     watcher.record.write(Submission("old", WANTED, ran=True))
     cluster.savepoint = {"failure-cause": {"stack-trace": "disk full\n at x"}}
-    with pytest.raises(RefusedError, match="disk full"):
+    with pytest.raises(RejectedError, match="disk full"):
         await replace(watcher, sales=Log(Shadowed(cluster))).rebuild(print)
     assert watcher.record.read() == Submission("old", WANTED, ran=True, superseded=(NEW_JOB,))
     assert cluster.jobs["old"]["state"] == "RUNNING"
 
 
 async def test_only_one_rebuild_runs_at_a_time_and_its_shadow_is_left_alone(watcher: Watcher, cluster: Cluster) -> None:
-    """A second one is refused; a look beside it touches nothing; once the owner is gone, the shadow is ended."""
+    """A second one is rejected; a look beside it touches nothing; once the owner is gone, the shadow is ended."""
     cluster.add("j")
     cluster.add("shadow", name="ranking-rebuild")
     watcher.record.write(Submission("j", WANTED, ran=True))

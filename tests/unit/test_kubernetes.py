@@ -394,7 +394,7 @@ def policies() -> dict[str, Resource]:
 
 
 def test_nothing_is_allowed_that_no_policy_names() -> None:
-    """One policy refuses everything in both directions to every pod."""
+    """One policy rejects everything in both directions to every pod."""
     assert policies()["nothing"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
 
 

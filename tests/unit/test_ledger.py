@@ -9,22 +9,23 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from chassis.sales import Seen, milliseconds, of_files, of_legacy, of_postgres, of_unified, sale_id, written
 from contracts.catalogue import catalogue
 from contracts.examples import typed
-from services.ledger.__main__ import arguments
-from services.ledger.app import Period, lacking, still_missing
-from services.ledger.report import print_lines, print_table
-from services.ledger.sources import Files, SourceError, read_csv, sales_of
-from services.ledger.transform import STEPS, Account, Step, Steps, account, missing_at, newest, within
+from contracts.time import to_ms
 from streams.validation import InvalidError
 from streams.validation import text as unit_text
+from tools.ledger.__main__ import arguments
+from tools.ledger.app import Period, lacking, still_missing
+from tools.ledger.report import print_lines, print_table
+from tools.ledger.sources import Files, SourceError, read_csv, sales_of
+from tools.ledger.transform import STEPS, Account, Step, Steps, account, missing_at, newest, within
+from tools.raw_sales import SaleVersion, of_files, of_legacy, of_postgres, of_unified, sale_id, written
 
-AT = milliseconds(datetime(2026, 2, 19, 10, 15, tzinfo=UTC))
-HERE, GONE, NEVER = Seen(AT, 5), Seen(AT, 6, gone=True), None
+AT = to_ms(datetime(2026, 2, 19, 10, 15, tzinfo=UTC))
+HERE, GONE, NEVER = SaleVersion(AT, 5), SaleVersion(AT, 6, gone=True), None
 
 
-def steps(*seen: Seen | None, cut: set[Step] | None = None, dead: Step | None = None) -> Steps:
+def steps(*seen: SaleVersion | None, cut: set[Step] | None = None, dead: Step | None = None) -> Steps:
     """What the four steps say of the sale `s`."""
     made = Steps(cut=cut or set())
     for step, one in zip(STEPS, seen, strict=True):
@@ -60,11 +61,11 @@ def steps(*seen: Seen | None, cut: set[Step] | None = None, dead: Step | None = 
         ("files", (NEVER, HERE, NEVER, NEVER), "unified"),
         ("legacy", (NEVER, NEVER, HERE, NEVER), "clickhouse"),
         # ClickHouse has the sale, but not its newest version
-        ("files", (HERE, HERE, Seen(AT, 7), Seen(AT, 6)), "clickhouse"),
-        ("files", (HERE, HERE, Seen(AT, 7), Seen(AT, 8)), None),
+        ("files", (HERE, HERE, SaleVersion(AT, 7), SaleVersion(AT, 6)), "clickhouse"),
+        ("files", (HERE, HERE, SaleVersion(AT, 7), SaleVersion(AT, 8)), None),
     ],
 )
-def test_missing_at(source: str, seen: tuple[Seen | None, ...], step: Step | None) -> None:
+def test_missing_at(source: str, seen: tuple[SaleVersion | None, ...], step: Step | None) -> None:
     """A sale is missing at the first step that has it otherwise than the step before."""
     assert missing_at(source, steps(*seen), "s") == step
 
@@ -99,19 +100,24 @@ def test_account_counts_what_is_there() -> None:
 def test_a_period_is_of_any_step() -> None:
     """A sale belongs to the period when any step says that it happened then: its start included, its end not."""
     made = Steps()
-    made.sales["source"] |= {"first": Seen(100), "last": Seen(199), "end": Seen(200), "before": Seen(99)}
-    made.sales["clickhouse"] |= {"elsewhere": Seen(150), "end": Seen(200)}
-    made.sales["topic"]["unreadable"] = Seen(None)
+    made.sales["source"] |= {
+        "first": SaleVersion(100),
+        "last": SaleVersion(199),
+        "end": SaleVersion(200),
+        "before": SaleVersion(99),
+    }
+    made.sales["clickhouse"] |= {"elsewhere": SaleVersion(150), "end": SaleVersion(200)}
+    made.sales["topic"]["unreadable"] = SaleVersion(None)
     assert within(made, 100, 200) == {"first", "last", "elsewhere"}
 
 
 def test_the_newest_version_counts() -> None:
     """Of several records of a sale the highest version says what it is, whatever their order."""
-    sales: dict[str, Seen] = {}
-    for seen in (Seen(1, 2), Seen(2, 3), Seen(3, 1)):
+    sales: dict[str, SaleVersion] = {}
+    for seen in (SaleVersion(1, 2), SaleVersion(2, 3), SaleVersion(3, 1)):
         newest(sales, "s", seen)
-    newest(sales, None, Seen(9, 9))
-    assert sales == {"s": Seen(2, 3)}
+    newest(sales, None, SaleVersion(9, 9))
+    assert sales == {"s": SaleVersion(2, 3)}
 
 
 @given(st.text(max_size=20))
@@ -164,7 +170,7 @@ def test_records_tell_sale_time_and_version() -> None:
     assert first[1].version < second[1].version
     assert of_legacy(record("sales.legacy", "canonical"))[:1] == ("L-77001",)
     assert of_legacy(record("sales.legacy", "canonical"))[1].at == AT
-    assert of_unified(record("sales.unified", "sale")) == Seen(AT + 123, 72057594069599936)
+    assert of_unified(record("sales.unified", "sale")) == SaleVersion(AT + 123, 72057594069599936)
     assert of_unified(record("sales.unified", "deleted")).gone
 
 
@@ -193,7 +199,7 @@ def test_csv_rows_of_the_period() -> None:
     for size in (1, 7, 1000):
         found = Files()
         read_csv((rows[at : at + size] for at in range(0, len(rows), size)), AT, AT + 3_600_000, found)
-        assert (found.sales, found.left_out) == ({"F-1": Seen(AT), "F-2": Seen(AT + 1000)}, 2)
+        assert (found.sales, found.left_out) == ({"F-1": SaleVersion(AT), "F-2": SaleVersion(AT + 1000)}, 2)
     other = Files()
     read_csv([b"a,b\n", rows], AT, AT + 3_600_000, other)
     assert (other.sales, other.left_out) == ({}, 1)
@@ -208,7 +214,7 @@ def test_soap_sales_of_the_period() -> None:
         "<s:Sale><s:saleId>L-3</s:saleId></s:Sale>"
         "</s:sales></s:GetRecentSalesResponse></e:Body></e:Envelope>"
     ).encode()
-    assert sales_of(answer, AT, AT + 10) == {"L-1": Seen(AT)}
+    assert sales_of(answer, AT, AT + 10) == {"L-1": SaleVersion(AT)}
     for wrong in (answer[:-30], b"<fault/>", b"", b'<!DOCTYPE a [<!ENTITY b "c">]><a>&b;</a>'):
         with pytest.raises(SourceError):
             sales_of(wrong, AT, AT + 10)

@@ -60,16 +60,16 @@ def test_an_amount_that_is_no_decimal_passes_as_its_text(amount: str) -> None:
 
 
 @pytest.mark.parametrize("date", ["", "yesterday", "1.5", "9" * 19, "٣"])
-def test_a_date_that_the_contract_cannot_carry_is_refused(date: str) -> None:
+def test_a_date_that_the_contract_cannot_carry_is_rejected(date: str) -> None:
     """A saleDate that is no 64-bit number is a dead letter with the sale's own XML."""
     found = item(element(saleId="L1", saleDate=date or " "), 1)
     assert found.record is None
-    assert found.refusal is not None
-    assert found.refusal.reason == "legacy_malformed"
+    assert found.rejection is not None
+    assert found.rejection.reason == "legacy_malformed"
     assert b"saleDate" in found.content
 
 
-def test_an_oversized_sale_is_refused() -> None:
+def test_an_oversized_sale_is_rejected() -> None:
     """A sale that would not fit into a record is a dead letter of bounded size."""
     found = item(element(saleId="L1", product="x" * 500_000), 1)
     assert found.record is None

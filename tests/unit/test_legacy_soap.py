@@ -1,4 +1,4 @@
-"""The legacy system's book of sales, and what its service refuses before it reads it."""
+"""The legacy system's book of sales, and what its service rejects before it reads it."""
 
 import random
 from itertools import islice
@@ -88,7 +88,7 @@ def test_the_same_seed_makes_up_the_same_sales() -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "refused"),
+    ("body", "rejected"),
     [
         (b"<a/>", False),
         (b"", False),
@@ -101,6 +101,6 @@ def test_the_same_seed_makes_up_the_same_sales() -> None:
         (b"<!DOCTYPE a><a", True),
     ],
 )
-def test_document_types_are_refused(body: bytes, refused: bool) -> None:
+def test_document_types_are_rejected(body: bytes, rejected: bool) -> None:
     """A document type declaration is found in any encoding; a document without one passes."""
-    assert has_dtd(body) is refused
+    assert has_dtd(body) is rejected

@@ -1,4 +1,4 @@
-"""Lineage as a process tells it: run states, rows, datasets; and a server that is away, refuses, or never answers."""
+"""Lineage as a process tells it: run states, rows, datasets; and a server that is down, rejects, or never answers."""
 
 import asyncio
 import json
@@ -65,7 +65,7 @@ def test_every_outcome_is_scraped_before_the_first_event() -> None:
     metrics = Metrics("example")
     events("http://127.0.0.1:9", metrics)
     text = metrics.render(["text/plain"])[0].decode()
-    for outcome in ("sent", "refused", "dropped"):
+    for outcome in ("sent", "rejected", "dropped"):
         assert f'placar_lineage_events_total{{outcome="{outcome}",unit="example"}} 0' in text
 
 
@@ -160,7 +160,7 @@ async def test_what_waited_for_a_server_comes_in_order_when_it_is_back() -> None
     assert [event["eventType"] for event in taker.taken] == ["START", "RUNNING", "COMPLETE"]
 
 
-async def test_an_event_that_the_server_refuses_is_counted_and_not_sent_again() -> None:
+async def test_an_event_that_the_server_rejects_is_counted_and_not_sent_again() -> None:
     """An answer 4xx would come again and again, so the next event is sent instead."""
     metrics, taker = Metrics("example"), Taker()
     taker.status = 422
@@ -170,7 +170,7 @@ async def test_an_event_that_the_server_refuses_is_counted_and_not_sent_again() 
             run = JobRun(sending, "example", WRITES)
             run.tell(RunState.START)
             run.tell(RunState.COMPLETE)
-    assert told(metrics) == {"refused": 2, "failures": 2}
+    assert told(metrics) == {"rejected": 2, "failures": 2}
 
 
 async def test_an_event_that_the_server_fails_over_does_not_stop_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,8 +183,8 @@ async def test_an_event_that_the_server_fails_over_does_not_stop_the_next(monkey
         async with sending.sending():
             run = JobRun(sending, "example", WRITES)
             run.tell(RunState.START)
-            await until(lambda: _true(told(metrics).get("refused") == 1), "it was given up")
-    assert told(metrics) == {"refused": 1, "failures": 5}
+            await until(lambda: _true(told(metrics).get("rejected") == 1), "it was given up")
+    assert told(metrics) == {"rejected": 1, "failures": 5}
 
 
 async def test_a_full_queue_drops_and_counts_and_loses_no_rows() -> None:
@@ -206,7 +206,7 @@ async def test_a_full_queue_drops_and_counts_and_loses_no_rows() -> None:
     assert json.loads(Serde.to_json(last))["outputs"][0]["outputFacets"]["outputStatistics"]["rowCount"] == 30
 
 
-@pytest.mark.parametrize("silent", [False, True], ids=["refuses connections", "never answers"])
+@pytest.mark.parametrize("silent", [False, True], ids=["rejects connections", "never answers"])
 async def test_a_stop_waits_a_moment_only_for_a_server_that_is_away(silent: bool) -> None:
     """With a dead endpoint the work goes on meanwhile, the process ends within seconds, and what is lost is counted."""
     metrics = Metrics("example")
@@ -229,7 +229,7 @@ async def test_a_stop_waits_a_moment_only_for_a_server_that_is_away(silent: bool
 
 
 async def test_a_transport_that_fails_in_any_way_stops_nothing(tmp_path: Path) -> None:
-    """A file that cannot be written is a failure like a server that is away: counted, and the work goes on."""
+    """A file that cannot be written is a failure like a server that is unavailable: counted, and the work goes on."""
     metrics = Metrics("example")
     settings = LineageSettings(transport="file", file_dir=str(tmp_path))
     sending = Events(settings, "example", metrics, structlog.get_logger("placar"))

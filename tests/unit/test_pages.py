@@ -9,7 +9,7 @@ import yaml
 ROOT = Path(__file__).parents[2]
 PAGES = ("README.md", "CONTRIBUTING.md")
 TASKS = set(yaml.safe_load((ROOT / "Taskfile.yml").read_text("utf-8"))["tasks"])
-FOLDERS = ("chassis", "contracts", "deploy", "docs", "flink", "services", "streams", "tests")
+FOLDERS = ("chassis", "contracts", "deploy", "docs", "flink", "services", "streams", "tests", "tools")
 
 
 def text(page: str) -> str:

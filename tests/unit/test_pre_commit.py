@@ -33,7 +33,7 @@ def test_every_hook_runs_a_tool_of_the_projects_environment() -> None:
 
 
 def test_the_hooks_check_what_lint_checks() -> None:
-    """What `task lint` would refuse is refused before it is committed."""
+    """What `task lint` would reject is rejected before it is committed."""
     hooked = {hook["name"] for hook in HOOKS}
     assert {phase.name for phase in PHASES if not phase.counts} <= hooked
 

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from contracts.rankings import ranking_windows
 from contracts.windows import window_length
 from flink.ranking import keeper
 from flink.ranking.contract import money
-from flink.ranking.definitions import boards
 from flink.ranking.keeper import (
     CONFIRM_AFTER_MS,
     CONFIRM_AT_ONCE,
@@ -33,7 +33,7 @@ INTERVAL_MS = 1000
 IDLE_MS = 60_000
 DAY_MS = 24 * HOUR_MS
 TTL_MS = 35 * DAY_MS
-BOARD = boards([window_length("1h")])[1]
+BOARD = ranking_windows([window_length("1h")])[1]
 Place = tuple[str, int]
 V = TypeVar("V")
 
@@ -87,7 +87,7 @@ class Job:
     )
     timers: set[int] = field(default_factory=set)
     published: list[tuple[int, Publication]] = field(default_factory=list)
-    refused: list[int] = field(default_factory=list)
+    rejected: list[int] = field(default_factory=list)
     shadow: bool = False
     since_ms: int | None = None
 
@@ -100,7 +100,7 @@ class Job:
         self.shadow = self.shadow if shadow is None else shadow
         assert self.since_ms is not None
         rules = Rules(INTERVAL_MS, IDLE_MS, self.shadow, TTL_MS, self.since_ms)
-        self.keeper = Keeper(BOARD, self.store, rules, now_ms=self.now_ms, refused=self.refused.append)
+        self.keeper = Keeper(BOARD, self.store, rules, now_ms=self.now_ms, rejected=self.rejected.append)
 
     def _arm(self, due_ms: int | None) -> None:
         if due_ms is not None:

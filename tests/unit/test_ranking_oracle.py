@@ -70,7 +70,7 @@ def test_histories_hold_a_new_snapshot() -> None:
 def test_histories_end_with_the_hard_hours() -> None:
     """A tie beyond place ten, an hour that shrinks to seven, one that empties, and one that only exact cents order."""
     want = oracle.expected(change.record() for change in history(3, 500, START, hours=4))
-    tie, shrunk, emptied, exact = (oracle.Board("city", "", START + hours * HOUR) for hours in (4, 5, 6, 7))
+    tie, shrunk, emptied, exact = (oracle.SetKey("city", "", START + hours * HOUR) for hours in (4, 5, 6, 7))
     assert [place.name for place in want[tie]] == [f"Empate {number:02}" for number in range(10)]
     assert len({place.total for place in want[tie]}) == 1
     assert len(want[shrunk]) == 7
@@ -100,7 +100,7 @@ def test_a_moved_history_is_the_same_at_another_time() -> None:
 
 def test_differences_name_what_differs() -> None:
     """An empty set and an absent one are the same; another total is a difference."""
-    board = oracle.Board("city", "", START)
+    board = oracle.SetKey("city", "", START)
     place = oracle.Place(1, "X", Decimal("1.00"), 1)
     assert oracle.differences({}, {board: ()}) == []
     assert len(oracle.differences({board: (place,)}, {})) == 1

@@ -2,28 +2,38 @@
 
 import io
 import re
+from dataclasses import replace
 from decimal import Decimal
 
 import fastavro
 import pytest
 
 from contracts.catalogue import catalogue
+from contracts.rankings import RANKINGS, RankingDefinition, RankingWindow, ranking_windows
 from contracts.windows import window_length
 from flink.ranking import sql
 from flink.ranking.configuration import ConfigurationError, read
 from flink.ranking.contract import Contract, ContractError, encoder, money, ranking_set, registered, released
-from flink.ranking.definitions import RANKINGS, Board, Ranking, boards
 from flink.ranking.windows.top_n import Entry, Window
 from services.flink_watcher import transform
 
 HOUR = window_length("1h")
 DAY = window_length("1d@America/Sao_Paulo")
-PRODUCT = Ranking("product", column="product", per_country=False, topic="rankings.product")
+PRODUCT = RankingDefinition(
+    "product",
+    column="product",
+    per_country=False,
+    topic="rankings.product",
+    table="top_products",
+    path="top-products",
+    title={},
+    competitor={},
+)
 
 
 def test_each_ranking_publishes_to_a_topic_of_the_catalogue() -> None:
     """Every ranking over the default window has a topic, fed by the job, with the one schema of ranking sets."""
-    for board in boards([HOUR]):
+    for board in ranking_windows([HOUR]):
         topic = catalogue()[board.topic]
         assert "ranking" in topic.producers
         assert topic.avro == catalogue()["rankings.city"].avro
@@ -39,7 +49,8 @@ def test_the_source_table_has_no_field_that_a_sale_has_not() -> None:
     """Every column of the source table is a field of the contract."""
     fields = {field["name"] for field in catalogue()["sales.unified"].avro["fields"]}
     columns = re.findall(
-        r"(\w+) (?:STRING|BIGINT|BOOLEAN|DECIMAL)", sql.sales_table(read({}), boards([HOUR], [*RANKINGS, PRODUCT]))
+        r"(\w+) (?:STRING|BIGINT|BOOLEAN|DECIMAL)",
+        sql.sales_table(read({}), ranking_windows([HOUR], [*RANKINGS, PRODUCT])),
     )
     assert {"city", "salesman_name", "product"} <= set(columns)
     assert set(columns) <= fields
@@ -47,13 +58,13 @@ def test_the_source_table_has_no_field_that_a_sale_has_not() -> None:
 
 def test_a_further_window_length_goes_to_a_topic_of_its_own() -> None:
     """The first length keeps the ranking's topic; records of another one cannot be mistaken for it."""
-    names = [(board.name, board.topic) for board in boards([HOUR, DAY], [PRODUCT])]
+    names = [(board.name, board.topic) for board in ranking_windows([HOUR, DAY], [PRODUCT])]
     assert names == [("product/1h", "rankings.product"), ("product/1d", "rankings.product.1d")]
 
 
 def test_a_further_ranking_is_one_more_row_of_the_statement() -> None:
     """A new entry of the table appears in the parts, and needs no other change."""
-    everything = boards([HOUR], [*RANKINGS, PRODUCT])
+    everything = ranking_windows([HOUR], [*RANKINGS, PRODUCT])
     parts = "CAST('product/1h' AS STRING), CAST('' AS STRING), CAST(event_time / 3600000 AS STRING), product"
     assert f"CONCAT_WS('|', {parts})" in sql.parts_view(everything)
 
@@ -67,7 +78,7 @@ def test_a_local_day_is_computed_on_the_local_clock() -> None:
 @pytest.mark.parametrize(("per_country", "key"), [(False, "2026-02-19T10:00:00Z"), (True, "2026-02-19T10:00:00Z/BR")])
 def test_record_keys(per_country: bool, key: str) -> None:
     """The key is the window's start, and the country where each has its own ranking."""
-    board = Board(Ranking("r", "city", per_country, "t"), HOUR, "t")
+    board = RankingWindow(replace(PRODUCT, per_country=per_country), HOUR, "t")
     assert board.record_key("BR", 1_771_495_200_000) == key
 
 
@@ -92,7 +103,7 @@ def test_the_configuration_has_the_documented_defaults() -> None:
         ("RANKING_STATE_SINCE_MS", "-1"),
     ],
 )
-def test_a_wrong_value_is_refused_by_name(name: str, value: str) -> None:
+def test_a_wrong_value_is_rejected_by_name(name: str, value: str) -> None:
     """The message names the variable and what it was set to."""
     with pytest.raises(ConfigurationError, match=name):
         read({name: value})
@@ -110,12 +121,12 @@ def test_a_shadow_has_a_name_and_a_group_of_its_own() -> None:
     job, shadow = read({"RANKING_SHADOW": ""}), read({"RANKING_SHADOW": "ranking-rebuild-5"})
     assert (job.job_name, job.group) == (transform.JOB_NAME, "ranking")
     assert (shadow.job_name, shadow.group) == (transform.SHADOW_NAME, "ranking-rebuild-5")
-    assert "'properties.group.id' = 'ranking-rebuild-5'" in sql.sales_table(shadow, boards([HOUR]))
+    assert "'properties.group.id' = 'ranking-rebuild-5'" in sql.sales_table(shadow, ranking_windows([HOUR]))
 
 
 def test_a_set_is_written_as_the_contract_reads_it() -> None:
     """The bytes are the Confluent header and a record that the contract's schema decodes, exact to the cent."""
-    board = boards([HOUR])[1]
+    board = ranking_windows([HOUR])[1]
     window = Window(entries=(Entry("Ana", 10**24 + 1, 3), Entry("Bia", 5, 1)), status="final", revision=7)
     record = ranking_set(board, "BR", HOUR.bounds(491_804), window, watermark_ms=5, now_ms=9)
     schema = released(board.topic)
@@ -142,6 +153,6 @@ def test_an_unreachable_registry_is_named_with_its_settings() -> None:
 
 
 def test_a_topic_without_contract_is_named() -> None:
-    """A ranking whose topic is not in the contracts is refused with that topic's name."""
+    """A ranking whose topic is not in the contracts is rejected with that topic's name."""
     with pytest.raises(ContractError, match=r"rankings\.nothing"):
         released("rankings.nothing")

@@ -10,7 +10,7 @@ import structlog
 
 from chassis.metrics import Metrics
 from chassis.ops import Readiness
-from chassis.registry import Client, Registry, RegistryAway
+from chassis.registry import Client, Registry, RegistryUnavailableError
 from chassis.settings import RegistrySettings
 from chassis.unit import Unit
 from contracts import codec
@@ -49,9 +49,9 @@ async def test_no_registry_answers(page: Page | None, settings: RegistrySettings
     async with AsyncExitStack() as stack:
         if page is not None:
             await stack.enter_async_context(answering(settings.port, page))
-        with pytest.raises(RegistryAway) as away:
+        with pytest.raises(RegistryUnavailableError) as away:
             await Decoder(client, TOPIC).decode(PAYLOAD)
-        with pytest.raises(RegistryAway):
+        with pytest.raises(RegistryUnavailableError):
             await codec.encoder(client, TOPIC)
     said = str(away.value)
     assert "\n" not in said
@@ -62,7 +62,7 @@ async def test_no_registry_answers(page: Page | None, settings: RegistrySettings
 async def test_a_long_page_is_shortened(settings: RegistrySettings) -> None:
     """Of an error page its beginning is said, in one line."""
     async with answering(settings.port, Page(text="<html>\n" + "<p>away</p>\n" * 100_000)):
-        with pytest.raises(RegistryAway, match=r"status 503 .*<html> <p>away</p>") as away:
+        with pytest.raises(RegistryUnavailableError, match=r"status 503 .*<html> <p>away</p>") as away:
             await codec.encoder(Client(settings), TOPIC)
     assert len(str(away.value)) < 200
 
@@ -71,11 +71,11 @@ async def test_a_registry_that_does_not_know(settings: RegistrySettings) -> None
     """An id that the registry does not know is the record's fault, a schema that it does not know the contract's."""
     client = Client(settings)
     async with answering(settings.port, UNKNOWN):
-        with pytest.raises(DecodeError) as refused:
+        with pytest.raises(DecodeError) as rejected:
             await Decoder(client, TOPIC).decode(PAYLOAD)
         with pytest.raises(ContractError, match="task contracts:publish"):
             await codec.encoder(client, TOPIC)
-    assert refused.value.reason == "schema_unknown"
+    assert rejected.value.reason == "schema_unknown"
 
 
 @pytest.mark.parametrize("page", [None, Page()], ids=["nothing listens", "error page"])

@@ -1,4 +1,4 @@
-"""The exporter: lag from offsets, and what is left of a server that is away."""
+"""The exporter: lag from offsets, and what is left of a server that is unavailable."""
 
 import asyncio
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import structlog
 from aiokafka import TopicPartition
 
-from chassis.clickhouse import StoreAway
+from chassis.clickhouse import StoreUnavailableError
 from chassis.metrics import Metrics
 from chassis.ops import Readiness
 from chassis.unit import Unit
@@ -58,7 +58,7 @@ async def test_a_server_that_is_away_is_down_and_its_old_values_are_gone() -> No
     city = ({"ranking": "city", "length": "1h"}, 5.0)
     salesman = ({"ranking": "salesman", "length": "1h"}, 6.0)
     here, away, back = await scrapes(
-        [{RANKING_AS_OF: [city, salesman]}, StoreAway("no answer"), {RANKING_AS_OF: [city]}]
+        [{RANKING_AS_OF: [city, salesman]}, StoreUnavailableError("no answer"), {RANKING_AS_OF: [city]}]
     )
     name = RANKING_AS_OF.name
     assert f'{name}{{length="1h",ranking="city",unit="u"}} 5.0' in here

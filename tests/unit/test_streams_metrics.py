@@ -10,10 +10,10 @@ import pytest
 import structlog
 
 from chassis import stream
-from chassis.dead_letters import Refusal
 from chassis.metrics import Metrics
 from chassis.ops import Readiness
-from chassis.stream import Agent, Context, Ignored, Output
+from chassis.results import Context, Ignored, Output, Rejected
+from chassis.stream import Agent
 from chassis.unit import Unit
 from streams.cdc import transform as cdc
 from streams.files import transform as files
@@ -67,7 +67,7 @@ def test_a_sale_knows_when_its_source_had_it(transform: Any, record: dict[str, A
     assert made.at_source_ms == pytest.approx(AT_SOURCE_MS, abs=1000)  # a file has whole seconds
 
 
-def accounted(*batches: Sequence[Output | Refusal | Ignored]) -> dict[str, float]:
+def accounted(*batches: Sequence[Output | Rejected | Ignored]) -> dict[str, float]:
     """The series after these batches."""
     unit = Unit("files", structlog.get_logger("placar"), Metrics("files", stream.METRICS), Readiness())
     agent = Agent("sales.files", "sales.unified", lambda *_: Ignored(""))
@@ -86,12 +86,12 @@ def sold(seconds_ago: float, event: datetime, ingested: datetime) -> Output:
 
 def test_a_batch_is_told_by_outcome_reason_and_delay() -> None:
     """Every result counts once; the delay is since the source had the sale."""
-    batch: list[Output | Refusal | Ignored] = [
+    batch: list[Output | Rejected | Ignored] = [
         sold(0.6, NOW, NOW),
         sold(40, NOW, NOW),
-        Refusal("amount_range", "x"),
-        Refusal("amount_range", "x"),
-        Refusal("field_missing", "x"),
+        Rejected("amount_range", "x"),
+        Rejected("amount_range", "x"),
+        Rejected("field_missing", "x"),
         Ignored("heartbeat"),
     ]
     series = accounted(batch)

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chassis.dead_letters import Refusal
-from chassis.stream import Agent, Context, Ignored, Output
+from chassis.results import Context, Ignored, Output, Rejected
+from chassis.stream import Agent
 from contracts.catalogue import catalogue
 from contracts.codec import encode_body, parse
 from contracts.examples import typed
@@ -91,9 +91,9 @@ LEGACY_SALE = st.fixed_dictionaries(
 )
 
 
-def sound(result: Output | Refusal | Ignored) -> None:
-    """A result is encodable as a unified sale that meets the rules, a known refusal, or ignored."""
-    if isinstance(result, Refusal):
+def sound(result: Output | Rejected | Ignored) -> None:
+    """A result is encodable as a unified sale that meets the rules, a known rejection, or ignored."""
+    if isinstance(result, Rejected):
         assert result.reason in REASONS
         assert len(result.detail) < 200
     elif isinstance(result, Output):
@@ -106,19 +106,19 @@ def sound(result: Output | Refusal | Ignored) -> None:
 
 @given(CHANGE)
 def test_any_change_is_handled(record: dict[str, Any]) -> None:
-    """Whatever Debezium's schema allows becomes a sound sale, a refusal or is ignored; nothing raises."""
+    """Whatever Debezium's schema allows becomes a sound sale, a rejection or is ignored; nothing raises."""
     sound(cdc.transform(record, CONTEXT, epoch=127))
 
 
 @given(FILE_SALE)
 def test_any_row_is_handled(record: dict[str, Any]) -> None:
-    """Whatever the schema of file rows allows becomes a sound sale or a refusal; nothing raises."""
+    """Whatever the schema of file rows allows becomes a sound sale or a rejection; nothing raises."""
     sound(files.transform(record, CONTEXT, zone=UTC))
 
 
 @given(LEGACY_SALE)
 def test_any_legacy_sale_is_handled(record: dict[str, Any]) -> None:
-    """Whatever the schema of legacy sales allows becomes a sound sale or a refusal; nothing raises."""
+    """Whatever the schema of legacy sales allows becomes a sound sale or a rejection; nothing raises."""
     sound(legacy.transform(record, CONTEXT))
 
 
@@ -142,7 +142,7 @@ def change(op: str, lsn: int, **row: Any) -> dict[str, Any]:
     return record
 
 
-def version(result: Output | Refusal | Ignored) -> int:
+def version(result: Output | Rejected | Ignored) -> int:
     """The version of a published sale."""
     assert isinstance(result, Output)
     number: int = result.value["version"]

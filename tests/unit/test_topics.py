@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from services.topics.__main__ import arguments
-from services.topics.transform import headers, objects, reaches
+from tools.topics.__main__ import arguments
+from tools.topics.transform import headers, objects, reaches
 
 
 @pytest.mark.parametrize(

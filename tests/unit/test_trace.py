@@ -5,7 +5,7 @@ from decimal import Decimal
 import pytest
 
 from contracts.windows import window_lengths
-from services.trace.transform import Entry, instant, made_from, ranked, told_by_bytes, window_of
+from tools.trace.transform import Entry, instant, made_from, ranked, told_by_bytes, window_of
 
 
 def entries(*named: tuple[str, str]) -> list[Entry]:

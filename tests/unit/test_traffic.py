@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chassis import retail
-from services.traffic.__main__ import arguments
-from services.traffic.transform import HEADER, SOURCES, Source, actions, csv_file, due, missed, spread
+from contracts.reference import CITIES
+from tools.traffic import retail
+from tools.traffic.__main__ import arguments
+from tools.traffic.transform import HEADER, SOURCES, Source, actions, csv_file, due, missed, spread
 
 ALL: tuple[Source, ...] = ("postgres", "files", "legacy")
 
@@ -50,20 +51,20 @@ def test_only_living_sales_change() -> None:
 def test_sales_are_plausible() -> None:
     """Every sale is of a known product in a known city, at a price within bounds, exact to the cent."""
     rng = random.Random(5)
-    prices = {name: (low, high) for name, low, high in retail.PRODUCTS}
+    prices = retail.PRICES
     for _ in range(500):
         sold = retail.sell(rng)
         low, high = prices[sold.product]
         assert low <= sold.amount <= high
         assert sold.amount == sold.amount.quantize(Decimal("0.01"))
-        assert sold.city in {city for city, *_ in retail.CITIES}
+        assert sold.city in set(CITIES)
 
 
 def test_the_staff_is_always_the_same() -> None:
     """At least fifty people of different names, somebody in each of the ten cities."""
     staff = retail.people()
     assert len({person.name for person in staff}) == len(staff) >= 50
-    assert {person.city for person in staff} == {city for city, *_ in retail.CITIES}
+    assert {person.city for person in staff} == set(CITIES)
 
 
 @given(st.floats(0, 10_000), st.floats(0.1, 1000), st.integers(0, 10**6))

@@ -11,10 +11,10 @@ from websockets.datastructures import Headers
 from websockets.exceptions import InvalidStatus
 from websockets.http11 import Response
 
-from services.watch import client
-from services.watch.__main__ import arguments
-from services.watch.transform import Change, RefusedError, State, heard, parse
-from services.watch.view import screen
+from tools.watch import client
+from tools.watch.__main__ import arguments
+from tools.watch.transform import Change, RejectedError, State, heard, parse
+from tools.watch.view import screen
 
 HELLO = {"type": "hello", "protocol": 1, "heartbeatSeconds": 5, "subscription": {}}
 
@@ -110,9 +110,9 @@ def test_a_whole_snapshot_replaces_everything() -> None:
     assert state.boards == {}
 
 
-def test_refusal() -> None:
+def test_rejection() -> None:
     """An error frame ends the view with the server's own words."""
-    with pytest.raises(RefusedError, match="length: must be"):
+    with pytest.raises(RejectedError, match="length: must be"):
         after({"type": "error", "code": "invalid_subscription", "detail": "length: must be 1h", "errors": []})
 
 
@@ -175,10 +175,10 @@ async def test_the_token_is_shown_to_the_api_only(monkeypatch: pytest.MonkeyPatc
     assert asked == [(address, {"Authorization": "Bearer secret-of-sixteen"}), (address, {})]
 
 
-def test_a_refused_token() -> None:
+def test_a_rejected_token() -> None:
     """Where the API wants another token, the setting is named."""
-    refused = InvalidStatus(Response(401, "Unauthorized", Headers()))
-    assert client.why(refused) == "it wants another token (setting API_LIVE_TOKEN)"
+    rejected = InvalidStatus(Response(401, "Unauthorized", Headers()))
+    assert client.why(rejected) == "it wants another token (setting API_LIVE_TOKEN)"
 
 
 @pytest.mark.parametrize(

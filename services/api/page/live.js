@@ -10,7 +10,7 @@ const POLICY = 1008; // a close code: the server does not want us; asking often 
 // `on` has the functions hello(frame), snapshot(frame), ranking(set), error(frame) and state(phase).
 // Phases: "connecting" before the first snapshot, "live", "waiting" for the next attempt.
 export function follow(on) {
-  const me = { phase: "connecting", heartbeatMs: 15000, heardAt: Date.now(), retryAt: 0, refusal: "", skewMs: 0 };
+  const me = { phase: "connecting", heartbeatMs: 15000, heardAt: Date.now(), retryAt: 0, rejection: "", skewMs: 0 };
   let windows = "latest";
   let seq = null;
   let whole = false; // whether a snapshot of this subscription has come
@@ -40,7 +40,7 @@ export function follow(on) {
       seq = frame.seq;
       whole = true;
       failures = 0;
-      me.refusal = "";
+      me.rejection = "";
       on.snapshot(frame);
       enter("live");
     } else if (frame.type === "ranking" && whole) {
@@ -68,7 +68,7 @@ export function follow(on) {
       received(parse(message.data));
     };
     mine.onclose = (event) => {
-      me.refusal = event.code === POLICY ? event.reason : "";
+      me.rejection = event.code === POLICY ? event.reason : "";
       again(event.code === POLICY ? LONGEST_RETRY_MS : 0);
     };
     watch();

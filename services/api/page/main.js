@@ -62,7 +62,7 @@ function age() {
   const troubled = live.phase === "waiting" && Date.now() - live.heardAt > 3000;
   problem.hidden = !troubled;
   if (troubled) {
-    const text = live.refusal ? say("problem.refused", { detail: live.refusal }) : say("problem.away");
+    const text = live.rejection ? say("problem.rejected", { detail: live.rejection }) : say("problem.away");
     const told = problem.querySelector("span");
     if (told.textContent !== text) told.textContent = text; // it is spoken: once, not every second
     const left = Math.max(0, Math.ceil((live.retryAt - Date.now()) / 1000));
@@ -164,7 +164,7 @@ const live = follow({
   },
   ranking: take,
   error(frame) {
-    console.warn("the server refuses:", frame.detail);
+    console.warn("the server rejects:", frame.detail);
   },
   state: () => age(),
 });

@@ -142,7 +142,7 @@ class Shop:
             surplus = [number for number in published if number not in table]
             raise AssertionError(f"{error}; (id, table, published): {missing[:3]}; gone: {surplus[:3]}") from None
 
-    async def refused(self, ids: list[int]) -> dict[str, str]:
+    async def rejected(self, ids: list[int]) -> dict[str, str]:
         """Reason of the dead letter of each of these sales that has one."""
         await self._read()
         letters = self.published.letters("cdc").values()
@@ -198,7 +198,7 @@ class Shop:
         return process.returncode, said.decode()
 
     async def resync(self) -> str:
-        """Have the table read anew; returns what the command said."""
+        """Have the table re-read; returns what the command said."""
         status, said = await self.watcher("--resync")
         assert status == 0, said
         return said

@@ -180,14 +180,14 @@ async def test_connect_away(servers: Mapping[str, str]) -> None:
     assert "CONNECT_PORT" in said
 
 
-async def test_refusal_tells_the_reason_and_not_the_password(servers: Mapping[str, str]) -> None:
+async def test_rejection_tells_the_reason_and_not_the_password(servers: Mapping[str, str]) -> None:
     """A connector that cannot log in to Postgres is not deployed; Connect's reason is told, the password is not."""
     status, said = await once(
         servers,
         POSTGRES_HOST="127.0.0.1",
         POSTGRES_PORT=str(free_port()),
         POSTGRES_PASSWORD="very-secret-word",
-        CONNECT_WATCHER_CONNECTOR=unique("refused"),
+        CONNECT_WATCHER_CONNECTOR=unique("rejected"),
         CONNECT_WATCHER_DEADLINE_S="5",
     )
     assert status == 1

@@ -69,7 +69,7 @@ async def test_every_change_of_a_row(open_shop: Shop) -> None:
     await open_shop.agree(ids, "changed")
     assert sorted(await open_shop.rows(ids)) == sorted(map(str, (kept, updated, target, again, first, second)))
     assert await open_shop.tombstones(ids) == {deleted, moved, spare}
-    assert not await open_shop.refused(ids)
+    assert not await open_shop.rejected(ids)
 
 
 # what is sold for, when: the reason of its dead letter, or None where it is a sale
@@ -100,7 +100,7 @@ async def test_values_at_the_edges(open_shop: Shop) -> None:
     expected = {str(number): why for number, (_, _, why) in zip(ids, SPECIAL, strict=True) if why}
 
     async def judged() -> bool:
-        return await open_shop.refused(ids) == expected
+        return await open_shop.rejected(ids) == expected
 
     await until(judged, "each bad value is a dead letter with its reason", DEADLINE_S)
     good = [number for number, (_, _, why) in zip(ids, SPECIAL, strict=True) if not why]
@@ -124,7 +124,7 @@ async def test_truncate(open_shop: Shop) -> None:
 
 
 async def test_not_a_number(open_shop: Shop) -> None:
-    """NaN is refused by the table; where it got in all the same, capture stops with the reason until a resync."""
+    """NaN is rejected by the table; where it got in all the same, capture stops with the reason until a resync."""
     ids = open_shop.next_ids(3)
     with pytest.raises(asyncpg.CheckViolationError):
         await open_shop.sell(ids[0], amount=Decimal("NaN"))
@@ -141,7 +141,7 @@ async def test_not_a_number(open_shop: Shop) -> None:
         )
     await open_shop.resync()
     await open_shop.sell(ids[2])
-    await open_shop.agree(ids, "read anew")
+    await open_shop.agree(ids, "re-read")
 
 
 async def test_a_wider_amount(open_shop: Shop) -> None:
@@ -154,7 +154,7 @@ async def test_a_wider_amount(open_shop: Shop) -> None:
         await open_shop.agree([exact], "exact")
 
         async def judged() -> bool:
-            return await open_shop.refused([exact, huge]) == {str(huge): "amount_range"}
+            return await open_shop.rejected([exact, huge]) == {str(huge): "amount_range"}
 
         await until(judged, "the huge amount is a dead letter", DEADLINE_S)
     finally:
@@ -178,7 +178,7 @@ async def test_a_dropped_column(open_shop: Shop) -> None:
         )
 
         async def judged() -> bool:
-            return await open_shop.refused([without]) == {str(without): "schema_incompatible"}
+            return await open_shop.rejected([without]) == {str(without): "schema_incompatible"}
 
         await until(judged, "the change is a dead letter", DEADLINE_S)
         details = [each["detail"] for each in open_shop.published.letters("cdc").values()]
@@ -251,7 +251,7 @@ async def lose(shop: Shop, how: str) -> None:
     ("how", "reason"),
     [
         ("dropped", "no longer available on the server"),
-        ("made anew", "no longer available on the server"),
+        ("recreated", "no longer available on the server"),
         ("given up", "the server gave up the slot"),
     ],
 )
@@ -265,7 +265,7 @@ async def test_a_lost_slot(open_shop: Shop, tmp_path: Path, how: str, reason: st
     await open_shop.sql.execute("UPDATE sales SET amount = 2.00 WHERE id = $1", updated)
     await open_shop.sql.execute("DELETE FROM sales WHERE id = $1", deleted)
     await open_shop.sell(inserted)
-    if how == "made anew":
+    if how == "recreated":
         await open_shop.sql.execute("SELECT pg_create_logical_replication_slot($1, 'pgoutput')", SLOT)
     await open_shop.connect.put("/resume")
     environment = {**open_shop.servers, "CONNECT_WATCHER_INTERVAL_S": "0.5"}
@@ -279,8 +279,8 @@ async def test_a_lost_slot(open_shop: Shop, tmp_path: Path, how: str, reason: st
         await open_shop.sell(later)
         assert "1 sales that are gone were deleted" in await open_shop.resync()
         await until(watcher.ready, "the watcher is ready", DEADLINE_S)
-    await open_shop.agree(ids, "read anew")
-    assert not await open_shop.refused(ids)
+    await open_shop.agree(ids, "re-read")
+    assert not await open_shop.rejected(ids)
 
 
 async def test_killed_in_the_middle_of_a_snapshot(open_shop: Shop) -> None:
@@ -311,7 +311,7 @@ async def test_killed_in_the_middle_of_a_snapshot(open_shop: Shop) -> None:
     await open_shop.in_state("FAILED")
     assert "the slot is older than the snapshot" in (await open_shop.status())[1]
     await open_shop.resync()
-    await open_shop.agree(ids, "read anew")
+    await open_shop.agree(ids, "re-read")
 
 
 async def registry_is_well(servers: Mapping[str, str]) -> bool:

@@ -54,7 +54,7 @@ async def test_a_nullable_column_is_added_while_sales_are_made(servers: Mapping[
             await selling
             made = ids[:sold]
             await opened.agree(made, "with the new column")
-            assert not await opened.refused(made)
+            assert not await opened.rejected(made)
             assert await opened.status() == ("RUNNING", "")
         finally:
             stop.set()

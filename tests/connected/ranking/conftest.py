@@ -33,7 +33,7 @@ def published() -> list[Mapping[str, Any]]:
 
 
 @pytest.fixture(scope="package")
-def settled() -> dict[oracle.Board, tuple[oracle.Place, ...]]:
+def settled() -> dict[oracle.SetKey, tuple[oracle.Place, ...]]:
     """What the tests with hours of their own have found right, and must stay."""
     return {}
 

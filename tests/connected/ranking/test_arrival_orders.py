@@ -36,7 +36,7 @@ async def test_every_arrival_order_is_served_as_the_oracle_says(
     reader: Reader,
     store: Tables,
     rest: Answers,
-    settled: dict[oracle.Board, tuple[oracle.Place, ...]],
+    settled: dict[oracle.SetKey, tuple[oracle.Place, ...]],
     changes: Sequence[Change],
     day: int,
     order: str,
@@ -49,7 +49,7 @@ async def test_every_arrival_order_is_served_as_the_oracle_says(
     settled.update(want)
     await until_equal(reader, want, f"the rankings of the history in {order} order", hours=hours, deadline_s=400)
     every = [
-        oracle.Board(ranking, country, hour)
+        oracle.SetKey(ranking, country, hour)
         for hour, (ranking, country) in product(hours, [("city", ""), *(("salesman", of) for of in COUNTRIES)])
     ]
 
@@ -69,7 +69,7 @@ async def test_every_arrival_order_is_served_as_the_oracle_says(
 
 
 async def test_a_window_ends_by_silence_alone(
-    runtime: Runtime, reader: Reader, settled: dict[oracle.Board, tuple[oracle.Place, ...]]
+    runtime: Runtime, reader: Reader, settled: dict[oracle.SetKey, tuple[oracle.Place, ...]]
 ) -> None:
     """The newest hour of all is provisional; seconds of silence end it and every window before, without a sale."""
     at = START + timedelta(days=DAYS_APART * len(ORDERS))

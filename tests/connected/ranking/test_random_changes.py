@@ -139,7 +139,7 @@ class Playground:
 
         def seen() -> bool:
             served = self.reader.served(hours)
-            boards = [oracle.Board(*of, hour) for hour in hours for of in (("city", ""), ("salesman", "BR"))]
+            boards = [oracle.SetKey(*of, hour) for hour in hours for of in (("city", ""), ("salesman", "BR"))]
             return all([place.count for place in served.get(board, ())] == [self.rounds] * 10 for board in boards)
 
         await self.reader.until(seen, "the sentinels are seen", deadline_s=120)
@@ -158,7 +158,7 @@ def _kinds(changes: Sequence[Change], want: oracle.Rankings, have: oracle.Rankin
 
 
 def test_random_changes_end_in_the_rankings_of_the_oracle(
-    runtime: Runtime, settled: dict[oracle.Board, tuple[oracle.Place, ...]]
+    runtime: Runtime, settled: dict[oracle.SetKey, tuple[oracle.Place, ...]]
 ) -> None:
     """Whatever happens to a few sales: once it is processed, the hours hold the oracle's rankings, or nothing."""
     wrong: dict[str, str] = {}

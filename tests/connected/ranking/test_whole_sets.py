@@ -11,14 +11,14 @@ from itertools import pairwise
 import pytest
 
 from tests.histories import plain_sale
-from tests.oracle import Board
+from tests.oracle import SetKey
 from tests.rankings import Reader, Sales, assert_whole_and_growing, until_own_right
 from tests.served import Answers, Served, Tables, from_record
 
 pytestmark = pytest.mark.timeout(900)
 
 HOUR = datetime(2024, 7, 1, tzinfo=UTC)
-BOARDS = (Board("city", "", HOUR), Board("salesman", "BR", HOUR))
+BOARDS = (SetKey("city", "", HOUR), SetKey("salesman", "BR", HOUR))
 CYCLES = 8
 READS = 500
 """Of each ranking, from the tables and over REST each: 1,000 reads of either."""
@@ -32,10 +32,10 @@ async def test_every_read_is_one_published_set(sales: Sales, reader: Reader, sto
     seen: dict[str, list[Served | None]] = {}
     done = asyncio.Event()
 
-    async def table(board: Board) -> Served | None:
+    async def table(board: SetKey) -> Served | None:
         return (await store.read(board.ranking, [HOUR])).get(board)
 
-    async def watch(name: str, board: Board, read: Callable[[Board], Awaitable[Served | None]]) -> None:
+    async def watch(name: str, board: SetKey, read: Callable[[SetKey], Awaitable[Served | None]]) -> None:
         answers = seen[f"{name} {board.ranking}"] = []
         while not done.is_set() or len(answers) < READS:
             answers.append(await read(board))
@@ -62,7 +62,7 @@ async def test_every_read_is_one_published_set(sales: Sales, reader: Reader, sto
         done.set()
     await until_own_right(reader, sales, "the ranking at the end")
 
-    published: dict[Board, dict[int, Served]] = {board: {} for board in BOARDS}
+    published: dict[SetKey, dict[int, Served]] = {board: {} for board in BOARDS}
     for every in reader.sets.values():
         for board, one in map(from_record, every):
             if board in published:

@@ -1,0 +1,1 @@
+"""What an operator runs and ends: each folder is one command of `./placar`."""

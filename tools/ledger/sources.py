@@ -1,0 +1,190 @@
+"""What the three sources hold of a period: rows of the database, of the CSV files, sales of the legacy service."""
+
+import asyncio
+import csv
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import asyncpg
+import httpx
+from lxml import etree
+from obstore.exceptions import NotFoundError
+from obstore.store import S3Store
+
+from chassis.postgres import open_connection
+from chassis.s3 import Unreachable
+from chassis.settings import LegacySoapSettings, PostgresSettings
+from contracts.time import at_ms, to_ms
+from tools.ledger.transform import Sales, newest
+from tools.raw_sales import SaleVersion, sale_id, written
+
+COLUMNS = ["sale_id", "salesman_name", "city", "country", "amount", "product", "sale_date"]
+MAX_ROW = 1_000_000
+MAX_ANSWER_BYTES = 64 * 1024 * 1024
+TIMEOUT_S = 60.0
+IDS_AT_ONCE = 10_000
+
+_CALL = """<e:Envelope xmlns:e="http://schemas.xmlsoap.org/soap/envelope/" xmlns:s="urn:placar:sales"><e:Body>\
+<s:GetRecentSales><s:sinceTimestamp>{since}</s:sinceTimestamp></s:GetRecentSales></e:Body></e:Envelope>"""
+
+
+class SourceError(Exception):
+    """A source is unavailable, or answers something else than sales; `source` is which, the message what."""
+
+    def __init__(self, source: str, why: str) -> None:
+        super().__init__(why)
+        self.source = source
+
+
+@contextmanager
+def _telling(source: str, *errors: type[Exception]) -> Iterator[None]:
+    try:
+        yield
+    except errors as error:
+        raise SourceError(source, repr(error)) from error
+
+
+@asynccontextmanager
+async def database(settings: PostgresSettings) -> AsyncIterator[asyncpg.Connection]:
+    """A connection to the retailer's database.
+
+    Raises:
+        SourceError: it is unavailable or rejects us, also while the connection is used.
+    """
+    with _telling("postgres", OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        connection = await open_connection(settings, TIMEOUT_S)
+        try:
+            yield connection
+        finally:
+            await connection.close()
+
+
+def _wall(milliseconds: int) -> datetime:
+    return at_ms(milliseconds).replace(tzinfo=None)
+
+
+def _seen(rows: Iterable[asyncpg.Record]) -> Sales:
+    return {str(row["id"]): SaleVersion(to_ms(row["sale_date"].replace(tzinfo=UTC))) for row in rows}
+
+
+async def rows(connection: asyncpg.Connection, start: int, end: int) -> Sales:
+    """The database's sales of the period."""
+    query = "select id, sale_date from sales where sale_date >= $1 and sale_date < $2"
+    return _seen(await connection.fetch(query, _wall(start), _wall(end)))
+
+
+async def rows_of(connection: asyncpg.Connection, names: Iterable[str]) -> Sales:
+    """The database's sales with these ids, whenever they happened."""
+    ids = [int(name) for name in names if name.isdigit()]
+    found: Sales = {}
+    for at in range(0, len(ids), IDS_AT_ONCE):
+        query = "select id, sale_date from sales where id = any($1::bigint[])"
+        found |= _seen(await connection.fetch(query, ids[at : at + IDS_AT_ONCE]))
+    return found
+
+
+@dataclass
+class Files:
+    """The sales of the CSV files; `left_out` are files and rows that hold none, which are dead letters."""
+
+    sales: Sales = field(default_factory=dict)
+    left_out: int = 0
+
+
+def _lines(chunks: Iterable[bytes]) -> Iterator[str]:
+    rest = b""
+    for chunk in chunks:
+        *whole, rest = (rest + bytes(chunk)).split(b"\n")
+        for line in whole:
+            yield line.decode("utf-8", errors="replace") + "\n"
+    if rest:
+        yield rest.decode("utf-8", errors="replace")
+
+
+def read_csv(chunks: Iterable[bytes], start: int, end: int, into: Files) -> None:
+    """Enter the sales of one file that happened in the period."""
+    csv.field_size_limit(MAX_ROW)
+    table = csv.reader(_lines(chunks))
+    try:
+        if next(table, None) != COLUMNS:
+            into.left_out += 1
+            return
+        for row in table:
+            at = written(row[-1]) if len(row) == len(COLUMNS) else None
+            name = sale_id(row[0]) if at is not None else None
+            if row and name is None:
+                into.left_out += 1
+            elif at is not None and start <= at < end:
+                newest(into.sales, name, SaleVersion(at))
+    except csv.Error:
+        into.left_out += 1  # a row that is too long: the rest of the file is not read
+
+
+def _files(store: S3Store, start: int, end: int, since: datetime) -> Files:
+    found = Files()
+    for page in store.list(chunk_size=1000):
+        for meta in page:
+            if not meta["path"].lower().endswith(".csv") or meta["last_modified"] < since:
+                continue
+            try:
+                read_csv(store.get(meta["path"]).stream(), start, end, found)
+            except (NotFoundError, FileNotFoundError):
+                continue  # deleted since it was listed
+    return found
+
+
+async def files(store: S3Store, start: int, end: int, slack: int) -> Files:
+    """The sales of the period in the bucket's CSV files, in bounded memory per file.
+
+    What was uploaded more than `slack` ms before the period cannot hold a sale of it.
+
+    Raises:
+        SourceError: the store is unavailable.
+    """
+    since = at_ms(max(start - slack, 0))
+    with _telling("files", *Unreachable):
+        return await asyncio.to_thread(_files, store, start, end, since)
+
+
+def sales_of(answer: bytes, start: int, end: int) -> Sales:
+    """The sales of the period in an answer of the legacy service.
+
+    Raises:
+        SourceError: not an answer with sales.
+    """
+    parser = etree.XMLParser(resolve_entities=False, load_dtd=False, no_network=True, huge_tree=False)
+    try:
+        document = etree.fromstring(answer, parser)
+    except etree.XMLSyntaxError as error:
+        raise SourceError("legacy", f"no XML: {error}; it begins {answer[:100]!r}") from error
+    if next(document.iter("{*}GetRecentSalesResponse"), None) is None:
+        raise SourceError("legacy", f"no sales; it begins {answer[:200]!r}")
+    found: Sales = {}
+    for element in document.iter("{*}Sale"):
+        at = element.findtext("{*}saleDate") or ""
+        if at.strip().lstrip("-").isdigit() and start <= int(at) < end:
+            newest(found, sale_id(element.findtext("{*}saleId")), SaleVersion(int(at)))
+    return found
+
+
+async def legacy(settings: LegacySoapSettings, start: int, end: int, slack: int) -> Sales:
+    """The sales of the period that the legacy service still has in its book.
+
+    Raises:
+        SourceError: it is unavailable, or answers something else.
+    """
+    call = _CALL.format(since=max(start - slack, 0)).encode()
+    headers = {"Content-Type": "text/xml; charset=utf-8", "SOAPAction": '"GetRecentSales"'}
+    body = bytearray()
+    with _telling("legacy", httpx.HTTPError):
+        async with (
+            httpx.AsyncClient(timeout=TIMEOUT_S) as client,
+            client.stream("POST", settings.url, content=call, headers=headers) as answer,
+        ):
+            async for part in answer.aiter_bytes():
+                body += part
+                if len(body) > MAX_ANSWER_BYTES:
+                    raise SourceError("legacy", f"longer than {MAX_ANSWER_BYTES} bytes")
+    return sales_of(bytes(body), start, end)

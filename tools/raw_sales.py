@@ -1,0 +1,74 @@
+"""What a record of a raw topic or of `sales.unified` says of which sale, for commands that look from outside."""
+
+import unicodedata
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC
+from typing import Any
+
+from contracts.time import parse_instant, to_ms
+from contracts.versions import VersionRangeError, pack_files
+
+TABLE = "sales"
+
+
+@dataclass(frozen=True, slots=True)
+class SaleVersion:
+    """A sale at one step: when it happened (ms since 1970, None where unreadable), and the version that says so."""
+
+    at: int | None
+    version: int = 0
+    gone: bool = False
+
+
+def sale_id(raw: object) -> str | None:
+    """A sale's id as the streams units write it (NFC, white space collapsed); None where there is none."""
+    if raw is None:
+        return None
+    return " ".join(unicodedata.normalize("NFC", str(raw)).split()) or None
+
+
+def written(text: str | None) -> int | None:
+    """Milliseconds since 1970 of the instant that a text names, UTC where it names no zone; None where it is none."""
+    try:
+        return to_ms(parse_instant(text or "", UTC))
+    except (ValueError, OverflowError):
+        return None
+
+
+def of_postgres(record: Mapping[str, Any]) -> tuple[str | None, SaleVersion]:
+    """The sale that a Debezium envelope is about; no id where it is about none."""
+    gone = record["op"] == "d"
+    row = record["before" if gone else "after"]
+    if record["source"]["table"] != TABLE or row is None:
+        return None, SaleVersion(None)
+    micros = row["sale_date"]
+    return str(row["id"]), SaleVersion(None if micros is None else micros // 1000, record["source"]["lsn"] or 0, gone)
+
+
+def of_files(record: Mapping[str, Any]) -> tuple[str | None, SaleVersion]:
+    """The sale of a CSV row; its version is 0 where it has none, which the streams service rejects."""
+    try:
+        version = pack_files(record["object_version"], record["row_number"])
+    except VersionRangeError:
+        version = 0
+    return sale_id(record["sale_id"]), SaleVersion(written(record["sale_date"]), version)
+
+
+def of_legacy(record: Mapping[str, Any]) -> tuple[str | None, SaleVersion]:
+    """The sale of the legacy service."""
+    return sale_id(record["sale_id"]), SaleVersion(record["sale_date"], to_ms(record["fetched_at"]))
+
+
+def of_unified(record: Mapping[str, Any]) -> SaleVersion:
+    """A unified sale."""
+    return SaleVersion(to_ms(record["event_time"]), record["version"], record["deleted"])
+
+
+Read = Callable[[Mapping[str, Any]], tuple[str | None, SaleVersion]]
+RAW: Mapping[str, tuple[str, Read]] = {
+    "postgres": ("sales.postgres", of_postgres),
+    "files": ("sales.files", of_files),
+    "legacy": ("sales.legacy", of_legacy),
+}
+"""The raw topic of each source, and how its records are read."""
