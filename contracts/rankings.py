@@ -51,6 +51,16 @@ RANKINGS: tuple[RankingDefinition, ...] = (
         title={"en": "Top salespeople", "pt": "Melhores vendedores"},
         competitor={"en": "Salesperson", "pt": "Vendedor"},
     ),
+    RankingDefinition(
+        "product",
+        column="product",
+        per_country=False,
+        topic="rankings.product",
+        table="top_products",
+        path="top-products",
+        title={"en": "Top products", "pt": "Melhores produtos"},
+        competitor={"en": "Product", "pt": "Produto"},
+    ),
 )
 BY_NAME: Mapping[str, RankingDefinition] = {ranking.name: ranking for ranking in RANKINGS}
 

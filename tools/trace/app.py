@@ -33,7 +33,7 @@ from tools.trace.transform import (
 )
 
 NAME = "trace"
-CALLED: Mapping[str, str] = {"city": "city", "salesman": "salesperson"}
+CALLED: Mapping[str, str] = {"city": "city", "salesman": "salesperson", "product": "product"}
 """Who competes in a ranking, in the words of the answer."""
 KEY: Mapping[str, Any] = {"type": "record", "name": "Key", "fields": [{"name": "id", "type": "long"}]}
 """Debezium's key of a row."""
@@ -159,7 +159,7 @@ async def _dead(servers: Servers, source: str, name: str) -> list[Event]:
 
 async def _stored(store: ClickHouse, source: str, name: str) -> Stored | None:
     rows = await store.select(
-        "SELECT salesman_name, city, country, amount, event_time_ms, version, deleted FROM sales FINAL"
+        "SELECT salesman_name, city, product, country, amount, event_time_ms, version, deleted FROM sales FINAL"
         " WHERE source = %(source)s AND sale_id = %(name)s",
         {"source": source, "name": name},
     )
@@ -171,7 +171,7 @@ async def _rankings(servers: Servers, stored: Stored) -> list[Event]:
     events = []
     for ranking in RANKINGS:
         of, column = CALLED[ranking.name], ranking.column
-        name = stored.city if of == "city" else stored.salesman
+        name = {"city": stored.city, "salesman_name": stored.salesman, "product": stored.product}[column]
         per_country = "AND country = %(country)s" if ranking.per_country else ""
         for length in servers.lengths:
             table = tables(ranking.table, servers.lengths)[length.label]

@@ -30,6 +30,7 @@ class Stored:
 
     salesman: str
     city: str
+    product: str
     country: str
     amount: Decimal
     event_time_ms: int
