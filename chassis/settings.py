@@ -60,6 +60,11 @@ class ConnectSettings(BaseSettings):
         return f"http://{self.host}:{self.port}"
 
 
+REGISTRY_DATABASE = "registry"
+LINEAGE_DATABASE = "lineage"
+"""Further databases of the same Postgres."""
+
+
 class PostgresSettings(BaseSettings):
     """Where the database is and who we are there."""
 

@@ -17,7 +17,8 @@ from deploy.native import dev as development
 from deploy.native import install as installation
 from deploy.native import jars, ports, postgres, rankings, render, status, supervise
 from deploy.native.backup import BackupError
-from deploy.native.graph import Node, Starter, StartError, closure
+from deploy.native.graph import Starter, StartError, closure
+from deploy.native.nodes import Node
 from deploy.native.packages import InstallError
 from deploy.native.processes import UNITS, environment, processes, steps
 from deploy.native.settings import NativeSettings

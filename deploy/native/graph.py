@@ -7,11 +7,11 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 
 from deploy.native import supervise
+from deploy.native.nodes import Node, Process, Step
 from deploy.native.probes import NotReady
-from deploy.native.processes import Process, Step, environment
+from deploy.native.processes import environment
 from deploy.native.settings import NativeSettings
 
-Node = Process | Step
 PROBE_INTERVAL_S = 0.5
 ALIVE = ("STARTING", "RUNNING", None)
 GIVEN_UP = ("FATAL", "UNKNOWN")

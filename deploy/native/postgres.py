@@ -10,12 +10,10 @@ from pathlib import Path
 
 import asyncpg
 
-from chassis.settings import PostgresSettings, load
+from chassis.settings import LINEAGE_DATABASE, REGISTRY_DATABASE, PostgresSettings, load
 from deploy.native.settings import ROOT, NativeSettings
-from services.lineage.store import DATABASE as LINEAGE_DATABASE
 
 ACCOUNT = "postgres"
-REGISTRY_DATABASE = "registry"
 
 
 def bin_dir() -> Path:

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from deploy.native import postgres
-from deploy.native.processes import UNITS, Process, environment, flink_environment
+from deploy.native.nodes import Process
+from deploy.native.processes import UNITS, environment
+from deploy.native.servers import flink_environment
 from deploy.native.settings import PORTS, ROOT, NativeSettings, secret
 
 # the host under which a process, by its name, is found
@@ -94,13 +96,13 @@ supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface
 serverurl = unix://{socket}
 """
 
-# exit status 2 is a wrong setting: starting again would not help, so it is expected and stays down; the digest makes
-# a changed script a changed program, which the supervisor then starts anew
+# exit status 2 is a wrong setting: a restart would not help, so it is expected and the process stays down. With the
+# digest a changed script or configuration file makes a changed program, which the supervisor then restarts.
 _PROGRAM = """
 [program:{name}]
 command = {command}
 directory = {directory}
-environment = PLACAR_SCRIPT_SHA256="{digest}"
+environment = PLACAR_CONFIGURATION_SHA256="{digest}"
 autostart = false
 autorestart = unexpected
 exitcodes = 2
@@ -239,12 +241,20 @@ def _supervisor(settings: NativeSettings, processes: Sequence[Process]) -> str:
             # the supervisor expands % in its configuration
             command=shlex.join(["/bin/sh", str(script)]).replace("%", "%%"),
             directory=process.directory,
-            digest=hashlib.sha256(script.read_bytes()).hexdigest(),
+            digest=_digest([script, *(state / "conf" / name for name in process.configuration)]),
             signal=process.stop_signal,
             as_group="false" if process.stop_signal == "INT" else "true",
             state=state,
         )
     return text
+
+
+def _digest(files: Sequence[Path]) -> str:
+    """A digest of the contents of files, in their order."""
+    digest = hashlib.sha256()
+    for path in files:
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def _script(process: Process, variables: Mapping[str, str]) -> str:

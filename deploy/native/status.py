@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.table import Table
 
 from deploy.native import supervise
+from deploy.native.nodes import Process
 from deploy.native.probes import NotReady
-from deploy.native.processes import Process
 from deploy.native.settings import NativeSettings
 
 SAID = 300

@@ -15,7 +15,8 @@ from xmlrpc.client import Fault, ServerProxy
 import psutil
 from supervisor.xmlrpc import Faults, SupervisorTransport
 
-from deploy.native.processes import Process, environment
+from deploy.native.nodes import Process
+from deploy.native.processes import environment
 from deploy.native.render import SCRATCH
 from deploy.native.settings import NativeSettings
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
-from chassis.settings import PostgresSettings
+from chassis.settings import LINEAGE_DATABASE, PostgresSettings
 from services.lineage.models import Dataset, DatasetEvent, Event, Facets, JobEvent, RunEvent
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     Connection = asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]
 
-DATABASE = "lineage"
 SCHEMA = Path(__file__).with_name("schema.sql")
 NO_RUN = uuid.UUID(int=0)
 VERSIONS = uuid.UUID("0a6f0f7e-4f0a-5d59-8f0f-0c52f9a1a9d4")
@@ -302,7 +301,7 @@ async def opened(settings: PostgresSettings) -> AsyncIterator[Store]:
     async with asyncpg.create_pool(
         host=settings.host,
         port=settings.port,
-        database=DATABASE,
+        database=LINEAGE_DATABASE,
         user=settings.user,
         password=settings.password.get_secret_value(),
         ssl=False,

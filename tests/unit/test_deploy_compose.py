@@ -23,7 +23,9 @@ from chassis.settings import (
 )
 from deploy import compose, containers
 from deploy.native import jars
-from deploy.native.processes import HOT, JAVA, QUICK, UNITS, Process, Step, processes, steps
+from deploy.native.nodes import Process, Step
+from deploy.native.processes import UNITS, processes, steps
+from deploy.native.servers import HOT, JAVA, QUICK
 from deploy.native.settings import PORTS, ROOT, NativeSettings
 from flink.ranking import configuration as job
 from tests.unit.test_deploy_settings import DOCUMENTED

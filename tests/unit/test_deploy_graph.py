@@ -2,6 +2,7 @@
 
 import asyncio
 import shlex
+import shutil
 import subprocess
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -13,9 +14,10 @@ from supervisor.options import ServerOptions
 from chassis.settings import load
 from deploy.native import graph, render, supervise
 from deploy.native.graph import Starter, StartError, closure
+from deploy.native.nodes import Process, Step
 from deploy.native.probes import NotReady
-from deploy.native.processes import UNITS, Process, Step, processes, steps
-from deploy.native.settings import PORTS, NativeSettings
+from deploy.native.processes import UNITS, processes, steps
+from deploy.native.settings import PORTS, ROOT, NativeSettings
 
 
 @pytest.fixture
@@ -234,3 +236,52 @@ def test_any_value_of_a_setting_reaches_the_process(settings: NativeSettings, mo
     shown = subprocess.run(shlex.split(program.command), capture_output=True, text=True, check=True).stdout
     assert shown == password
     assert path.read_text("utf-8") != before
+
+
+@pytest.mark.parametrize(
+    ("file", "restarted"),
+    [
+        ("kafka/server.properties", {"kafka"}),
+        ("connect/jmx.yml", {"connect"}),
+        ("clickhouse/users.xml", {"clickhouse"}),
+        ("flink/config.yaml", {"jobmanager", "taskmanager1", "taskmanager2", "flink_watcher"}),
+        ("prometheus/alerts.yml", {"prometheus"}),
+        ("postgres/postgresql.conf", {"postgres"}),
+        ("alertmanager/alertmanager.yml", {"alertmanager"}),
+    ],
+)
+def test_a_changed_configuration_file_restarts_the_servers_that_read_it_and_no_other(
+    settings: NativeSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str, restarted: set[str]
+) -> None:
+    """The supervisor sees a changed program for each process that reads the file, though its command is the same."""
+    checkout = tmp_path / "checkout"
+    shutil.copytree(ROOT / "deploy", checkout / "deploy", ignore=shutil.ignore_patterns("*.py", "__pycache__"))
+    monkeypatch.setattr(render, "ROOT", checkout)
+
+    def programs() -> dict[str, str]:
+        text = render.configuration(settings, processes(settings)).read_text("utf-8")
+        return {part.partition("]")[0]: part for part in text.split("[program:")[1:]}
+
+    before = programs()
+    assert programs() == before
+    with (checkout / "deploy" / file).open("a") as changed:
+        changed.write("\n")
+
+    assert {name for name, text in programs().items() if text != before[name]} == restarted
+
+
+def test_every_configuration_file_is_read_by_a_process(settings: NativeSettings) -> None:
+    """A file that no process names would change without a restart; Prometheus re-reads its targets by itself."""
+    render.configuration(settings, processes(settings))
+    conf = settings.state_dir / "conf"
+    read = {conf / name for process in processes(settings) for name in process.configuration}
+    written = {path for path in conf.rglob("*.*") if path.parent.name != "processes"}
+
+    unread = {str(path.relative_to(conf)) for path in written - read}
+
+    assert unread == {
+        "supervisord.conf",
+        "prometheus/targets.json",
+        "prometheus/alertmanagers.json",
+        "flink/log4j-cli.properties",
+    }
