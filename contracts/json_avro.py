@@ -33,12 +33,12 @@ def _expected(schema: Mapping[str, Any]) -> str:
 def _value(schema: Mapping[str, Any], value: Any, path: str) -> Any:
     """A value that holds no others: it can be written, or it does not fit."""
     try:
-        found = logical(schema, value)
+        converted = logical(schema, value)
         parsed = fastavro.parse_schema(dict(schema))
-        fits = fastavro.validate(found, parsed, strict=True, raise_errors=False)
-        if fits and not (isinstance(found, datetime) and found.tzinfo is None):
-            fastavro.schemaless_writer(io.BytesIO(), parsed, found)  # only a writer counts a decimal's digits
-            return found
+        fits = fastavro.validate(converted, parsed, strict=True, raise_errors=False)
+        if fits and not (isinstance(converted, datetime) and converted.tzinfo is None):
+            fastavro.schemaless_writer(io.BytesIO(), parsed, converted)  # only a writer counts a decimal's digits
+            return converted
     except (ValueError, TypeError, AttributeError, ArithmeticError) as error:
         raise RejectedError(f"field {path} is {quoted(value)}, not {_expected(schema)}") from error
     raise RejectedError(f"field {path} is {quoted(value)}, not {_expected(schema)}")

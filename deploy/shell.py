@@ -29,10 +29,9 @@ from chassis.settings import (
     S3Settings,
     load,
 )
-from contracts.catalogue import catalogue
+from tools.records import servers
 from tools.topics import app as topics_app
-from tools.topics.store import Servers
-from tools.topics.transform import Seen
+from tools.topics.app import DecodedRecord
 
 QUERY_S = 60.0
 
@@ -43,7 +42,7 @@ registry     a client: await registry.get_schema("sales.unified-value")
 clickhouse   await clickhouse.select("SELECT count() FROM sales")
 tail         the newest records, decoded: await tail("sales.unified", 3)
 encode       JSON as a topic's bytes: await encode("sales.legacy", {...})
-produce      await produce("sales.legacy", {...}, key="7"); the place of the record"""
+produce      await produce("sales.legacy", {...}, key="7"); the position of the record"""
 
 
 def namespace() -> dict[str, Any]:
@@ -60,25 +59,25 @@ def namespace() -> dict[str, Any]:
         "ranking": RankingSettings,
     }
     settings = SimpleNamespace(**{name: load(group) for name, group in groups.items()})
-    servers = Servers(settings.kafka, settings.registry, catalogue(settings.ranking.lengths))
+    reached = servers("shell")
 
-    async def tail(topic: str, count: int = 10) -> list[Seen]:
-        found: list[Seen] = []
-        await topics_app.tail(servers, topic, count, beginning=False, follow=False, show=found.append)
-        return found
+    async def tail(topic: str, count: int = 10) -> list[DecodedRecord]:
+        newest: list[DecodedRecord] = []
+        await topics_app.tail(reached, topic, count, newest.append)
+        return newest
 
     async def encode(topic: str, record: Mapping[str, Any]) -> bytes:
-        (value,) = await topics_app.encoded(servers, servers.topics[topic], [record])
+        (value,) = await topics_app.encoded(reached, reached.topics[topic], [record])
         return value
 
     async def produce(topic: str, record: Mapping[str, Any], key: str | None = None) -> str:
         value = await encode(topic, record)
-        (place,) = await topics_app.produce(servers, servers.topics[topic], key.encode() if key else None, [value])
-        return place
+        (position,) = await topics_app.produce(reached, reached.topics[topic], key.encode() if key else None, [value])
+        return position
 
     return {
         "settings": settings,
-        "topics": servers.topics,
+        "topics": reached.topics,
         "registry": Client(settings.registry),
         "clickhouse": ClickHouse(settings.clickhouse, 1, QUERY_S),
         "tail": tail,

@@ -45,7 +45,7 @@ def scene(servers: Mapping[str, str], tmp_path: Path) -> Scene:
 
 
 async def test_what_is_produced_is_seen_decoded(scene: Scene) -> None:
-    """Records as JSON: each with its place, key and values, as tail shows them for machines and for people."""
+    """Records as JSON: each with its position, key and values, as tail shows them for machines and for people."""
     name = unique("sale")
     sales = [{**LEGACY.examples()["canonical"], "sale_id": name, "amount": amount} for amount in ("1.00", "2.00")]
     made = await scene.produce("sales.legacy", b"\n".join(json.dumps(sale).encode() for sale in sales), "--key", name)
@@ -74,7 +74,7 @@ async def test_a_record_that_does_not_fit_is_not_written(scene: Scene) -> None:
     before = await scene.run("describe", "sales.legacy", "--json")
     assert len(before.lines[0]["held"]) == LEGACY.partitions
     good = LEGACY.examples()["canonical"]
-    for wrong, said in (
+    for wrong, message in (
         ({**good, "sale_date": "today"}, "field sale_date is 'today'"),
         ({**good, "price": 1}, "field price is not in the schema"),
         ({}, "field fetched_at is missing"),
@@ -82,11 +82,11 @@ async def test_a_record_that_does_not_fit_is_not_written(scene: Scene) -> None:
         run = await scene.produce("sales.legacy", json.dumps(good).encode() + json.dumps(wrong).encode(), "--key", "k")
         assert (run.status, run.out, run.err.count("\n")) == (2, "", 1)
         assert run.err.startswith("topics not done: record 2 does not fit the contract of sales.legacy: ")
-        assert said in run.err
-    for content, said in ((b"{", "line 1 column 2"), (b"", "is empty"), (b"\xff", "holds no JSON")):
+        assert message in run.err
+    for content, message in ((b"{", "line 1 column 2"), (b"", "is empty"), (b"\xff", "holds no JSON")):
         run = await scene.produce("sales.legacy", content)
         assert (run.status, run.out, run.err.count("\n")) == (2, "", 1)
-        assert said in run.err
+        assert message in run.err
     absent = await scene.run("produce", "sales.legacy", str(scene.folder / "absent"))
     assert (absent.status, absent.err) == (
         2,
@@ -164,7 +164,7 @@ async def test_following_shows_what_comes_until_it_is_interrupted(scene: Scene) 
 
 async def test_what_is_not_there_is_one_line_and_status_2(scene: Scene) -> None:
     """An unknown topic, a missing key of a compacted one, a server that is unavailable: named, with what to do."""
-    for arguments, said in (
+    for arguments, message in (
         (("tail", "sales.unfied"), "the broker has no topic 'sales.unfied'; it has "),
         (("produce", "sales.unfied", os.devnull), "TOPIC 'sales.unfied' is not in contracts/topics; there are "),
         (("produce", "ingestion.progress", os.devnull, "--raw"), "give one with --key (unit/cursor)"),
@@ -172,7 +172,7 @@ async def test_what_is_not_there_is_one_line_and_status_2(scene: Scene) -> None:
         run = await scene.run(*arguments)
         assert (run.status, run.out, run.err.count("\n")) == (2, "", 1)
         assert run.err.startswith("topics not done: ")
-        assert said in run.err
+        assert message in run.err
     for setting, server in (("KAFKA_PORT", "kafka"), ("SCHEMA_REGISTRY_PORT", "schema registry")):
         run = await scene.run("describe", "sales.legacy", **{setting: str(free_port())})
         assert (run.status, run.out, run.err.count("\n")) == (2, "", 1)

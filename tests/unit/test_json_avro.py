@@ -8,7 +8,7 @@ from contracts.catalogue import Topic, catalogue
 from contracts.codec import encode_body, parse
 from contracts.examples import typed
 from contracts.json_avro import RejectedError, fitted
-from tools.topics.report import kind
+from tools.topics.transform import kind
 
 UNIFIED = catalogue()["sales.unified"]
 RANKING = catalogue()["rankings.city"]
@@ -24,7 +24,7 @@ def test_every_example_fits(topic: Topic) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"amount": 12.3}, 'field amount is 12.3, not a decimal as text, such as "12.50", of at most 18 digits, 2 of'),
         ({"amount": "12,30"}, "field amount is '12,30', not a decimal"),
@@ -44,11 +44,11 @@ def test_every_example_fits(topic: Topic) -> None:
         ({"town": "Recife"}, "field town is not in the schema; there are sale_id, source, "),
     ],
 )
-def test_a_value_that_does_not_fit_is_named(change: dict[str, Any], said: str) -> None:
+def test_a_value_that_does_not_fit_is_named(change: dict[str, Any], message: str) -> None:
     """The message has the field, the value, shortened, and what it must be."""
     with pytest.raises(RejectedError) as rejected:
         fitted(UNIFIED.avro, {**UNIFIED.examples()["sale"], **change})
-    assert str(rejected.value).startswith(said)
+    assert str(rejected.value).startswith(message)
 
 
 def test_a_missing_field_is_named() -> None:

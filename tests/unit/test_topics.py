@@ -9,7 +9,7 @@ from tools.topics.transform import headers, objects, reaches
 
 
 @pytest.mark.parametrize(
-    ("text", "found"),
+    ("text", "values"),
     [
         ('{"a": 1}', [{"a": 1}]),
         ('{"a": 1}\n{"a": 2}\n', [{"a": 1}, {"a": 2}]),
@@ -18,14 +18,14 @@ from tools.topics.transform import headers, objects, reaches
         (" \n", []),
     ],
 )
-def test_one_or_many_records_in_a_text(text: str, found: list[Any]) -> None:
+def test_one_or_many_records_in_a_text(text: str, values: list[Any]) -> None:
     """A pretty object, objects one per line, or nothing."""
-    assert list(objects(text)) == found
+    assert list(objects(text)) == values
 
 
 @pytest.mark.parametrize("text", ["{", '{"a": 1} and', "{'a': 1}"])
 def test_text_that_is_no_json(text: str) -> None:
-    """The place of the mistake is told."""
+    """The message names line and column of the mistake."""
     with pytest.raises(ValueError, match=r"line 1 column \d+"):
         list(objects(text))
 
@@ -42,7 +42,7 @@ def test_headers_are_short_text() -> None:
 
 @pytest.mark.parametrize("given", [["tail"], ["tail", "t", "-n", "0"], ["tail", "t", "-n", "many"], ["produce", "t"]])
 def test_wrong_usage_ends_with_status_2(given: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    """What the command line lacks is said."""
+    """A wrong command line is explained on standard error."""
     with pytest.raises(SystemExit) as ended:
         arguments(given)
     assert ended.value.code == 2

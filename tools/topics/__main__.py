@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from chassis.command import NotDoneError, command, run
-from chassis.settings import KafkaSettings, RankingSettings, RegistrySettings, load
-from contracts.catalogue import catalogue
+from contracts.text import quoted
+from tools.records import Servers, servers
 from tools.topics.app import encoded, every, one, produce, tail
 from tools.topics.report import print_list, print_one, print_record
-from tools.topics.store import NAME, Servers
 from tools.topics.transform import objects
 
+NAME = "topics"
 NEWEST = 10
 
 
@@ -60,9 +60,9 @@ async def _tail(asked: argparse.Namespace, servers: Servers) -> int:
         servers,
         asked.topic,
         count,
+        lambda record: print_record(record, as_json=asked.json),
         beginning=asked.from_beginning,
         follow=asked.follow,
-        show=lambda seen: print_record(seen, as_json=asked.json),
     )
     if not shown:
         sys.stderr.write(f"{asked.topic} holds no record\n")
@@ -73,7 +73,7 @@ async def _produce(asked: argparse.Namespace, servers: Servers) -> int:
     topic = servers.topics.get(asked.topic)
     if topic is None:
         there = ", ".join(servers.topics)
-        raise NotDoneError(f"TOPIC {asked.topic[:80]!r} is not in contracts/topics; there are {there}")
+        raise NotDoneError(f"TOPIC {quoted(asked.topic)} is not in contracts/topics; there are {there}")
     content = _content(asked.file)
     if asked.raw:
         values = [content]
@@ -111,9 +111,8 @@ async def _main(asked: argparse.Namespace, servers: Servers) -> int:
 def main(given: Sequence[str] | None = None) -> int:
     """Run a command and return the exit status."""
     asked = arguments(given)
-    servers = Servers(load(KafkaSettings), load(RegistrySettings), catalogue(load(RankingSettings).lengths))
     try:
-        return asyncio.run(_main(asked, servers))
+        return asyncio.run(_main(asked, servers(NAME)))
     except KeyboardInterrupt:
         if getattr(asked, "follow", False):
             return 0  # Ctrl-C is how following ends

@@ -1,21 +1,37 @@
-"""The commands: which topics there are, what one is, what it holds, and writing a record into it."""
+"""The commands: which topics there are, what one is, which records it holds, and writing records into it."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from aiokafka import AIOKafkaConsumer, ConsumerRecord
 from schema_registry.client.schema import AvroSchema
 
+from chassis import kafka
 from chassis.command import NotDoneError
 from contracts.catalogue import Topic
-from contracts.codec import ContractError, DecodeError, Decoder, Encoder, encode_body, encoder, parse
+from contracts.codec import (
+    ContractError,
+    DecodeError,
+    Decoder,
+    Encoder,
+    as_written,
+    encode_body,
+    encoder,
+    parse,
+)
+from contracts.examples import plain
 from contracts.json_avro import RejectedError, fitted
-from tools.topics.store import Extent, Servers
-from tools.topics.transform import Seen
+from contracts.text import one_line, printable
+from contracts.time import at_ms
+from tools.records import Extent, Servers, between, extent, position, seek
+from tools.topics.transform import SHORT, headers, reaches
+
+REACH_FACTOR = 4
 
 
 @dataclass(frozen=True)
-class Known:
+class KnownTopic:
     """A topic of the catalogue, of the broker, or of both; `extent` is None where the broker does not have it."""
 
     name: str
@@ -23,41 +39,113 @@ class Known:
     extent: Extent | None
 
 
-async def every(servers: Servers) -> list[Known]:
+@dataclass(frozen=True)
+class DecodedRecord:
+    """A record of a topic, decoded where it is Avro; `unreadable` says why it is not.
+
+    `key` and `value` are JSON values of what was decoded, else text, else hexadecimal, shortened.
+    """
+
+    topic: str
+    partition: int
+    offset: int
+    time: str
+    key: Any
+    value: Any
+    schema_id: int | None
+    unreadable: str | None
+    bytes: int
+    headers: Mapping[str, str]
+
+
+async def every(servers: Servers) -> list[KnownTopic]:
     """The topics of the catalogue, then what else the broker has.
 
     Raises:
         KafkaError: the broker is unavailable.
     """
-    async with servers.log() as log:
-        there = set(await log.topics())
-        others = sorted(there - set(servers.topics))
+    async with servers.reading() as client:
+        created = await kafka.partitions(client)
+        others = sorted(created.keys() - servers.topics)
         return [
-            Known(name, servers.topics.get(name), await log.extent(name) if name in there else None)
+            KnownTopic(name, servers.topics.get(name), await extent(client, name) if name in created else None)
             for name in (*servers.topics, *others)
         ]
 
 
-async def one(servers: Servers, name: str) -> tuple[Known, list[tuple[int, int]]]:
+async def one(servers: Servers, name: str) -> tuple[KnownTopic, list[tuple[int, int]]]:
     """A topic, and the versions of its subject with their schema ids.
 
     Raises:
         NotDoneError: neither catalogue nor broker has it.
         KafkaError | RegistryUnavailableError: a server is unavailable.
     """
-    async with servers.log() as log:
-        known = name in servers.topics and name not in await log.topics()
-        extent = None if known else await log.extent(name)
+    async with servers.reading() as client:
+        missing = name in servers.topics and name not in await kafka.partitions(client)
+        topic = KnownTopic(name, servers.topics.get(name), None if missing else await extent(client, name))
     subject = f"{name}-value"
     newest = await servers.client.get_schema(subject)
     numbers = range(1, 1 + (0 if newest is None else newest.version))
-    found = [await servers.client.get_schema(subject, version=number) for number in numbers]
-    versions = [(each.version, each.schema_id) for each in found if each is not None]  # one may have been deleted
-    return Known(name, servers.topics.get(name), extent), versions
+    versions = [await servers.client.get_schema(subject, version=number) for number in numbers]
+    return topic, [(one.version, one.schema_id) for one in versions if one is not None]  # one may have been deleted
+
+
+async def _key(servers: Servers, key: bytes | None) -> object:
+    if key is not None and printable(key) is None:  # Debezium's keys are Avro
+        try:
+            return plain((await as_written(servers.client, key)).record)
+        except DecodeError:
+            pass  # neither text nor Avro: hexadecimal
+    return None if key is None else one_line(key, SHORT)
+
+
+async def decoded(servers: Servers, message: ConsumerRecord) -> DecodedRecord:
+    """A record for people.
+
+    Raises:
+        RegistryUnavailableError: the registry is unavailable.
+    """
+    value, schema_id, unreadable = None, None, None
+    if message.value is not None:
+        try:
+            written = await as_written(servers.client, message.value)
+        except DecodeError as error:
+            value, unreadable = one_line(message.value, SHORT), error.detail
+        else:
+            value, schema_id = plain(written.record), written.schema_id
+    return DecodedRecord(
+        message.topic,
+        message.partition,
+        message.offset,
+        plain(at_ms(message.timestamp)),
+        await _key(servers, message.key),
+        value,
+        schema_id,
+        unreadable,
+        len(message.value or b""),
+        headers(message.headers),
+    )
+
+
+async def _newest(client: AIOKafkaConsumer, held: Extent, count: int) -> list[ConsumerRecord]:
+    """The newest `count` records, oldest of them first; reads further back where compaction left gaps."""
+    back = count
+    while True:
+        starts = reaches(held.first, held.ends, back)
+        records = [message async for message in between(client, starts, held.ends)]
+        if len(records) >= count or starts == held.first:
+            return sorted(records, key=lambda one: (one.timestamp, one.partition, one.offset))[-count:]
+        back *= REACH_FACTOR
 
 
 async def tail(
-    servers: Servers, name: str, count: int | None, *, beginning: bool, follow: bool, show: Callable[[Seen], None]
+    servers: Servers,
+    name: str,
+    count: int | None,
+    show: Callable[[DecodedRecord], None],
+    *,
+    beginning: bool = False,
+    follow: bool = False,
 ) -> int:
     """Show the newest `count` records, or from the beginning the first `count`, all where it is None; then new ones.
 
@@ -68,21 +156,22 @@ async def tail(
         KafkaError | RegistryUnavailableError: a server is unavailable.
     """
     shown = 0
-    async with servers.log() as log:
-        extent = await log.extent(name)
+    async with servers.reading() as client:
+        held = await extent(client, name)
         if beginning:
-            async for message in log.between(extent.first, extent.ends):
+            async for message in between(client, held.first, held.ends):
                 if shown == count:
                     return shown
-                show(await servers.seen(message))
+                show(await decoded(servers, message))
                 shown += 1
         else:
-            for message in await log.newest(extent, count or 0):
-                show(await servers.seen(message))
+            for message in await _newest(client, held, count or 0):
+                show(await decoded(servers, message))
                 shown += 1
         if follow:
-            async for message in log.after(extent.ends):
-                show(await servers.seen(message))
+            seek(client, held.ends)
+            async for message in client:
+                show(await decoded(servers, message))
                 shown += 1
     return shown
 
@@ -122,14 +211,16 @@ async def encoded(servers: Servers, topic: Topic, records: Sequence[Any]) -> lis
 
 
 async def produce(servers: Servers, topic: Topic, key: bytes | None, values: Sequence[bytes]) -> list[str]:
-    """Write encoded records; the place of each.
+    """Write encoded records; the position of each, once the broker has acknowledged all.
 
     Raises:
         NotDoneError: the topic is compacted and there is no key, or the broker does not have it.
-        KafkaError: the broker is unavailable.
+        KafkaError: the broker is unavailable, or did not acknowledge one.
     """
     if topic.cleanup == "compact" and key is None:
         raise NotDoneError(f"{topic.name} keeps the newest record of each key: give one with --key ({topic.key})")
-    async with servers.log() as log:
-        await log.extent(topic.name)
-    return [f"{topic.name}-{place[0]}@{place[1]}" for place in await servers.publish(topic.name, key, values)]
+    async with servers.reading() as client:
+        await extent(client, topic.name)
+    async with kafka.sending(servers.name, servers.kafka) as client:
+        written = [await client.send_and_wait(topic.name, value, key=key) for value in values]
+    return [position(topic.name, one.partition, one.offset) for one in written]
