@@ -1,5 +1,6 @@
 """`task test`: every check in order, each phase with its time, one closing line that counts all tests."""
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -10,7 +11,8 @@ from xml.etree import ElementTree as ET
 
 PYTHON = sys.executable
 BIN = Path(PYTHON).parent
-
+FLINK_PYTHON = Path(os.environ.get("PLACAR_HOME", ".placar")) / "flink-venv" / "bin" / "python"
+"""Of the ranking job's own environment, whose PyFlink the job is checked against."""
 
 OPTIONS = {"connected": ("--numprocesses", "2")}
 """Of the folders that need some: the connected tests run in the two groups that their conftest makes."""
@@ -20,11 +22,12 @@ SLOWEST = ("--durations", "20", "--durations-min", "5")
 
 @dataclass(frozen=True)
 class Phase:
-    """One check: its name, its command, and whether it is a pytest run whose tests count."""
+    """One check: its name, its command, whether it is a pytest run whose tests count, and a program it needs."""
 
     name: str
     command: tuple[str, ...]
     counts: bool = False
+    needs: Path = BIN
 
 
 def pytest_phase(folder: str) -> Phase:
@@ -36,6 +39,11 @@ PHASES = (
     Phase("ruff check", (str(BIN / "ruff"), "check")),
     Phase("ruff format", (str(BIN / "ruff"), "format", "--check")),
     Phase("mypy --strict", (str(BIN / "mypy"),)),
+    Phase(
+        "mypy --strict (flink)",
+        (str(BIN / "mypy"), "--config-file", "flink/pyproject.toml", "--python-executable", str(FLINK_PYTHON)),
+        needs=FLINK_PYTHON,
+    ),
     Phase("import-linter", (str(BIN / "lint-imports"),)),
     *(pytest_phase(folder) for folder in ("unit", "contract", "connected", "e2e", "chaos")),
 )
@@ -56,6 +64,9 @@ class Result:
 def run(phase: Phase, folder: Path) -> Result:
     """Run one phase with its output on the terminal."""
     print(f"\n=== {phase.name} ===", flush=True)
+    if not phase.needs.exists():
+        print(f"{phase.needs} is missing: ./taskw lint installs it")
+        return Result(phase.name, ok=False, seconds=0)
     report = folder / f"{phase.name}.xml"
     extra = (f"--junitxml={report}",) if phase.counts else ()
     begun = time.monotonic()
@@ -78,8 +89,8 @@ def main(names: list[str]) -> int:
         results = [run(phase, Path(folder)) for phase in PHASES if not names or phase.name in names]
     print("\n=== phases ===")
     for result in results:
-        print(f"{result.name:<14} {'ok' if result.ok else 'FAILED':<7} {result.seconds:7.1f} s")
-    print(f"{'all':<14} {'':<7} {sum(result.seconds for result in results):7.1f} s")
+        print(f"{result.name:<22} {'ok' if result.ok else 'FAILED':<7} {result.seconds:7.1f} s")
+    print(f"{'all':<22} {'':<7} {sum(result.seconds for result in results):7.1f} s")
     counts = [sum(getattr(result, name) for result in results) for name in ("passed", "failed", "skipped")]
     print("{} passed, {} failed, {} skipped".format(*counts))
     return 0 if all(result.ok for result in results) else 1

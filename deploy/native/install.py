@@ -59,3 +59,10 @@ def install(settings: NativeSettings, *, tests: bool = False) -> None:
     _flink_libraries(home)
     if any(changed):
         print("everything is installed", flush=True)
+
+
+if __name__ == "__main__":  # what a type check of the ranking job needs, and no server
+    try:
+        _flink_environment(NativeSettings().home.resolve())
+    except InstallError as error:
+        raise SystemExit(str(error)) from None

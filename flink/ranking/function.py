@@ -15,7 +15,7 @@ OUTPUT_TYPE = Types.ROW_NAMED(
 )
 
 
-class Rank(KeyedProcessFunction):  # type: ignore[misc]  # pyflink has no types
+class Rank(KeyedProcessFunction):
     """Keyed by board: entries of `sql.TOTALS_QUERY` in, (topic, record key, payload) of ranking sets out."""
 
     def __init__(self, boards: Sequence[RankingWindow], contracts: Mapping[str, Contract], rules: Rules) -> None:

@@ -2,10 +2,12 @@
 
 import ast
 import hashlib
+import runpy
 import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from contracts.windows import window_length
 from services.flink_watcher.transform import Version
 
 SOURCES = (
@@ -17,13 +19,9 @@ SOURCES = (
     "contracts/windows.py",
     "contracts/topics/*/value.avsc",
 )
-STATE_SOURCES = (
-    "contracts/windows.py",
-    "contracts/rankings.py",
-    "flink/ranking/sql.py",
-    "flink/ranking/windows/snapshot.py",
-)
-"""What decides the meaning of the job's state: with another of these, old state would give wrong totals."""
+RANKINGS = "contracts/rankings.py"
+STATE_SOURCES = ("contracts/windows.py", "flink/ranking/sql.py", "flink/ranking/windows/snapshot.py")
+"""What decides the meaning of the job's state, with what is ranked: with other ones, old state gives wrong totals."""
 
 CONFIGURATION = ("KAFKA_HOST", "KAFKA_PORT", "SCHEMA_REGISTRY_HOST", "SCHEMA_REGISTRY_PORT")
 CONFIGURATION_PREFIX = "RANKING_"
@@ -40,9 +38,19 @@ def sources(root: Path) -> list[Path]:
 
 
 def _content(path: Path) -> bytes:
+    """What of a file runs: no comments and no layout."""
     text = path.read_text("utf-8")
-    # Comments and layout change nothing that runs.
     return (ast.dump(ast.parse(text)) if path.suffix == ".py" else text).encode()
+
+
+def _ranked(root: Path) -> str:
+    """What is ranked, of the table in the file: it may be newer than the one that this process has imported.
+
+    Titles, paths, topics and tables are no part of it.
+    """
+    module = runpy.run_path(str(root / RANKINGS))
+    windows = module["ranking_windows"]([window_length("1h")])
+    return repr([(window.name, window.ranking.column, window.ranking.per_country) for window in windows])
 
 
 def _digest(root: Path, files: Iterable[Path], environment: Mapping[str, str]) -> str:
@@ -72,6 +80,7 @@ def version(root: Path, environment: Mapping[str, str]) -> Version:
     """The version of the job that `root` and `environment` describe."""
     settings = configuration(environment)
     meaning = {name: value for name, value in settings.items() if name in STATE_CONFIGURATION}
+    meaning[RANKINGS] = _ranked(root)
     return Version(
         code=_digest(root, sources(root), settings),
         state=_digest(root, (root / name for name in STATE_SOURCES), meaning),

@@ -92,7 +92,7 @@ async def scene(servers: Mapping[str, str]) -> AsyncIterator[Scene]:
 
 
 async def test_a_corrected_sale_is_shown_from_its_rows_to_its_rank(scene: Scene) -> None:
-    """Both uploads, the first one's dead letter, the version made from the second, the stored row, both rankings."""
+    """Both uploads, the first one's dead letter, the version made from the second, the stored row, the rankings."""
     example = catalogue()["sales.files"].examples()["canonical"]
     row = {**example, "sale_id": f" {scene.name} ", "sale_date": scene.at.isoformat(), "row_number": 3}
     first = await scene.publish("sales.files", "a", {**row, "object_version": 100, "country": "XX"})
@@ -104,7 +104,7 @@ async def test_a_corrected_sale_is_shown_from_its_rows_to_its_rank(scene: Scene)
     await scene.rank("rankings.city", ["Natal", "Recife"])
     await scene.rank("rankings.salesman", ["Bia", "Caio"], "BR")
 
-    raw1, raw2, letter, unified, stored, city, salesman = await scene.steps("files")
+    raw1, raw2, letter, unified, stored, city, salesman, product = await scene.steps("files")
     assert [raw1["step"], raw2["step"]] == ["raw", "raw"]
     assert [raw1["version"], raw2["version"]] == [(100 << 31) + 3, version]
     assert raw2["record"]["object_version"] == 200
@@ -117,6 +117,7 @@ async def test_a_corrected_sale_is_shown_from_its_rows_to_its_rank(scene: Scene)
     assert city["said"].startswith("city Recife is rank 2: 708.01 of 2 sales; the stored sales say 5.00 of 1 sales")
     assert (city["revision"], city["status"]) == (700, "provisional")
     assert salesman["said"].startswith("not ranked: salesperson Ana has 5.00 of 1 sales, rank 2 (Caio) has 708.01")
+    assert product["said"] == "not ranked: there is no ranking of this window yet"
 
     shown = await scene.trace("files")
     assert shown.status == 0
@@ -139,7 +140,7 @@ async def test_a_deleted_row_of_the_database_is_shown_to_its_deletion(scene: Sce
         await scene.store(sale)
 
     steps = await scene.steps("postgres")
-    assert [step["step"] for step in steps] == ["raw"] * 2 + ["unified"] * 2 + ["clickhouse"] + ["ranking"] * 2
+    assert [step["step"] for step in steps] == ["raw"] * 2 + ["unified"] * 2 + ["clickhouse"] + ["ranking"] * 3
     raw, unified = steps[:2], sorted(steps[2:4], key=lambda step: int(step["version"]))
     assert sorted((one["version"], one["deleted"]) for one in raw) == [(41, False), (42, True)]
     by_version = {one["version"]: one["where"] for one in raw}
@@ -156,7 +157,7 @@ async def test_a_sale_that_has_come_half_way_is_shown_so_far(scene: Scene) -> No
     assert [step["step"] for step in await scene.steps("legacy")] == ["raw"]
     await scene.store(scene.unified("legacy", 1, amount=str(Decimal("7.50"))))
     steps = await scene.steps("legacy")
-    assert [step["step"] for step in steps] == ["raw", "clickhouse", "ranking", "ranking"]
+    assert [step["step"] for step in steps] == ["raw", "clickhouse"] + ["ranking"] * 3
     assert {step["said"] for step in steps[2:]} == {"not ranked: there is no ranking of this window yet"}
 
 

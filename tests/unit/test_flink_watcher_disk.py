@@ -56,8 +56,27 @@ def test_another_ranking_or_window_changes_the_meaning_of_state(copy: Path) -> N
     before = bundle.version(copy, {})
     assert bundle.version(copy, {"RANKING_WINDOWS": "1h,1d"}).state != before.state
     assert bundle.version(copy, {"RANKING_STATE_TTL_DAYS": "36"}).state != before.state
-    _edit(copy / "contracts/rankings.py", 'column="city"', 'column="product"')
-    assert bundle.version(copy, {}).state != before.state
+    for old, new in (('column="city"', 'column="product"'), ('"salesman",', '"seller",'), ("try=True", "try=False")):
+        _edit(copy / "contracts/rankings.py", old, new)
+        edited = bundle.version(copy, {})
+        assert edited.state != before.state
+        before = edited
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"Top cities"', '"Best cities"'),
+        ('path="top-by-city"', 'path="top-cities"'),
+        ('table="top_sales_city"', 'table="top_cities"'),
+        ('competitor={"en": "City"', 'competitor={"en": "Town"'),
+    ],
+)
+def test_how_a_ranking_is_shown_does_not_change_the_meaning_of_state(copy: Path, old: str, new: str) -> None:
+    """A title or an address needs no rebuild of the rankings."""
+    before = bundle.version(copy, {})
+    _edit(copy / "contracts/rankings.py", old, new)
+    assert bundle.version(copy, {}).state == before.state
 
 
 def test_variables_of_others_change_nothing(copy: Path) -> None:
