@@ -1,4 +1,4 @@
-"""`python -m deploy.dashboards [--check]`: Grafana's dashboard, written from the panels of the page `/ops`."""
+"""`python -m deploy.dashboards [--check]`: Grafana's dashboard, generated from deploy/grafana/panels.yaml."""
 
 import argparse
 import itertools
@@ -17,12 +17,12 @@ from grafana_foundation_sdk.models.dashboard import (
     ValueMappingResult,
 )
 
+from chassis.panels import Measure, Panel, groups
 from deploy.native.settings import ROOT
-from services.api.panels import GROUPS, Measure, Panel
 
 FILE = ROOT / "deploy" / "grafana" / "dashboards" / "pipeline-health.json"
 DATASOURCE = DataSourceRef(type_val="prometheus", uid="prometheus")
-"""As deploy/grafana/provisioning/datasources names it."""
+"""Its uid is that in deploy/grafana/provisioning/datasources."""
 UNITS: Mapping[Measure, str] = {
     "seconds": units.Seconds,
     "records/s": units.RecordsPerSecond,
@@ -31,7 +31,7 @@ UNITS: Mapping[Measure, str] = {
     "share": units.PercentUnit,
     "bytes": units.BytesIEC,
 }
-"""In Grafana's words; what is not here is a plain number."""
+"""Grafana's names of the units; what is not here is a plain number."""
 HEIGHT = 8
 WIDTH = 24
 IN_A_ROW = 3
@@ -70,14 +70,14 @@ def _states() -> statetimeline.Panel:
     )
 
 
-def _built(panel: Panel) -> Builder:
-    """A panel of the table as one of Grafana's."""
-    judges = ", ".join(f"{alert} (docs/runbook.md#{alert.lower()})" for alert in panel.alerts)
+def _panel(panel: Panel) -> Builder:
+    """A panel as one of Grafana's."""
+    alerts = ", ".join(f"{alert} (docs/runbook.md#{alert.lower()})" for alert in panel.alerts)
     legend = " ".join(f"{{{{{label}}}}}" for label in panel.labels) or panel.title
     built = _states() if panel.measure == "up" else _lines(panel)
     return (
         built.title(panel.title)
-        .description(f"{panel.meaning}. Judged by {judges}." if judges else f"{panel.meaning}.")
+        .description(f"{panel.meaning}. Alerts: {alerts}." if alerts else f"{panel.meaning}.")
         .datasource(DATASOURCE)
         .no_value("no data")
         .height(HEIGHT)
@@ -90,7 +90,7 @@ def text() -> str:
     built = (
         dashboard.Dashboard("Pipeline health")
         .uid("placar-pipeline-health")
-        .description("Placar's health: the same panels as the API's page /ops")
+        .description("Placar's health: the same panels as the operations dashboard")
         .tags(["placar"])
         .readonly()
         .tooltip(DashboardCursorSync.CROSSHAIR)
@@ -99,17 +99,17 @@ def text() -> str:
         .refresh("15s")
     )
     ids = itertools.count(1)
-    for group, panels in GROUPS.items():
+    for group, panels in groups().items():
         built.with_row(dashboard.Row(group).id(next(ids)))
         for start in range(0, len(panels), IN_A_ROW):
             row = panels[start : start + IN_A_ROW]
             for panel in row:
-                built.with_panel(_built(panel).id(next(ids)).span(WIDTH // len(row)))
+                built.with_panel(_panel(panel).id(next(ids)).span(WIDTH // len(row)))
     return json.dumps(built.build(), cls=JSONEncoder, indent=2, sort_keys=True) + "\n"
 
 
 def main() -> int:
-    """Write the dashboard, or with --check say whether it is what would be written; returns the exit status."""
+    """Write the dashboard, or with --check report whether it is up to date; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing; 1 when the dashboard is out of date")
     if not parser.parse_args().check:

@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
+from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Browser, ConsoleMessage, Page, async_playwright, expect
 
 from tests.conftest import SCREENSHOTS
@@ -47,11 +48,11 @@ async def opened(
     page = await session.new_page()
     complaints: list[str] = []
 
-    def said(message: ConsoleMessage) -> None:
+    def on_console(message: ConsoleMessage) -> None:
         if message.type in ("error", "warning"):
             complaints.append(f"{message.text} at {urlsplit(message.location['url']).path}")
 
-    page.on("console", said)
+    page.on("console", on_console)
     page.on("pageerror", lambda error: complaints.append(str(error)))
     try:
         await page.goto(url)
@@ -62,3 +63,22 @@ async def opened(
         await session.close()
     surprising = [text for text in complaints if not any(part in text for part in tolerated)]
     assert not surprising, surprising
+
+
+async def assert_fits(page: Page) -> None:
+    """Nothing is wider than the window."""
+    assert await page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
+
+
+async def assert_accessible(page: Page) -> None:
+    """axe-core finds nothing serious, once nothing moves any more."""
+    await page.evaluate(
+        "Promise.all(document.getAnimations().filter(a => a.effect.getTiming().iterations < 9).map(a => a.finished))"
+    )
+    violations = (await Axe().run(page)).response["violations"]
+    serious = [
+        (one["id"], [node["html"][:120] for node in one["nodes"]])
+        for one in violations
+        if one["impact"] in ("serious", "critical")
+    ]
+    assert not serious

@@ -19,6 +19,7 @@ UNITS: Mapping[str, tuple[str, Sequence[str]]] = {
     "legacy_poller": ("services.legacy_poller", ("contracts", "legacy_soap")),
     "clickhouse_sink": ("services.clickhouse_sink", ("contracts", "tables")),
     "api": ("services.api", ("contracts", "tables")),
+    "ops": ("services.ops", ()),
     "lineage": ("services.lineage", ("postgres-schema",)),
     "connect_watcher": ("services.connect_watcher", ("connector",)),
     "flink_watcher": ("services.flink_watcher", ("ranking-job",)),

@@ -71,7 +71,7 @@ SERVER_METRICS: Mapping[str, str] = {
 # what of the caller's environment is a setting of ours, and so restarts a process when it changes
 SETTING_PREFIXES = (
     "API_", "BIND_", "CDC_", "CLICKHOUSE_", "CONNECT_", "FILES_", "FILE_POLLER_", "FLINK_", "KAFKA_", "LEGACY_",
-    "LINEAGE_", "LOG_LEVEL", "MARQUEZ_", "POSTGRES_", "PROMETHEUS_", "RANKING_", "S3_", "SCHEMA_REGISTRY_",
+    "LINEAGE_", "LOG_LEVEL", "MARQUEZ_", "OPS_", "POSTGRES_", "PROMETHEUS_", "RANKING_", "S3_", "SCHEMA_REGISTRY_",
     "SERVER_EXPORTER_",
 )  # fmt: skip
 

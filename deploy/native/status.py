@@ -23,7 +23,7 @@ def urls(settings: NativeSettings) -> dict[str, str]:
         "page": f"http://{host}:{ports['API_PORT']}/",
         "top cities": f"http://{host}:{ports['API_PORT']}/api/v1/sales/top-by-city?window=latest&limit=10",
         "top salespeople": f"http://{host}:{ports['API_PORT']}/api/v1/sales/top-salesman?window=latest&country=BR&limit=10",
-        "pipeline health": f"http://{host}:{ports['API_PORT']}/ops",
+        "pipeline health": f"http://{host}:{ports['OPS_PORT']}/",
         "Flink": f"http://{host}:{ports['FLINK_REST_PORT']}/",
         "Prometheus": f"http://{host}:{ports['PROMETHEUS_PORT']}/alerts",
         "Alertmanager": f"http://{host}:{ports['ALERTMANAGER_PORT']}/",

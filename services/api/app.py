@@ -6,7 +6,6 @@ import resource
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 
-import httpx
 from fastapi import FastAPI
 from starlette.types import ASGIApp
 
@@ -15,12 +14,11 @@ from chassis.clickhouse import SETTING, ClickHouse, clickhouse
 from chassis.datasets import Datasets, clickhouse_dataset, topic_dataset
 from chassis.unit import Unit, cancellable
 from contracts.windows import tables, topics
-from services.api import live, openapi, ops, problems, routes, runbook
+from services.api import live, openapi, problems, routes
 from services.api.health import Check, KafkaProbe, clickhouse_check, freshness
 from services.api.hub import TOPICS, Hub
 from services.api.middleware import guarded
 from services.api.models import Health, HealthDetails
-from services.api.prometheus import Prometheus
 from services.api.settings import ApiSettings
 from services.api.store import TABLES, SharedReads
 
@@ -77,7 +75,6 @@ def application(
     clickhouse_state: Check,
     kafka_state: Check,
     *,
-    prometheus: Prometheus,
     stream: live.Live | None = None,
 ) -> ASGIApp:
     """The whole application; REST alone without the live stream."""
@@ -97,8 +94,7 @@ def application(
     sales = SharedReads(store, most, settings.explain_share_s)
     app.include_router(routes.rankings(reads, sales, settings.ranking.lengths))
     health = health_of(reads, settings, clickhouse_state, kafka_state)
-    watched = ops.Watch(prometheus, runbook.sections(runbook.text()))
-    app.include_router(routes.operations(health, watched.ops, unit.metrics))
+    app.include_router(routes.operations(health, unit.metrics))
     if stream is not None:
         app.include_router(live.routes(stream))
     app.include_router(routes.page())
@@ -151,15 +147,12 @@ async def main(unit: Unit, settings: ApiSettings) -> None:
     allow_connections(unit, settings.live_connections)
     listener = listen(settings.bind_host, settings.port, "API_PORT")
     probe = KafkaProbe(settings.kafka)
-    async with (
-        clickhouse(settings.clickhouse, settings.connections, settings.query_timeout_s, threads=THREADS) as store,
-        httpx.AsyncClient(base_url=settings.prometheus.url, timeout=ops.LIMIT_S) as asked,
-    ):
+    reader = clickhouse(settings.clickhouse, settings.connections, settings.query_timeout_s, threads=THREADS)
+    async with reader as store:
         checks = {"clickhouse": clickhouse_check(store), "kafka": probe.check()}
         hub = Hub(unit, settings)
         stream = live.Live(hub, settings)
-        prometheus = Prometheus(asked)
-        app = application(unit, store, settings, *checks.values(), prometheus=prometheus, stream=stream)
+        app = application(unit, store, settings, *checks.values(), stream=stream)
         gc.freeze()  # what is there now stays; a look through all of it would stop every request for 0.1 s
         try:
             async with asyncio.TaskGroup() as tasks:

@@ -8,8 +8,6 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 from pydantic.alias_generators import to_camel
 
-from services.api.panels import Measure
-
 Money = Annotated[
     Decimal,
     WithJsonSchema({"type": "number", "description": "exact: a JSON number that is always written with two places"}),
@@ -17,8 +15,6 @@ Money = Annotated[
 State = Literal["UP", "DOWN"]
 RankingName = Literal["city", "salesman"]
 Status = Literal["provisional", "final", "corrected"]
-OpsState = Literal["ok", "warning", "critical", "unknown"]
-PanelState = Literal["ok", "warning", "critical", "unknown", "unjudged"]
 Revision = Annotated[int, Field(ge=0, description="grows with every change of this window's ranking")]
 AsOf = Annotated[datetime, Field(description="when this revision was built")]
 
@@ -170,68 +166,6 @@ class Health(Answer):
     clickhouse: State
     kafka: State
     details: HealthDetails | None = None
-
-
-class OpsPoint(Answer):
-    """What a panel's worst value was."""
-
-    age: Annotated[int, Field(ge=0, description="how many seconds before `asOf`")]
-    value: float
-
-
-class OpsSeries(Answer):
-    """One of a panel's series."""
-
-    name: Annotated[str, Field(description="the values of its labels; empty where a panel has one series only")]
-    value: Annotated[float | None, Field(description="absent: it has none now")] = None
-
-
-class OpsPanel(Answer):
-    """One figure of the pipeline's health."""
-
-    group: str
-    title: str
-    meaning: str
-    measure: Annotated[Measure, Field(description="what the values are; `up` is 1 or 0, `share` a part of 1")]
-    state: Annotated[
-        PanelState,
-        Field(
-            description="`critical`, `warning`: one of its alerts fires, or is about to; `ok`: none does, and there is "
-            "a value; `unknown`: there is no value, or Prometheus could not evaluate the alert; `unjudged`: there is "
-            "a value, and no alert is about it"
-        ),
-    ]
-    alerts: Annotated[list[str], Field(description="the alerts that judge it")]
-    value: Annotated[float | None, Field(description="the worst of its series; absent: none has a value now")] = None
-    series: Annotated[list[OpsSeries], Field(description="the worst first, those without a value last")]
-    points: Annotated[
-        list[OpsPoint], Field(description="the worst value of each minute of the last hour, oldest first")
-    ]
-
-
-class OpsAlert(Answer):
-    """An alert that fires, or will soon when its cause lasts."""
-
-    name: str
-    severity: str
-    state: Literal["firing", "pending"]
-    since: Annotated[datetime, Field(description="since when its cause is there")]
-    summary: str
-    runbook: Annotated[str | None, Field(description="what to do; a path of the API")] = None
-
-
-class Ops(Answer):
-    """The health of the pipeline, as Prometheus knows it."""
-
-    as_of: Annotated[datetime, Field(description="when Prometheus was asked; at most a few seconds ago")]
-    state: Annotated[
-        OpsState,
-        Field(
-            description="the worst state of all alerts, and of all panels that one judges; `unknown` is worse than `ok`"
-        ),
-    ]
-    alerts: Annotated[list[OpsAlert], Field(description="those that fire first, and of them the critical ones")]
-    panels: list[OpsPanel]
 
 
 class FieldError(Answer):

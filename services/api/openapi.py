@@ -19,11 +19,6 @@ from services.api.models import (
     Health,
     HealthDetails,
     KnownWindow,
-    Ops,
-    OpsAlert,
-    OpsPanel,
-    OpsPoint,
-    OpsSeries,
     Problem,
     Sale,
     SalesmanRank,
@@ -129,37 +124,6 @@ ANSWERS: Mapping[str, Mapping[int, Mapping[str, BaseModel]]] = {
             )
         }
     },
-    "ops": {
-        200: {
-            "lag": Ops(
-                as_of=_AS_OF,
-                state="critical",
-                alerts=[
-                    OpsAlert(
-                        name="ConsumerLag",
-                        severity="critical",
-                        state="firing",
-                        since=_START,
-                        summary="cdc is 12000 records behind in sales.postgres",
-                        runbook="/ops/runbook#consumerlag",
-                    )
-                ],
-                panels=[
-                    OpsPanel(
-                        group="Records",
-                        title="Consumer lag",
-                        meaning="Records that wait in a topic for a unit or the ranking job",
-                        measure="records",
-                        state="critical",
-                        alerts=["ConsumerLag"],
-                        value=12000,
-                        series=[OpsSeries(name="cdc sales.postgres", value=12000), OpsSeries(name="files sales.files")],
-                        points=[OpsPoint(age=60, value=11400), OpsPoint(age=0, value=12000)],
-                    )
-                ],
-            )
-        }
-    },
     "health": {
         200: {
             "up": Health(status="UP", clickhouse="UP", kafka="UP"),
@@ -231,7 +195,7 @@ PROBLEMS: Mapping[int, tuple[str, Problem]] = {
         _problem(HTTPStatus(500), "an error of the server; it is in its log under the request's id"),
     ),
     503: (
-        "the store (for `ops`: Prometheus) is unavailable, or slow; Retry-After says when to ask again",
+        "the store is unavailable, or slow; Retry-After says when to ask again",
         _problem(HTTPStatus(503), "the store of rankings is not available now; try again"),
     ),
 }

@@ -12,7 +12,6 @@ from starlette.types import Scope
 
 from chassis.clickhouse import StoreUnavailableError, rejection
 from services.api.models import FieldError, Problem, encode
-from services.api.prometheus import PrometheusAwayError
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = 2
@@ -85,10 +84,6 @@ def install(app: FastAPI, log: structlog.stdlib.BoundLogger) -> None:
         log.warning("store_away", path=request.url.path, error=why)
         return unavailable(request.scope, "the store of rankings is not available now; try again")
 
-    async def prometheus_away(request: Request, error: Exception) -> Response:
-        log.warning("prometheus_away", path=request.url.path, setting="PROMETHEUS_URL", error=str(error))
-        return unavailable(request.scope, "Prometheus, which knows the health, is not available now; try again")
-
     async def unexpected(request: Request, error: Exception) -> Response:
         log.error("request_failed", path=request.url.path, exc_info=error)
         return problem(request.scope, 500, "an error of the server; it is in its log under the request's id")
@@ -98,5 +93,4 @@ def install(app: FastAPI, log: structlog.stdlib.BoundLogger) -> None:
     app.add_exception_handler(HTTPException, http_error)
     app.add_exception_handler(StoreUnavailableError, store_away)
     app.add_exception_handler(ServerException, store_away)
-    app.add_exception_handler(PrometheusAwayError, prometheus_away)
     app.add_exception_handler(Exception, unexpected)

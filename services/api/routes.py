@@ -11,17 +11,15 @@ from typing import Annotated, Any
 import pycountry
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import FileResponse, HTMLResponse
+from fastapi.responses import FileResponse
 from pydantic import AfterValidator, BaseModel, BeforeValidator, WithJsonSchema
 
 from chassis.metrics import Metrics
 from contracts.windows import WindowLength, tables
-from services.api import runbook
 from services.api.models import (
     CityRanking,
     Explanation,
     Health,
-    Ops,
     R,
     Ranking,
     RankingName,
@@ -30,7 +28,6 @@ from services.api.models import (
     encode,
     instant,
 )
-from services.api.ops import RUNBOOK
 from services.api.problems import RETRY_AFTER_S, NotFoundError
 from services.api.store import TABLES, Rows, SharedReads, city_set, known_windows, rank_sales, salesman_set
 from services.api.transform import (
@@ -58,8 +55,6 @@ from services.api.transform import (
 )
 
 PAGE = Path(__file__).parent / "page"
-PAGES = {"index.html": "/", "ops.html": "/ops"}
-"""Where the pages are; the runbook's frame is filled, and everything else is a file that they need."""
 PAGE_HEADERS = {
     # connect-src 'self' holds for the WebSocket too: same host and port
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
@@ -338,10 +333,8 @@ def rankings(store: SharedReads, sales: SharedReads, lengths: Sequence[WindowLen
     return router
 
 
-def operations(
-    health_of: Callable[[bool], Awaitable[Health]], ops_of: Callable[[], Awaitable[Ops]], metrics: Metrics
-) -> APIRouter:
-    """Health of the API and of the pipeline, and metrics; `health_of` takes whether details are wanted."""
+def operations(health_of: Callable[[bool], Awaitable[Health]], metrics: Metrics) -> APIRouter:
+    """Health of the API, and metrics; `health_of` takes whether details are wanted."""
     router = APIRouter(prefix="/api/v1", tags=["operations"], dependencies=[Depends(_only_known)])
 
     @router.get(
@@ -354,12 +347,6 @@ def operations(
         body = await health_of(details)
         retry = {} if body.status == "UP" else {"Retry-After": str(RETRY_AFTER_S)}
         return Response(encode(body), 503 if retry else 200, {"Cache-Control": "no-store", **retry}, "application/json")
-
-    @router.get(
-        "/ops", response_model=Ops, summary="Health of the whole pipeline: what fires, and the figures of the page"
-    )
-    async def ops() -> Response:
-        return Response(encode(await ops_of()), headers={"Cache-Control": "no-store"}, media_type="application/json")
 
     @router.get(
         "/metrics",
@@ -382,17 +369,8 @@ def _sender(file: Path) -> Callable[[], Awaitable[Response]]:
 
 
 def page() -> APIRouter:
-    """The pages and their files under `/page/`, and nothing else, under a strict content security policy."""
+    """The page and its files under `/page/`, and nothing else, under a strict content security policy."""
     router = APIRouter(include_in_schema=False, default_response_class=Response)
     for file in sorted(PAGE.iterdir()):
-        if file != runbook.FRAME:
-            router.add_api_route(PAGES.get(file.name, f"/page/{file.name}"), _sender(file))
-    text = runbook.text()
-    if text:
-        whole = runbook.html(text, runbook.FRAME.read_text("utf-8"))
-
-        @router.get(RUNBOOK)
-        async def show_runbook() -> Response:
-            return HTMLResponse(whole, headers=PAGE_HEADERS)
-
+        router.add_api_route("/" if file.name == "index.html" else f"/page/{file.name}", _sender(file))
     return router

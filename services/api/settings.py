@@ -11,7 +11,6 @@ from chassis.settings import (
     ClickHouseSettings,
     KafkaSettings,
     Port,
-    PrometheusSettings,
     RankingSettings,
     RegistrySettings,
     UnitSettings,
@@ -70,7 +69,6 @@ class ApiSettings(UnitSettings):
     kafka: KafkaSettings = Field(default_factory=KafkaSettings)
     registry: RegistrySettings = Field(default_factory=RegistrySettings)
     clickhouse: ClickHouseSettings = Field(default_factory=ClickHouseSettings)
-    prometheus: PrometheusSettings = Field(default_factory=PrometheusSettings)
 
     @property
     def origins(self) -> tuple[str, ...]:

@@ -16,9 +16,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-import tenacity
 from aiokafka import AIOKafkaProducer
-from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Browser, Locator, Page, expect
 
 from contracts import codec
@@ -27,13 +25,13 @@ from contracts.codec import Encoder
 from services.api.models import instant
 from services.clickhouse_sink.transform import rows
 from tests import browser as browsers
+from tests.browser import assert_accessible, assert_fits
 from tests.conftest import SCREENSHOTS
 from tests.connected.commands import Run
 from tests.connected.commands import process as command
 from tests.connected.serving import Database, database, ranking_set, service
-from tests.connected.streams import Servers, forwarder, free_port, until
+from tests.connected.streams import Servers, free_port, until
 from tests.connected.unit_process import UnitProcess
-from tests.e2e.scrape import within
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -130,7 +128,6 @@ async def scene(servers: Mapping[str, str], tmp_path_factory: pytest.TempPathFac
     more = {
         "API_PORT": str(free_port()),
         "API_LIVE_HEARTBEAT_S": str(HEARTBEAT_S),
-        "PROMETHEUS_URL": f"http://127.0.0.1:{free_port()}",  # a test lets it be reached there
     }
     producer = AIOKafkaProducer(bootstrap_servers=reached.kafka.bootstrap)
     await producer.start()
@@ -165,32 +162,6 @@ def names(page: Page, ranking: str) -> Locator:
 def of(entries: Sequence[Entry]) -> list[str]:
     """Their names."""
     return [name for name, _, _ in entries]
-
-
-async def assert_fits(page: Page) -> None:
-    """Nothing is wider than the window."""
-    assert await page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
-
-
-async def assert_accessible(page: Page) -> None:
-    """axe-core finds nothing serious, once nothing moves any more."""
-    await page.evaluate(
-        "Promise.all(document.getAnimations().filter(a => a.effect.getTiming().iterations < 9).map(a => a.finished))"
-    )
-    found = (await Axe().run(page)).response["violations"]
-    serious = [
-        (one["id"], [node["html"][:120] for node in one["nodes"]])
-        for one in found
-        if one["impact"] in ("serious", "critical")
-    ]
-    assert not serious
-
-
-async def turns_of_the_clock(page: Page) -> AsyncIterator[tenacity.AttemptManager]:
-    """Turns of at most a minute, after each of which the page believes that a quarter of a minute is over."""
-    async for turn in within(60):
-        yield turn
-        await page.clock.fast_forward(15_000)
 
 
 async def test_renders(scene: Scene, hour: datetime) -> None:
@@ -438,46 +409,6 @@ async def test_keyboard(scene: Scene, hour: datetime) -> None:
         await page.keyboard.press("Escape")
         await expect(why).to_be_hidden()
         await expect(board(page, "city").locator(".status summary")).to_be_focused()
-
-
-def panel(page: Page, title: str) -> Locator:
-    """A panel of the page of the pipeline's health."""
-    return page.locator(".panel").filter(has=page.get_by_role("heading", name=title, exact=True))
-
-
-async def test_health_of_the_pipeline(scene: Scene) -> None:
-    """What fires leads to what to do, what is not known looks unknown, and without Prometheus nothing looks well."""
-    reached, prometheus = (scene.environment[name] for name in ("PROMETHEUS_URL", "PROMETHEUS_PORT"))
-    verdict, not_well = "#verdict", re.compile(r"^(warning|critical)$")
-    async with scene.page("ops-away", at="ops", tolerated=("503",), viewport={"width": 1280, "height": 2200}) as page:
-        async with forwarder(int(reached.rpartition(":")[2]), "127.0.0.1", int(prometheus)):
-            await page.clock.install()
-            await page.reload()
-            # most of the pipeline does not run here: its processes are targets that are down
-            targets = panel(page, "Targets")
-            async for turn in turns_of_the_clock(page):
-                with turn:
-                    await expect(targets).to_have_attribute("data-state", not_well, timeout=2000)
-            await expect(targets.locator(".number")).to_have_text(re.compile(r"^\d+ of \d+$"))
-            await expect(targets.locator(".series").first).to_contain_text("alertmanager")
-            await expect(targets.get_by_role("img")).to_have_attribute("aria-label", re.compile("^Last hour: between"))
-            await expect(panel(page, "Disk free")).to_have_attribute("data-state", "unknown")
-            await expect(panel(page, "Disk free")).to_contain_text("no data")
-            await expect(page.locator(verdict)).to_contain_text("alert")
-            await assert_accessible(page)
-            await page.screenshot(path=SCREENSHOTS / "ops-troubled.png")
-            await page.set_viewport_size({"width": 360, "height": 740})
-            await assert_fits(page)
-            await page.screenshot(path=SCREENSHOTS / "ops-phone.png")
-        async for turn in turns_of_the_clock(page):
-            with turn:
-                await expect(page.locator(verdict)).to_contain_text("Unknown: Prometheus", timeout=2000)
-        await expect(page.locator("html")).to_have_class("stale")
-        await expect(page.locator(".panels").first).to_have_css("filter", re.compile(r"grayscale\(1\)"))
-        await page.get_by_role("link", name="What to do: TargetDown").first.click()
-        await expect(page).to_have_url(re.compile(r"/ops/runbook#targetdown$"))
-        await expect(page.get_by_role("heading", name="TargetDown")).to_be_in_viewport()
-        await assert_accessible(page)
 
 
 async def test_watch_once(scene: Scene, hour: datetime) -> None:

@@ -22,9 +22,9 @@ import zeep
 from obstore.store import S3Store
 from playwright.async_api import expect
 
+from chassis.panels import groups
 from deploy import metrics
 from deploy.native.processes import UNITS
-from services.api.panels import GROUPS
 from services.server_exporter.metrics import CLICKHOUSE_ASYNCHRONOUS
 from tests import browser
 from tests.connected.commands import called, process
@@ -393,7 +393,7 @@ async def test_every_panel_has_data(runtime: Runtime) -> None:
     """Each query of the dashboards has a number while sales are made, and the page of the health knows every figure."""
     env = runtime.env
     prometheus = scrape.Prometheus(env)
-    queries = {panel.title: panel.query for panels in GROUPS.values() for panel in panels}
+    queries = {panel.title: panel.query for panels in groups().values() for panel in panels}
     sale = Sale("", "Iracema Alencar", "Olinda", "BR", Decimal("12.50"), "GPU", datetime.now(UTC))
     connection = await database(env)
     try:
@@ -407,7 +407,7 @@ async def test_every_panel_has_data(runtime: Runtime) -> None:
                 assert {title for title, found in numbers.items() if not found} == set()
     finally:
         await connection.close()
-    address = f"http://127.0.0.1:{env['API_PORT']}/ops"
+    address = f"http://127.0.0.1:{env['OPS_PORT']}/"
     wide = {"width": 1280, "height": 2200}
     async with browser.chromium() as started, browser.opened(started, address, "ops", viewport=wide) as page:
         await expect(page.locator(".panel")).to_have_count(len(queries))

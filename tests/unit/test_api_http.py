@@ -23,7 +23,6 @@ from contracts.windows import DEFAULT
 from services.api.app import application
 from services.api.health import Check, KafkaProbe, clickhouse_check
 from services.api.models import instant
-from services.api.prometheus import Prometheus
 from services.api.settings import ApiSettings
 from services.api.transform import LAST_SECOND
 
@@ -83,7 +82,6 @@ async def api(
     answer: list[tuple[Any, ...]] | Exception,
     kafka: Any = up,
     windows: str = DEFAULT,
-    prometheus: httpx.AsyncClient | None = None,
     **settings: Any,
 ) -> AsyncIterator[tuple[httpx.AsyncClient, MemoryStore]]:
     """A client of the application over a store in memory."""
@@ -91,9 +89,7 @@ async def api(
     unit = Unit("api", logs.configure("api", "error"), Metrics("api"), Readiness())
     checks = Check(up, (StoreUnavailableError,)), Check(kafka, (StoreUnavailableError,))
     chosen = ApiSettings(**settings, ranking=RankingSettings(windows=windows))
-    app = application(
-        unit, cast(ClickHouse, store), chosen, *checks, prometheus=Prometheus(prometheus or httpx.AsyncClient())
-    )
+    app = application(unit, cast(ClickHouse, store), chosen, *checks)
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://api") as client:
         yield client, store
@@ -532,12 +528,11 @@ async def test_metrics_by_route() -> None:
     assert f'placar_http_request_seconds_count{{route="{CITY}",unit="api"}} 2' in text
 
 
-@pytest.mark.parametrize("address", ["/", "/ops", "/ops/runbook"])
-async def test_page(address: str) -> None:
-    """Each page and every file that it names are served, under a policy that allows nothing from elsewhere."""
+async def test_page() -> None:
+    """The page and every file that it names are served, under a policy that allows nothing from elsewhere."""
     async with api([]) as (client, _):
-        answers = {address: await client.get(address)}
-        wanted = re.findall(r'(?:src|href)="(/page/[^"]+)"', answers[address].text)
+        answers = {"/": await client.get("/")}
+        wanted = re.findall(r'(?:src|href)="(/page/[^"]+)"', answers["/"].text)
         while wanted:
             path = wanted.pop()
             if path not in answers:
@@ -545,16 +540,25 @@ async def test_page(address: str) -> None:
                 wanted += [f"/page/{name}" for name in re.findall(r'from "\./([^"]+)"', answers[path].text)]
         beside = await client.get("/page/%2e%2e/routes.py")
     assert {"/page/style.css", "/page/theme.js", "/page/icon.svg"} <= set(answers)
-    assert address == "/ops/runbook" or len([path for path in answers if path.endswith(".js")]) > 4
+    assert len([path for path in answers if path.endswith(".js")]) > 4
     for path, answer in answers.items():
         assert answer.status_code == 200, path
         policy = answer.headers["content-security-policy"].split("; ")
         assert "default-src 'none'" in policy
         assert not {part for part in policy if "unsafe" in part or "http" in part or "*" in part}
         assert answer.headers["x-content-type-options"] == "nosniff"
-        assert address == "/ops/runbook" or not re.findall(r"https?://(?!www\.w3\.org/2000/svg)", answer.text), path
+        assert not re.findall(r"https?://(?!www\.w3\.org/2000/svg)", answer.text), path
     assert all("javascript" in answers[path].headers["content-type"] for path in answers if path.endswith(".js"))
     assert beside.status_code == 404
+
+
+@pytest.mark.parametrize("address", ["/ops", "/ops/runbook", "/api/v1/ops"])
+async def test_operations_are_not_public(address: str) -> None:
+    """The operations dashboard is a service of its own: the API serves nothing of it."""
+    async with api([]) as (client, _):
+        assert_problem(await client.get(address), 404)
+        document = (await client.get("/openapi.json")).json()
+    assert address not in document["paths"]
 
 
 async def test_openapi_names_both_rankings() -> None:

@@ -26,7 +26,6 @@ from services.api.app import application
 from services.api.board import Board
 from services.api.health import Check
 from services.api.hub import NEED, Hub, Source
-from services.api.prometheus import Prometheus
 from services.api.settings import ApiSettings
 from tests.contract.registry import MemoryRegistry
 from tests.unit.test_api_board import BRAZIL, PARTITIONS, one
@@ -64,7 +63,6 @@ class Api:
             told,
             check,
             check,
-            prometheus=Prometheus(httpx.AsyncClient()),
             stream=live.Live(self.hub, told),
         )
 

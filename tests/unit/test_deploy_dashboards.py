@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import yaml
 
+from chassis.panels import groups
 from deploy import dashboards, metrics
 from deploy.native.processes import UNITS
 from deploy.native.settings import ROOT
-from services.api.panels import GROUPS
 from tests.e2e.scrape import METRIC, rules
 
 PROVISIONING = ROOT / "deploy" / "grafana" / "provisioning"
@@ -35,7 +35,7 @@ def provisioned(file: str) -> dict[str, Any]:
 
 
 def test_the_dashboard_is_up_to_date() -> None:
-    """The file is what the panels say: after a change run `task docs:dashboards`."""
+    """The file follows from the panels: after a change run `task docs:dashboards`."""
     assert dashboards.FILE.read_text("utf-8") == dashboards.text() == dashboards.text()
 
 
@@ -52,13 +52,13 @@ def test_it_has_every_panel_and_no_other(board: dict[str, Any]) -> None:
         group: [
             (one.title, one.query, " ".join("{{" + label + "}}" for label in one.labels) or one.title) for one in panels
         ]
-        for group, panels in GROUPS.items()
+        for group, panels in groups().items()
     }
 
 
 def test_what_spec_asks_for_is_there() -> None:
     """The panels that the specification names, and those of an end-to-end latency."""
-    queries = " ".join(panel.query for panels in GROUPS.values() for panel in panels)
+    queries = " ".join(panel.query for panels in groups().values() for panel in panels)
     for metric in (
         "placar_consumer_lag_records",
         "flink_taskmanager_job_task_numRecordsInPerSecond",
@@ -100,10 +100,10 @@ def test_provisioning_says_where_things_are() -> None:
 
 
 def test_every_metric_is_exported_or_recorded() -> None:
-    """A panel reads metrics that a unit declares, a recording rule makes, or Flink and Prometheus have."""
+    """A panel reads metrics that a unit declares, a recording rule computes, or Flink and Prometheus export."""
     declared = {metric.name for unit in UNITS for metric in metrics.declared(unit)}
     recorded = {rule["record"] for rule in rules("recording.yml")}
-    for panel in (panel for panels in GROUPS.values() for panel in panels):
+    for panel in (panel for panels in groups().values() for panel in panels):
         named = METRIC.findall(panel.query)
         assert named or "ALERTS" in panel.query, panel.title
         ours = {re.sub(r"_bucket$", "", name) for name in named if not name.startswith("flink_") and name != "up"}
@@ -126,21 +126,21 @@ def seen(values: str, series: str, query: str, minute: int, *expected: tuple[str
 
 
 UNIT = 'up{job="unit", instance="cdc"}'
-LETTERS = 'placar_dead_letters_total{unit="cdc", topic="sales.postgres", reason="amount_range"}'
-OF_LETTERS = '{topic="sales.postgres", reason="amount_range"}'
+DEAD_LETTERS = 'placar_dead_letters_total{unit="cdc", topic="sales.postgres", reason="amount_range"}'
+BY_REASON = '{topic="sales.postgres", reason="amount_range"}'
 
 
 def test_the_first_dead_letter_is_seen(tmp_path: Path) -> None:
     """`promtool test rules`: a rare event counts from the first on, only lately, and nothing is 0 or unknown."""
-    letters = next(panel.query for panel in GROUPS["Records"] if panel.title.startswith("Dead letters"))
-    down = seen("_x30", LETTERS, letters, 3)
+    query = next(panel.query for panel in groups()["Records"] if panel.title.startswith("Dead letters"))
+    down = seen("_x30", DEAD_LETTERS, query, 3)
     down["input_series"][1]["values"] = "0x30"
     cases = [
-        seen("_x30", LETTERS, letters, 3, ("{}", 0)),  # none has ever come
-        down,  # nobody is there to count
-        seen("_ _ _ _ _ _ _ _ 2x20", LETTERS, letters, 9, (OF_LETTERS, 2)),  # the first ones
-        seen("2x20", LETTERS, letters, 12, (OF_LETTERS, 0)),  # long ago
-        seen("2x10 6x10", LETTERS, letters, 13, (OF_LETTERS, 4)),  # more of them
+        seen("_x30", DEAD_LETTERS, query, 3, ("{}", 0)),  # none has ever come
+        down,  # no process is up to count
+        seen("_ _ _ _ _ _ _ _ 2x20", DEAD_LETTERS, query, 9, (BY_REASON, 2)),  # the first ones
+        seen("2x20", DEAD_LETTERS, query, 12, (BY_REASON, 0)),  # long ago
+        seen("2x10 6x10", DEAD_LETTERS, query, 13, (BY_REASON, 4)),  # more of them
     ]
     file = tmp_path / "cases.yml"
     file.write_text(yaml.safe_dump({"rule_files": [], "tests": cases}), "utf-8")
@@ -151,7 +151,7 @@ def test_the_first_dead_letter_is_seen(tmp_path: Path) -> None:
 
 def test_prometheus_can_read_the_queries(tmp_path: Path) -> None:
     """`promtool check rules`, with each query as a recording rule."""
-    queries = [panel.query for panels in GROUPS.values() for panel in panels]
+    queries = [panel.query for panels in groups().values() for panel in panels]
     rules = [{"record": f"panel:{number}:now", "expr": query} for number, query in enumerate(queries)]
     file = tmp_path / "panels.yml"
     file.write_text(yaml.safe_dump({"groups": [{"name": "panels", "rules": rules}]}), "utf-8")

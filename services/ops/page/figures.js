@@ -1,4 +1,4 @@
-// Values as an operator reads them: a number and what it counts.
+// Formats values: a number and its unit.
 
 const SIZES = ["B", "KiB", "MiB", "GiB", "TiB"];
 const TIMES = [["d", 86400, 172800], ["h", 3600, 7200], ["min", 60, 120], ["s", 1, 1], ["ms", 0.001, 0]]; // unit, its seconds, from
@@ -26,15 +26,22 @@ export function figure(measure, value) {
   return [short(value), value === 1 ? measure.replace(/s(?=$|\/)/, "") : measure];
 }
 
-// Without what it counts, which the headline says; a unit that depends on the size stays.
-export function written(measure, value) {
+// A value of a series: without the unit that the headline has, unless it depends on the size.
+export function formatted(measure, value) {
   const [number, unit] = figure(measure, value);
   return ["seconds", "bytes", "share"].includes(measure) && value !== undefined ? `${number} ${unit}` : number;
 }
 
-// The panel's own figure: the worst of its series, or how many of them are up.
+// The panel's headline: the worst value of its series, or how many of them are up.
 export function headline(panel) {
   const known = panel.series.filter((one) => one.value !== undefined);
   if (panel.measure !== "up" || known.length < 2) return figure(panel.measure, panel.value);
   return [`${known.filter((one) => one.value === 1).length} of ${panel.series.length}`, "up"];
+}
+
+// A duration in milliseconds as "3 min".
+export function duration(milliseconds) {
+  const seconds = Math.max(0, Math.floor(milliseconds / 1000));
+  const [unit, size] = TIMES.find(([, whole, from]) => whole >= 1 && seconds >= from) ?? ["s", 1];
+  return `${Math.floor(seconds / size)} ${unit}`;
 }

@@ -1,9 +1,6 @@
-// The page of the pipeline's health: asks /api/v1/ops again and again. What it does not know it shows as unknown.
+// Shows the pipeline's health, refreshed from api/v1/ops. What is not known is shown as unknown.
 
-import { isDark, switchTheme } from "./choices.js";
-import { ask } from "./exact.js";
-import { headline, written } from "./figures.js";
-import { ago, speak } from "./words.js";
+import { duration, formatted, headline } from "./figures.js";
 
 const REFRESH_MS = 15000; // as often as Prometheus scrapes
 const OLD_MS = 3 * REFRESH_MS;
@@ -15,9 +12,9 @@ const page = document.documentElement;
 const element = (id) => document.getElementById(id);
 const cards = new Map(); // by title
 const opened = new Set(); // alerts of which the reader wants to see all
-let told; // the newest answer
+let health; // the newest answer
 let listed = "[]"; // its alerts, as they are shown
-let heardAt = Date.now();
+let receivedAt = Date.now();
 let failure = "";
 
 function made(kind, name, text = "") {
@@ -29,28 +26,28 @@ function made(kind, name, text = "") {
 
 // --- the verdict and the alerts
 
-// Why what is shown may be so no more; empty where it is fresh.
+// Why the values may be out of date; empty where they are fresh.
 function doubt() {
-  return failure || (Date.now() - heardAt > OLD_MS ? "the API is silent" : "");
+  return failure || (Date.now() - receivedAt > OLD_MS ? "no answer" : "");
 }
 
 function verdict() {
   if (doubt()) return `Unknown: ${doubt()}`;
-  if (!told) return "Asking Prometheus…";
-  const firing = told.alerts.filter((one) => one.state === "firing").length;
-  const pending = told.alerts.length - firing;
-  const blind = told.panels.filter((one) => one.alerts.length && one.state === "unknown").length;
+  if (!health) return "Loading…";
+  const firing = health.alerts.filter((one) => one.state === "firing").length;
+  const pending = health.alerts.length - firing;
+  const blind = health.panels.filter((one) => one.alerts.length && one.state === "unknown").length;
   const parts = [];
-  if (firing) parts.push(`${firing} ${firing === 1 ? "alert fires" : "alerts fire"}`);
-  if (pending) parts.push(`${pending} ${pending === 1 ? "is" : "are"} about to`);
-  if (blind) parts.push(`${blind} judged ${blind === 1 ? "figure is" : "figures are"} unknown`);
-  return parts.length ? parts.join(", ") : "No alert fires";
+  if (firing) parts.push(`${firing} ${firing === 1 ? "alert is" : "alerts are"} firing`);
+  if (pending) parts.push(`${pending} pending`);
+  if (blind) parts.push(`${blind} ${blind === 1 ? "figure is" : "figures are"} unknown`);
+  return parts.length ? parts.join(", ") : "No alert is firing";
 }
 
 function since(alert) {
   const text = made("time", "since");
   text.dateTime = alert.since;
-  return text; // age() says how long ago that is
+  return text; // age() fills it in
 }
 
 // The alerts of one rule in one state: the first, and how many more of what.
@@ -85,13 +82,13 @@ function alertItem(alerts) {
 }
 
 function judge() {
-  document.querySelector(".verdict").dataset.state = doubt() || !told ? "unknown" : told.state;
+  document.querySelector(".verdict").dataset.state = doubt() || !health ? "unknown" : health.state;
   page.classList.toggle("stale", Boolean(doubt()));
   const text = verdict();
-  if (element("verdict").textContent !== text) element("verdict").textContent = text; // it is spoken: once
+  if (element("verdict").textContent !== text) element("verdict").textContent = text; // screen readers announce it once
   const list = element("alerts");
-  const alerts = told?.alerts ?? [];
-  if (JSON.stringify(alerts) === listed) return; // who stands on a link with the keyboard stays there
+  const alerts = health?.alerts ?? [];
+  if (JSON.stringify(alerts) === listed) return; // keeps the keyboard focus on a link
   listed = JSON.stringify(alerts);
   list.replaceChildren(...Object.values(Object.groupBy(alerts, (one) => `${one.name} ${one.state}`)).map(alertItem));
   list.hidden = !list.children.length;
@@ -99,9 +96,9 @@ function judge() {
 
 function age() {
   for (const each of document.querySelectorAll(".since")) {
-    each.textContent = `since ${ago(Date.now() - new Date(each.dateTime)).replace(" ago", "")}`;
+    each.textContent = `for ${duration(Date.now() - new Date(each.dateTime))}`;
   }
-  element("heard").textContent = told ? `as of ${ago(Date.now() - new Date(told.asOf))}` : "";
+  element("as-of").textContent = health ? `as of ${duration(Date.now() - new Date(health.asOf))} ago` : "";
 }
 
 // --- the panels
@@ -112,8 +109,8 @@ function draw(svg, panel) {
   const x = (age) => (120 * (1 - age / HOUR_S)).toFixed(1);
   const y = (value) => (34 - 32 * (Math.max(0, value) / ceiling)).toFixed(1);
   let [line, area] = ["", ""];
-  panel.points.forEach((point, place) => {
-    const before = panel.points[place - 1];
+  panel.points.forEach((point, index) => {
+    const before = panel.points[index - 1];
     const joined = before && before.age - point.age <= STEP_S;
     if (!joined && before) area += "V36Z";
     line += joined ? `L${x(point.age)} ${y(point.value)}` : `M${x(point.age)} ${y(point.value)}h.1`;
@@ -121,7 +118,7 @@ function draw(svg, panel) {
   });
   svg.querySelector(".line").setAttribute("d", line);
   svg.querySelector(".area").setAttribute("d", area && `${area}V36Z`);
-  const range = values.length ? `between ${written(panel.measure, Math.min(...values))} and ${written(panel.measure, Math.max(...values))}` : "no data";
+  const range = values.length ? `between ${formatted(panel.measure, Math.min(...values))} and ${formatted(panel.measure, Math.max(...values))}` : "no data";
   svg.setAttribute("aria-label", `Last hour: ${range}`);
 }
 
@@ -129,12 +126,12 @@ function seriesItem(panel, one) {
   const item = made("li", one.value === undefined ? "none" : "");
   const name = made("span", "name", one.name);
   name.title = one.name;
-  item.append(name, made("span", "value", written(panel.measure, one.value)));
+  item.append(name, made("span", "value", formatted(panel.measure, one.value)));
   return item;
 }
 
-// Which series say something: those of several, and of processes those that are not up.
-function telling(panel) {
+// The series to list: of several all, of processes those that are not up.
+function listable(panel) {
   if (panel.measure === "up") return panel.series.filter((one) => one.name && one.value !== 1);
   return panel.series.filter((one) => one.name);
 }
@@ -147,7 +144,7 @@ function show(panel) {
   card.querySelector(".number").textContent = number;
   card.querySelector(".measure").textContent = measure;
   draw(card.querySelector(".spark"), panel);
-  const items = telling(panel).map((one) => seriesItem(panel, one));
+  const items = listable(panel).map((one) => seriesItem(panel, one));
   const [first, rest] = card.querySelectorAll(".series");
   const more = card.querySelector(".more");
   first.replaceChildren(...items.slice(0, SHOWN));
@@ -172,14 +169,22 @@ function add(panel) {
   return card;
 }
 
-// --- what arrives
+// --- refresh
+
+// The body of an answer; an Error with the problem's detail where it is none.
+async function get(path) {
+  const response = await fetch(path, { headers: { Accept: "application/json" } });
+  const isJson = response.headers.get("content-type")?.includes("json");
+  if (response.ok && isJson) return response.json();
+  throw new Error(isJson ? (await response.json()).detail : `${response.status} ${response.statusText}`);
+}
 
 async function refresh() {
   try {
-    told = await ask("/api/v1/ops");
-    heardAt = Date.now();
+    health = await get("api/v1/ops");
+    receivedAt = Date.now();
     failure = "";
-    told.panels.forEach(show);
+    health.panels.forEach(show);
   } catch (error) {
     failure = error.message;
   }
@@ -191,18 +196,31 @@ function tick() {
   age();
 }
 
-function theme() {
-  const label = `Switch to the ${isDark() ? "light" : "dark"} theme`;
-  element("theme").setAttribute("aria-label", label);
-  element("theme").title = label;
+// --- the theme: the system's, unless the reader chose another one (theme.js applies that before the first paint)
+
+const system = matchMedia("(prefers-color-scheme: dark)");
+const isDark = () => (page.dataset.theme ? page.dataset.theme === "dark" : system.matches);
+
+function label() {
+  const text = `Switch to the ${isDark() ? "light" : "dark"} theme`;
+  element("theme").setAttribute("aria-label", text);
+  element("theme").title = text;
 }
 
 element("theme").addEventListener("click", () => {
-  switchTheme();
-  theme();
+  const chosen = isDark() ? "light" : "dark";
+  const asSystem = (chosen === "dark") === system.matches; // then the page follows the system again
+  if (asSystem) delete page.dataset.theme;
+  else page.dataset.theme = chosen;
+  try {
+    if (asSystem) localStorage.removeItem("placar.theme");
+    else localStorage.setItem("placar.theme", chosen);
+  } catch (error) {
+    console.info("the theme is not remembered:", error.message);
+  }
+  label();
 });
-speak("en");
-theme();
+label();
 refresh();
 setInterval(refresh, REFRESH_MS);
 setInterval(tick, 1000);

@@ -1,4 +1,4 @@
-"""Prometheus' HTTP API, as far as the health of the pipeline needs it."""
+"""The part of Prometheus' HTTP API that the dashboard needs."""
 
 import math
 from collections.abc import Mapping
@@ -8,15 +8,15 @@ from typing import Generic, Literal, TypeVar
 import httpx
 from pydantic import BaseModel, Field, ValidationError
 
-WHY_LENGTH = 200
+from contracts.text import shortened
 
 
-class PrometheusAwayError(Exception):
+class PrometheusUnavailableError(Exception):
     """Prometheus does not answer, or not as Prometheus does; the message says what came instead."""
 
 
 class Active(BaseModel):
-    """An alert of a rule that fires, or whose cause has not lasted long enough yet."""
+    """A firing or pending alert of a rule."""
 
     labels: Mapping[str, str]
     annotations: Mapping[str, str]
@@ -25,7 +25,7 @@ class Active(BaseModel):
 
 
 class Rule(BaseModel):
-    """An alerting rule; `health` is `ok` where it could be evaluated."""
+    """An alerting rule; `health` is `ok` where Prometheus could evaluate it."""
 
     name: str
     labels: Mapping[str, str]
@@ -39,8 +39,8 @@ class Series(BaseModel):
     metric: Mapping[str, str]
     values: list[tuple[float, float]]
 
-    def known(self) -> dict[float, float]:
-        """The values that are numbers: a quantile of nothing is none."""
+    def finite(self) -> dict[float, float]:
+        """The values that are numbers; a quantile of nothing is NaN."""
         return {at: value for at, value in self.values if math.isfinite(value)}
 
 
@@ -64,30 +64,30 @@ class _Answer(BaseModel, Generic[D]):
 
 
 class Prometheus:
-    """A Prometheus. Every method raises PrometheusAwayError."""
+    """A client of one Prometheus. Every method raises PrometheusUnavailableError."""
 
     def __init__(self, client: httpx.AsyncClient) -> None:
         self._client = client
 
-    async def _ask(self, path: str, kind: type[_Answer[D]], **parameters: str) -> D:
+    async def _get(self, path: str, kind: type[_Answer[D]], **parameters: str) -> D:
         try:
             response = await self._client.get(f"/api/v1/{path}", params=parameters)
         except httpx.TransportError as error:
-            raise PrometheusAwayError(str(error) or repr(error)) from error
-        said = " ".join(response.text[:WHY_LENGTH].split())
+            raise PrometheusUnavailableError(str(error) or repr(error)) from error
+        text = shortened(" ".join(response.text.split()), 200)
         if response.is_error:
-            raise PrometheusAwayError(f"{path} is answered with {response.status_code}: {said}")
+            raise PrometheusUnavailableError(f"{path} is answered with {response.status_code}: {text}")
         try:
             return kind.model_validate_json(response.content).data
         except ValidationError as error:
-            raise PrometheusAwayError(f"{path} is not answered as Prometheus does: {said}") from error
+            raise PrometheusUnavailableError(f"{path} is not answered as Prometheus does: {text}") from error
 
     async def rules(self) -> list[Rule]:
         """All alerting rules."""
-        found = await self._ask("rules", _Answer[_Rules], type="alert")
-        return [rule for group in found.groups for rule in group.rules]
+        answer = await self._get("rules", _Answer[_Rules], type="alert")
+        return [rule for group in answer.groups for rule in group.rules]
 
     async def range(self, query: str, end: float, length_s: int, step_s: int) -> list[Series]:
-        """What a query has had at `end` (seconds since 1970) and every `step_s` seconds of the time before."""
+        """The values of a query at `end` (seconds since 1970) and every `step_s` seconds of the time before."""
         times = {"start": f"{end - length_s:.3f}", "end": f"{end:.3f}", "step": str(step_s)}
-        return (await self._ask("query_range", _Answer[_Matrix], query=query, **times)).result
+        return (await self._get("query_range", _Answer[_Matrix], query=query, **times)).result

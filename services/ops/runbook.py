@@ -1,5 +1,6 @@
-"""docs/runbook.md as a page, so that an alert's link leads to what to do."""
+"""docs/runbook.md as a page, so that an alert links to what to do."""
 
+import itertools
 import re
 from pathlib import Path
 
@@ -7,7 +8,8 @@ from markdown_it import MarkdownIt
 
 FILE = Path(__file__).parents[2] / "docs" / "runbook.md"
 FRAME = Path(__file__).parent / "page" / "runbook.html"
-PLACE = "<!-- the runbook -->"
+SLOT = "<!-- the runbook -->"
+"""The line of the frame that the runbook replaces."""
 
 
 def text() -> str:
@@ -21,19 +23,20 @@ def sections(markdown: str) -> frozenset[str]:
 
 
 def html(markdown: str, frame: str) -> str:
-    """The page: the Markdown at the place that `frame` has for it; links to other files become plain text."""
+    """The page: the Markdown in the frame; links to other files become plain text."""
     reader = MarkdownIt("commonmark", {"html": False}).enable("table")
     tokens = reader.parse(markdown)
-    for place, token in enumerate(tokens):
+    for token, content in itertools.pairwise(tokens):
         if token.type == "heading_open":
-            token.attrSet("id", tokens[place + 1].content.lower())
-        leads = True
+            token.attrSet("id", content.content.lower())
+    for token in tokens:
+        linked = True
         kept = []
         for child in token.children or ():
             if child.type == "link_open":
-                leads = str(child.attrGet("href")).startswith(("#", "http"))
-            if leads or not child.type.startswith("link_"):
+                linked = str(child.attrGet("href")).startswith(("#", "http"))
+            if linked or not child.type.startswith("link_"):
                 kept.append(child)
         if token.children is not None:
             token.children = kept
-    return frame.replace(PLACE, reader.renderer.render(tokens, reader.options, {}))
+    return frame.replace(SLOT, reader.renderer.render(tokens, reader.options, {}))
