@@ -15,19 +15,18 @@ from asynch.errors import ServerException
 
 from chassis import clickhouse, kafka, registry
 from chassis.clickhouse import StoreUnavailableError, rejection
+from chassis.errors import NotDoneError
 from chassis.registry import RegistryUnavailableError
 from chassis.settings import ClickHouseSettings, KafkaSettings, RegistrySettings, load
 from contracts.codec import ContractError, DecodeError
 
 P = ParamSpec("P")
 
+__all__ = ["NotDoneError", "command", "run", "why"]
+
 NOT_DONE = 2
 INTERRUPTED = 130
 PIPE_CLOSED = 141  # as a shell tells of a command whose reader has gone
-
-
-class NotDoneError(Exception):
-    """A command cannot do its work; the message says why and what to do, in one line."""
 
 
 ENDS = (

@@ -2,12 +2,9 @@
 
 import asyncio
 import json
-import os
 import random
-import sys
 from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -18,9 +15,10 @@ import pytest
 from contracts.windows import DEFAULT, window_lengths
 from services.clickhouse_sink.transform import rows
 from tests import oracle
+from tests.connected.commands import Run, process
 from tests.connected.serving import Database, database, ranking_set
 from tests.connected.streams import free_port
-from tools.audit.app import PAGE_WINDOWS, Result, audit
+from tools.audit.app import PAGE_WINDOWS, Result, compare
 from tools.audit.store import LAST_SECOND, grids
 from tools.audit.transform import Difference
 
@@ -61,50 +59,28 @@ def sale(number: int, **more: Any) -> dict[str, Any]:
 async def serve(db: Database, sales: Sequence[Mapping[str, Any]], revision: int = 1) -> None:
     """Serve what the batch oracle ranks, as the sink writes it."""
     records: dict[str, list[dict[str, Any]]] = {topic: [] for topic in TOPICS.values()}
-    for board, places in oracle.expected(sales).items():
-        topic = TOPICS[board.ranking]
-        record = ranking_set(topic, board.start, revision, [], country=board.country)
+    for of, entries in oracle.expected(sales).items():
+        topic = TOPICS[of.ranking]
+        record = ranking_set(topic, of.start, revision, [], country=of.country)
         record["entries"] = [
-            {"rank": p.rank, "name": p.name, "total_sales": p.total, "transaction_count": p.count} for p in places
+            {"rank": p.rank, "name": p.name, "total_sales": p.total, "transaction_count": p.count} for p in entries
         ]
         records[topic].append(record)
-    for topic, found in records.items():
-        await write(db, topic, found)
+    for topic, sets_of_topic in records.items():
+        await write(db, topic, sets_of_topic)
 
 
-@dataclass(frozen=True)
-class Run:
-    """How a run of the command ended."""
-
-    status: int
-    out: str
-    err: str
+async def audit(servers: Mapping[str, str], db: Database, *arguments: str, **more: str) -> Run:
+    """Run `placar audit` over the test's database."""
+    return await process("tools", {**servers, "CLICKHOUSE_DB": db.settings.db, **more}, "audit", *arguments)
 
 
-async def command(servers: Mapping[str, str], db: Database, *arguments: str, **more: str) -> Run:
-    """Run `python -m tools.audit` over the test's database."""
-    environment = {**os.environ, **servers, "CLICKHOUSE_DB": db.settings.db, **more}
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "tools.audit",
-        *arguments,
-        env=environment,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    async with asyncio.timeout(60):
-        out, err = await process.communicate()
-    assert process.returncode is not None
-    return Run(process.returncode, out.decode(), err.decode())
-
-
-async def look(db: Database, windows: str = DEFAULT) -> tuple[Result, list[Difference]]:
-    """Audit everything in this process."""
-    found: list[Difference] = []
+async def compared(db: Database, windows: str = DEFAULT) -> tuple[Result, list[Difference]]:
+    """Compare everything in this process."""
+    different: list[Difference] = []
     of = list(grids(window_lengths(windows)).values())
-    result = await audit(db.store, of, 0, LAST_SECOND, settle_s=0, report=found.append, say=lambda text: None)
-    return result, found
+    result = await compare(db.store, of, 0, LAST_SECOND, settle_s=0, report=different.append, note=lambda text: None)
+    return result, different
 
 
 async def test_a_planted_difference_is_found(servers: Mapping[str, str], db: Database) -> None:
@@ -114,11 +90,11 @@ async def test_a_planted_difference_is_found(servers: Mapping[str, str], db: Dat
     sales += [sale(n, version=3, city="São Paulo", amount=Decimal("9999999999999.99")) for n in range(0, 400, 11)]
     await write(db, "sales.unified", sales)
     await serve(db, sales)
-    equal = await command(servers, db)
+    equal = await audit(servers, db)
     assert (equal.status, equal.out, equal.err) == (0, "1 windows, 30 entries equal\n", "")
 
     await serve(db, [*sales, sale(1000, city="São Paulo", salesman_name="person 22", amount=Decimal("0.01"))], 2)
-    planted = await command(servers, db, "--settle", "0", "--json")
+    planted = await audit(servers, db, "--settle", "0", "--json")
     *differences, outcome = (json.loads(line, parse_float=Decimal) for line in planted.out.splitlines())
     assert planted.status == 1
     assert {(d["ranking"], d["name"], d["figure"], d["delta"]) for d in differences} == {
@@ -128,12 +104,12 @@ async def test_a_planted_difference_is_found(servers: Mapping[str, str], db: Dat
         ("salesman", "person 22", "count", 1),
     }
     assert outcome["differing"] == 2
-    table = await command(servers, db, "--settle", "0")
+    table = await audit(servers, db, "--settle", "0")
     assert table.status == 1
     assert "2026-02-19T10:00:00Z" in table.out
     assert "+0.01" in table.out
     assert "2 sets differ" in table.out
-    outside = await command(servers, db, "--from", "2026-02-19T11:00:00Z", "--to", "2026-02-19T20:00:00Z")
+    outside = await audit(servers, db, "--from", "2026-02-19T11:00:00Z", "--to", "2026-02-19T20:00:00Z")
     assert (outside.status, outside.out) == (0, "0 windows, 0 entries equal\n")
 
 
@@ -143,8 +119,8 @@ async def test_ties_are_ranked_by_name(db: Database) -> None:
     sales = [sale(n, sale_id=f"t{n}", city=name, amount=Decimal(5)) for n, name in enumerate(names)]
     await write(db, "sales.unified", sales)
     await serve(db, sales)
-    result, found = await look(db)
-    assert (result.windows, found) == (1, [])
+    result, different = await compared(db)
+    assert (result.windows, different) == (1, [])
     assert result.entries > 10
 
 
@@ -153,17 +129,17 @@ async def test_windows_that_only_one_side_has(db: Database) -> None:
     gone, unserved = START + timedelta(hours=3), START + timedelta(hours=5)
     await write(db, "sales.unified", [sale(1, version=2, deleted=True, event_time=gone), sale(2, event_time=unserved)])
     await write(db, "rankings.city", [ranking_set("rankings.city", gone, 1, ["as it was"])])
-    result, found = await look(db)
+    result, different = await compared(db)
     assert (result.windows, result.differing) == (0, 3)
-    assert {(d.key.ranking, d.key.window, d.name, d.served is None) for d in found} == {
+    assert {(d.key.ranking, d.key.window, d.name, d.served is None) for d in different} == {
         ("city", int(gone.timestamp()), "as it was", False),
         ("city", int(unserved.timestamp()), "city 2", True),
         ("salesman", int(unserved.timestamp()), "person 2", True),
     }
     await write(db, "rankings.city", [ranking_set("rankings.city", gone, 2, [])])
-    result, found = await look(db)
+    result, different = await compared(db)
     assert (result.windows, result.differing) == (1, 2)
-    assert {d.key.window for d in found} == {int(unserved.timestamp())}
+    assert {d.key.window for d in different} == {int(unserved.timestamp())}
 
 
 async def test_many_windows_are_compared_in_pages(db: Database) -> None:
@@ -177,13 +153,13 @@ async def test_many_windows_are_compared_in_pages(db: Database) -> None:
     ]
     await write(db, "sales.unified", sales)
     await serve(db, sales)
-    result, found = await look(db)
-    assert (result.windows, found) == (len(hours), [])
+    result, different = await compared(db)
+    assert (result.windows, different) == (len(hours), [])
     wrong = [sale(0, sale_id=f"0/{hour}", version=2, deleted=True, event_time=START) for hour in hours]
     await write(db, "sales.unified", wrong)
-    result, found = await look(db)
+    result, different = await compared(db)
     assert (result.windows, result.differing) == (0, 2 * len(hours))
-    assert len({d.key.window for d in found}) == len(hours)
+    assert len({d.key.window for d in different}) == len(hours)
 
 
 async def test_a_ranking_in_flight(db: Database) -> None:
@@ -198,13 +174,13 @@ async def test_a_ranking_in_flight(db: Database) -> None:
 
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(arrive())
-        result = await audit(
+        result = await compare(
             db.store,
             list(grids(window_lengths(DEFAULT)).values()),
             *(0, LAST_SECOND),
             settle_s=20,
             report=lambda _: None,
-            say=lambda _: differs.set(),
+            note=lambda _: differs.set(),
         )
     assert (result.windows, result.differing, result.settled) == (1, 0, 3)
 
@@ -212,14 +188,14 @@ async def test_a_ranking_in_flight(db: Database) -> None:
 async def test_what_cannot_be_compared(servers: Mapping[str, str], db: Database) -> None:
     """A server that is unavailable or has no tables, or a wrong period, ends it with status 2 and says why."""
     port = str(free_port())
-    away = await command(servers, db, CLICKHOUSE_NATIVE_PORT=port)
-    assert (away.status, away.out, away.err.count("\n")) == (2, "", 1)
-    assert f"{servers['CLICKHOUSE_HOST']}:{port}" in away.err
-    assert "CLICKHOUSE_HOST, CLICKHOUSE_NATIVE_PORT" in away.err
-    without = await command(servers, db, CLICKHOUSE_DB="default")
+    down = await audit(servers, db, CLICKHOUSE_NATIVE_PORT=port)
+    assert (down.status, down.out, down.err.count("\n")) == (2, "", 1)
+    assert f"{servers['CLICKHOUSE_HOST']}:{port}" in down.err
+    assert "CLICKHOUSE_HOST, CLICKHOUSE_NATIVE_PORT" in down.err
+    without = await audit(servers, db, CLICKHOUSE_DB="default")
     assert (without.status, without.out) == (2, "")
     assert "CLICKHOUSE_DB" in without.err
-    wrong = await command(servers, db, "--from", "yesterday")
+    wrong = await audit(servers, db, "--from", "yesterday")
     assert wrong.status == 2
     assert "--from" in wrong.err
     assert "2026-02-19T10:00:00Z" in wrong.err
@@ -257,8 +233,8 @@ async def serve_days(db: Database, sales: Sequence[Mapping[str, Any]], revision:
                 ],
             }
         )
-    for topic, found in records.items():
-        await write(db, topic, found)
+    for topic, sets_of_topic in records.items():
+        await write(db, topic, sets_of_topic)
 
 
 async def test_local_days(servers: Mapping[str, str]) -> None:
@@ -279,14 +255,14 @@ async def test_local_days(servers: Mapping[str, str]) -> None:
         days = len({midnight(one["event_time"]) for one in sales})
         hours = len({oracle.hour_of(one["event_time"]) for one in sales})
         assert days == 10  # the seven, and the three before the first of a run
-        result, found = await look(db, WINDOWS)
-        assert (result.windows, found) == (days + hours, [])
+        result, different = await compared(db, WINDOWS)
+        assert (result.windows, different) == (days + hours, [])
 
         # the same sale a millisecond earlier is one of the day before
         moved = sale(0, sale_id="border 1", version=2, event_time=borders[0], **border)
         await write(db, "sales.unified", [moved])
         await serve(db, [*sales, moved], 2)
-        with_days = await command(servers, db, "--settle", "0", "--json", "--length", "1d", RANKING_WINDOWS=WINDOWS)
+        with_days = await audit(servers, db, "--settle", "0", "--json", "--length", "1d", RANKING_WINDOWS=WINDOWS)
         *differences, outcome = (json.loads(line, parse_float=Decimal) for line in with_days.out.splitlines())
         assert with_days.status == 1
         starts = {"2018-11-02T03:00:00Z", "2018-11-03T03:00:00Z"}
@@ -294,14 +270,15 @@ async def test_local_days(servers: Mapping[str, str]) -> None:
             ("1d", ranking, start) for ranking in ("city", "salesman") for start in starts
         }
         assert (outcome["windows"], outcome["differing"]) == (days - 2, 4)
-        with_hours = await command(servers, db, "--length", "1h", RANKING_WINDOWS=WINDOWS)
+        with_hours = await audit(servers, db, "--length", "1h", RANKING_WINDOWS=WINDOWS)
         assert (with_hours.status, with_hours.err) == (0, "")
         of_one_day = ("--from", "2026-02-19T10:00:00Z", "--to", "2026-02-19T10:00:01Z", "--length", "1d")
-        one_day = await command(servers, db, *of_one_day, RANKING_WINDOWS=WINDOWS)
+        one_day = await audit(servers, db, *of_one_day, RANKING_WINDOWS=WINDOWS)
         assert (one_day.status, one_day.out.split(",")[0]) == (0, "1 windows")
-        unknown = await command(servers, db, "--length", "1d")
+        unknown = await audit(servers, db, "--length", "1d")
         assert (unknown.status, unknown.out) == (2, "")
-        assert "choose from '1h'" in unknown.err
+        assert "--length" in unknown.err
+        assert "'1h'" in unknown.err
 
 
 async def test_windows_of_another_grid_differ(servers: Mapping[str, str]) -> None:
@@ -309,5 +286,5 @@ async def test_windows_of_another_grid_differ(servers: Mapping[str, str]) -> Non
     async with database(servers, WINDOWS) as db:
         at_midnight_utc = ranking_set("rankings.city.1d", START.replace(hour=0), 1, ["of another time zone"])
         await write(db, "rankings.city.1d", [at_midnight_utc])
-        _, found = await look(db, WINDOWS)
-        assert {(d.key.length, d.name, d.recomputed) for d in found} == {("1d", "of another time zone", None)}
+        _, different = await compared(db, WINDOWS)
+        assert {(d.key.length, d.name, d.recomputed) for d in different} == {("1d", "of another time zone", None)}

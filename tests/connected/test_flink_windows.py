@@ -214,7 +214,7 @@ async def test_the_audit_agrees_on_every_length(runtime: Runtime, client: httpx.
     assert left_by_all
     await becomes(client, "/top-by-city", "city", {start: [] for start in left_by_all})
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "tools.audit", "--settle", "60"),
+        *(sys.executable, "-m", "tools", "audit", "--settle", "60"),
         cwd=runtime.root,
         env=dict(runtime.env),
         stdout=asyncio.subprocess.PIPE,

@@ -19,7 +19,7 @@ from flink.ranking.configuration import ConfigurationError, read
 from services.api.settings import ApiSettings
 from services.clickhouse_sink import ddl
 from services.clickhouse_sink.settings import SinkSettings
-from tools.audit import __main__ as audit
+from tools.__main__ import main as placar
 
 HOUR_MS = 3_600_000
 DAY = window_length("1d@America/Sao_Paulo")
@@ -123,7 +123,7 @@ def test_other_settings_are_rejected(text: str) -> None:
     [
         lambda: asyncio.run(publish.main()),
         ddl.main,
-        partial(audit.main, []),
+        partial(placar, ["audit"]),
         partial(native.main, ["status"]),
         partial(load, SinkSettings),
         partial(load, ApiSettings),

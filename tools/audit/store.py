@@ -36,14 +36,14 @@ def grids(lengths: Sequence[WindowLength]) -> dict[str, Grid]:
     }
 
 
-# Without FINAL: the times of replaced versions are only more windows to look at, and this reads one column.
+# Without FINAL: the times of replaced versions are only more windows to read, and this reads one column.
 _SECONDS = """
-SELECT DISTINCT intDiv(second, {step}) * {step} AS found FROM (
+SELECT DISTINCT intDiv(second, {step}) * {step} FROM (
     SELECT intDiv(event_time_ms, 1000) AS second FROM sales WHERE deleted = 0
-    UNION ALL SELECT toInt64(toUInt32(window_start)) AS second FROM {city}
-    UNION ALL SELECT toInt64(toUInt32(window_start)) AS second FROM {salesman}
+    {served}
 ) WHERE second >= %(start)s AND second < %(end)s
 """
+_SERVED_SECONDS = "UNION ALL SELECT toInt64(toUInt32(window_start)) AS second FROM {table}"
 # The server sorts and cuts, so that as many rows come as there are ranks, however many names sold in a window. Text is
 # compared byte by byte, which for UTF-8 is the order of code points that the ranking uses for equal totals.
 # ClickHouse 18.16 compares decimals very slowly; the whole numbers before them leave it only ties to compare.
@@ -85,8 +85,9 @@ async def windows(store: ClickHouse, grid: Grid, start: int, end: int) -> list[i
         last -= 1
     period = {"start": grid.bounds(first)[0], "end": grid.bounds(last)[1]}
     step = grid.length.seconds if grid.length.zone == "UTC" else QUARTER_S
-    found = await store.select(_SECONDS.format(step=step, **grid.tables), period)
-    return sorted({grid.length.index(row[0]) for row in found})
+    served = " ".join(_SERVED_SECONDS.format(table=table) for table in grid.tables.values())
+    rows = await store.select(_SECONDS.format(step=step, served=served), period)
+    return sorted({grid.length.index(second) for (second,) in rows})
 
 
 async def both_sides(store: ClickHouse, grid: Grid, page: Sequence[int]) -> tuple[Sets, Sets]:

@@ -1,13 +1,10 @@
 """Pure: rows become ranking sets, and two collections of sets become the differences between them."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, NamedTuple
-
-from contracts.text import quoted
-from contracts.time import EXAMPLE, iso, parse_instant, to_ms
 
 Row = Sequence[Any]
 
@@ -86,45 +83,23 @@ def differing(served: Sets, recomputed: Sets) -> set[Key]:
 
 
 def _by_name(entries: Iterable[Entry]) -> dict[tuple[str, int], Entry]:
-    """The entries by name; a name that is there twice, which no set should have, keeps each of its places."""
-    found: dict[tuple[str, int], Entry] = {}
+    """The entries by name and occurrence; a name that is there twice, which no set should have, stays twice."""
+    occurrences: Counter[str] = Counter()
+    named: dict[tuple[str, int], Entry] = {}
     for entry in entries:
-        turn = 0
-        while (entry.name, turn) in found:
-            turn += 1
-        found[entry.name, turn] = entry
-    return found
+        named[entry.name, occurrences[entry.name]] = entry
+        occurrences[entry.name] += 1
+    return named
 
 
 def differences(served: Sets, recomputed: Sets, keys: Collection[Key]) -> list[Difference]:
     """Every figure that differs in the sets of `keys`, in the order of length, ranking, window, country and rank."""
-    found = []
+    different = []
     for key in sorted(keys):
         left, right = _by_name(served.get(key, ())), _by_name(recomputed.get(key, ()))
         for name in dict.fromkeys([*right, *left]):
-            have, want = left.get(name), right.get(name)
             for figure, of in FIGURES.items():
-                sides = tuple(None if entry is None else of(entry) for entry in (have, want))
-                if sides[0] != sides[1]:
-                    found.append(Difference(key, name[0], figure, *sides))
-    return found
-
-
-def instant(second: int) -> str:
-    """An epoch second as 2026-02-19T10:00:00Z."""
-    return iso(second * 1000)
-
-
-def second(text: str) -> int:
-    """The epoch second that an ISO 8601 instant falls into.
-
-    Raises:
-        ValueError: not an instant with a zone, or before 1970.
-    """
-    try:
-        milliseconds = to_ms(parse_instant(text))
-    except (ValueError, OverflowError) as error:
-        raise ValueError(f"{quoted(text)}: {error}") from None
-    if milliseconds < 0:
-        raise ValueError(f"{quoted(text)} is before 1970; write {EXAMPLE}")
-    return milliseconds // 1000
+                have, want = (None if name not in side else of(side[name]) for side in (left, right))
+                if have != want:
+                    different.append(Difference(key, name[0], figure, have, want))
+    return different

@@ -1,0 +1,74 @@
+"""The command line `placar`: what an operator runs and ends.
+
+Exit status: 0 done, 1 done with findings (a command says which), 2 not done, 130 interrupted, 141 the reader has gone.
+
+A `cli.py` declares a command with typer and imports what does the work when it runs, so that help comes at once.
+"""
+
+import logging
+import os
+import re
+import sys
+from collections.abc import Sequence
+
+import typer
+from typer.exceptions import TyperException
+
+from tools.audit.cli import audit
+
+NOT_DONE = 2
+PIPE_CLOSED = 141  # the status that a shell gives a command whose reader has gone
+
+app = typer.Typer(no_args_is_help=True, context_settings={"help_option_names": ["--help", "-h"]})
+for command in (audit,):
+    app.command()(command)
+
+
+@app.callback()
+def _placar() -> None:
+    """Look into the running pipeline, check it, and feed it."""
+
+
+def _usage(error: TyperException) -> str:
+    """What is wrong with the arguments, in one line."""
+    message = re.sub(r"'([^']{57})[^']{4,}'", r"'\1...'", " ".join(error.format_message().split()))
+    context = getattr(error, "ctx", None)
+    return f"{message} ({context.command_path if context else 'placar'} --help explains)"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command in this process; returns its exit status."""
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    for library in ("asynch", "aiokafka"):
+        logging.getLogger(library).setLevel(logging.CRITICAL)  # an unavailable server is named once, below
+    try:
+        status = typer.main.get_command(app).main(given, prog_name="placar", standalone_mode=False)
+        sys.stdout.flush()
+    except TyperException as error:
+        if error.message:  # without any argument the help is shown, and this is empty
+            sys.stderr.write(f"{_usage(error)}\n")
+        return NOT_DONE
+    except BrokenPipeError:  # of `... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return PIPE_CLOSED
+    except SystemExit as end:
+        if isinstance(end.__context__, BrokenPipeError):  # typer's way to end then
+            return PIPE_CLOSED
+        raise
+    except Exception as error:
+        from tools.failures import failure
+
+        line = failure(error)
+        if line is None:
+            raise
+        sys.stderr.write(f"{given[0]} not done: {line}\n")
+        return NOT_DONE
+    return status or 0
+
+
+if __name__ == "__main__":
+    if "PLACAR_DOTENV" in os.environ:  # set by ./placar
+        from dotenv import load_dotenv
+
+        load_dotenv(os.environ["PLACAR_DOTENV"])
+    raise SystemExit(main())

@@ -1,0 +1,27 @@
+"""Options that several commands have: imported by every `cli.py`, so it imports nothing that takes long."""
+
+from typing import Annotated
+
+import typer
+
+from contracts.text import quoted
+from contracts.time import EXAMPLE, parse_instant, to_ms
+
+
+def instant(text: str) -> int:
+    """Milliseconds since 1970 of an instant with a zone.
+
+    Raises:
+        typer.BadParameter: it is none, or before 1970.
+    """
+    try:
+        milliseconds = to_ms(parse_instant(text))
+    except (ValueError, OverflowError) as error:
+        raise typer.BadParameter(f"{quoted(text)}: {error}") from None
+    if milliseconds < 0:
+        raise typer.BadParameter(f"{quoted(text)} is before 1970; write {EXAMPLE}")
+    return milliseconds
+
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON object per line.")]
+Settle = Annotated[float, typer.Option(min=0, max=3600, metavar="S", help="Seconds to wait for what is in flight.")]
