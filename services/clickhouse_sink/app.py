@@ -19,7 +19,6 @@ from services.clickhouse_sink.mapping import (
     Plan,
     TableMapping,
     check,
-    for_lengths,
     load_mappings,
     unknown_topics,
 )
@@ -31,8 +30,8 @@ INSERT_TIMEOUT_S = 30.0
 
 def datasets(settings: SinkSettings) -> Datasets:
     """The topics that are read and the tables that are written, those as the mapping fills them."""
-    mappings = for_lengths(load_mappings(settings.mappings), settings.ranking.lengths)
-    known = catalogue(settings.ranking.lengths)
+    lengths = settings.ranking.lengths
+    mappings, known = load_mappings(settings.mappings, lengths), catalogue(lengths)
     inputs: list[Dataset] = []
     outputs: list[Dataset] = []
     counted: dict[str, list[tuple[str, str]]] = {DEAD_LETTERS: []}
@@ -40,9 +39,8 @@ def datasets(settings: SinkSettings) -> Datasets:
         if topic not in known:
             continue  # `main` rejects it
         source = topic_dataset(settings.kafka, topic, known[topic].contract)
-        table = described(
-            clickhouse_dataset(settings.clickhouse, mapping.table), table_fields(mapping), known[topic].owner
-        )
+        fields = table_fields(mapping, lengths)
+        table = described(clickhouse_dataset(settings.clickhouse, mapping.table), fields, known[topic].owner)
         columns = {column: (field,) for column, field in mapping.columns.items() if field not in OF_RECORD}
         inputs.append(source)
         outputs.append(derived(table, source, columns))
@@ -88,8 +86,8 @@ async def main(unit: Unit, settings: SinkSettings) -> None:
         MappingError: the mapping does not fit the schemas or the tables.
         ContractError: the registry does not hold the dead letters' schema.
     """
-    mappings = for_lengths(load_mappings(settings.mappings), settings.ranking.lengths)
-    known = catalogue(settings.ranking.lengths)
+    lengths = settings.ranking.lengths
+    mappings, known = load_mappings(settings.mappings, lengths), catalogue(lengths)
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(clickhouse(settings.clickhouse, 1, INSERT_TIMEOUT_S))
         plans = await unit.connect(

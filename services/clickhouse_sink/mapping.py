@@ -10,7 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from chassis.errors import CannotRunError
 from contracts.catalogue import Topic
-from contracts.windows import RANKING_TOPICS, WindowLength, tables, topics
+from contracts.rankings import RANKINGS, RankingDefinition
+from contracts.windows import WindowLength, tables, topics
 from services.clickhouse_sink.columns import Avro, Convert, MismatchError, avro_type, blank, conversion
 
 OF_RECORD = {"$partition": Avro("int"), "$offset": Avro("long")}  # what a mapping may take from the record itself
@@ -82,31 +83,48 @@ class Plan:
     sources: tuple[Source, ...]
 
 
-def load_mappings(path: Path) -> Mapping[str, TableMapping]:
-    """The mapping file by topic.
+def ranking_mapping(ranking: RankingDefinition, table: str) -> TableMapping:
+    """The mapping of a ranking's topic: its whole set, ten rows, into `table` (deploy/clickhouse/ddl has its form)."""
+    country = ["country"] if ranking.per_country else []
+    return TableMapping(
+        table=table,
+        identity=(*country, "window_start"),
+        version="revision",
+        flush=Flush(records=1, seconds=0),
+        each=Each(array="entries", rows=10, position="rank"),
+        columns={
+            **{name: name for name in ("window_start", "window_end", *country, "revision", "status")},
+            "rank": "entries.rank",
+            ranking.column: "entries.name",
+            "total_sales": "entries.total_sales",
+            "transaction_count": "entries.transaction_count",
+            "watermark_ms": "watermark",
+            "as_of_ms": "as_of",
+        },
+    )
+
+
+def load_mappings(path: Path, lengths: Sequence[WindowLength]) -> Mapping[str, TableMapping]:
+    """Every mapping by topic: that of each ranking over each window length, and what the mapping file has besides.
 
     Raises:
         MappingError: the file is unreadable or not of the form that mappings.yaml describes.
     """
+    rankings = {
+        topic: ranking_mapping(ranking, table)
+        for ranking in RANKINGS
+        for topic, table in zip(
+            topics(ranking.topic, lengths).values(), tables(ranking.table, lengths).values(), strict=True
+        )
+    }
     try:
         content = yaml.safe_load(path.read_text("utf-8"))
-        return TypeAdapter(dict[str, TableMapping]).validate_python(content)
+        return rankings | TypeAdapter(dict[str, TableMapping]).validate_python(content)
     except ValidationError as error:
-        said = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
-        raise MappingError(f"{path}: {said}") from None
+        wrong = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
+        raise MappingError(f"{path}: {wrong}") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise MappingError(f"{path}: {error}") from error
-
-
-def for_lengths(mappings: Mapping[str, TableMapping], lengths: Sequence[WindowLength]) -> Mapping[str, TableMapping]:
-    """The mappings, and for each further length of each ranking the same one with a topic and a table of its own."""
-    further = {
-        topics(base, lengths)[label]: mapping.model_copy(update={"table": table})
-        for base, mapping in mappings.items()
-        if base.startswith(RANKING_TOPICS)
-        for label, table in tables(mapping.table, lengths).items()
-    }
-    return {**mappings, **further}
 
 
 def _fields(record: Mapping[str, Any]) -> dict[str, Any]:

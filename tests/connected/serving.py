@@ -16,7 +16,7 @@ from contracts.catalogue import catalogue
 from contracts.windows import DEFAULT, window_lengths
 from services.clickhouse_sink import ddl
 from services.clickhouse_sink.app import checked_plans
-from services.clickhouse_sink.mapping import Plan, for_lengths, load_mappings
+from services.clickhouse_sink.mapping import Plan, load_mappings
 from services.clickhouse_sink.settings import MAPPINGS_FILE
 from services.clickhouse_sink.transform import rows
 from tests.connected.streams import unique
@@ -79,11 +79,10 @@ async def database(servers: Mapping[str, str], windows: str = DEFAULT) -> AsyncI
         user=servers["CLICKHOUSE_USER"],
         password=SecretStr(servers["CLICKHOUSE_PASSWORD"]),
     )
-    shipped = load_mappings(MAPPINGS_FILE)
-    await ddl.apply(settings, {**ddl.scripts(), **ddl.further_tables(shipped, lengths)})
+    await ddl.apply(settings, ddl.scripts(lengths))
     async with clickhouse(settings, 4, 10) as store:
         try:
-            plans = await checked_plans(store, for_lengths(shipped, lengths), catalogue(lengths))
+            plans = await checked_plans(store, load_mappings(MAPPINGS_FILE, lengths), catalogue(lengths))
             yield Database(store, settings, {plan.topic: plan for plan in plans})
         finally:
             await store.execute(f"DROP DATABASE `{settings.db}`")

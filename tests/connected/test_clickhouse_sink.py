@@ -18,10 +18,11 @@ from chassis.clickhouse import ClickHouse, StoreUnavailableError
 from chassis.settings import ClickHouseSettings
 from contracts import codec
 from contracts.catalogue import catalogue
+from contracts.rankings import BY_NAME
 from contracts.windows import window_lengths
 from services.clickhouse_sink import ddl
 from services.clickhouse_sink.app import table_columns
-from services.clickhouse_sink.settings import MAPPINGS_FILE
+from services.clickhouse_sink.mapping import ranking_mapping
 from tests.connected.serving import Database, database, hour_of_its_own, ranking_set, service
 from tests.connected.streams import Servers, forwarder, free_port, unique, until
 from tests.connected.unit_process import UnitProcess
@@ -318,10 +319,10 @@ async def test_offsets_are_committed_after_the_insert(servers: Mapping[str, str]
 
 async def test_wrong_mapping_ends_the_process(servers: Mapping[str, str], db: Database, tmp_path: Path) -> None:
     """A mapping that does not fit the real table ends the process at start, naming table, column and field."""
-    described = yaml.safe_load(MAPPINGS_FILE.read_text("utf-8"))
-    described["rankings.city"]["columns"]["city"] = "entries.transaction_count"
+    wrong = ranking_mapping(BY_NAME["city"], "top_sales_city").model_dump(mode="json")
+    wrong["columns"]["city"] = "entries.transaction_count"
     path = tmp_path / "mappings.yaml"
-    path.write_text(yaml.safe_dump(described), "utf-8")
+    path.write_text(yaml.safe_dump({"rankings.city": wrong}), "utf-8")
     async with sink(servers, db, tmp_path, unique("sink"), CLICKHOUSE_SINK_MAPPINGS=str(path)) as process:
         assert await process.exit_status() == 1
     assert "column city, field transaction_count" in process.said() or "column city, field entries" in process.said()
@@ -340,7 +341,7 @@ async def test_ddl_is_idempotent(servers: Mapping[str, str], db: Database) -> No
     """Applying the DDL again keeps tables and rows."""
     start = hour_of_its_own()
     await db.write("rankings.city", ranking_set("rankings.city", start, 1, ["kept"]))
-    await ddl.apply(db.settings, ddl.scripts())
+    await ddl.apply(db.settings, ddl.scripts(LENGTHS))
     assert len(await db.store.select(CITY, {"start": int(start.timestamp())})) == 10
 
 

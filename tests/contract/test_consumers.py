@@ -29,7 +29,7 @@ from tests.contract.test_streams import EXPECTED
 from tests.unit.test_clickhouse_sink_mapping import TABLES
 from tools.dead_letters.transform import Filter, Letter, place, unreplayable
 
-MAPPINGS = load_mappings(MAPPINGS_FILE)
+MAPPINGS = load_mappings(MAPPINGS_FILE, [window_length("1h")])
 Record = dict[str, Any]
 
 

@@ -7,21 +7,25 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from contracts.catalogue import catalogue
+from contracts.rankings import BY_NAME, RANKINGS
 from contracts.windows import window_lengths
-from services.clickhouse_sink.ddl import further_tables, scripts, statements
+from services.clickhouse_sink import ddl
+from services.clickhouse_sink import mapping as mapping_module
+from services.clickhouse_sink.ddl import scripts, statements
 from services.clickhouse_sink.mapping import (
     Column,
     MappingError,
     TableMapping,
     check,
-    for_lengths,
     load_mappings,
     unknown_topics,
 )
 from services.clickhouse_sink.settings import MAPPINGS_FILE
 
+LENGTHS = window_lengths("1h,1d@America/Sao_Paulo,15m")
 _TABLE = re.compile(r"CREATE TABLE IF NOT EXISTS (\w+)\n\(\n(.*)\n\)\nENGINE = (.*)\nORDER BY (.*)", re.DOTALL)
 _COLUMN = re.compile(r"(\w+) ((?:Nullable\()?\w+(?:\([^)]*\))?\)?)( ALIAS .*)?")
 
@@ -29,21 +33,21 @@ _COLUMN = re.compile(r"(\w+) ((?:Nullable\()?\w+(?:\([^)]*\))?\)?)( ALIAS .*)?")
 def shipped_tables() -> dict[str, tuple[dict[str, Column], str]]:
     """Columns and engine of each table, read from the DDL files."""
     tables = {}
-    for text in scripts().values():
+    for text in scripts(LENGTHS).values():
         for statement in statements(text):
-            found = _TABLE.fullmatch(statement)
-            assert found, statement
+            parts = _TABLE.fullmatch(statement)
+            assert parts, statement
             columns = {}
-            for line in found[2].split(",\n"):
+            for line in parts[2].split(",\n"):
                 column = _COLUMN.fullmatch(line.strip())
                 assert column, line
                 columns[column[1]] = Column(column[2], default=bool(column[3]))
-            tables[found[1]] = (columns, f"{found[3]} ORDER BY {found[4]}")
+            tables[parts[1]] = (columns, f"{parts[3]} ORDER BY {parts[4]}")
     return tables
 
 
 TABLES = shipped_tables()
-MAPPINGS = load_mappings(MAPPINGS_FILE)
+MAPPINGS = load_mappings(MAPPINGS_FILE, LENGTHS[:1])
 
 
 @pytest.mark.parametrize("topic", list(MAPPINGS))
@@ -60,34 +64,53 @@ def test_every_consumer_is_mapped() -> None:
     assert set(MAPPINGS) == {name for name, topic in catalogue().items() if "clickhouse_sink" in topic.consumers}
 
 
-LENGTHS = window_lengths("1h,1d@America/Sao_Paulo,15m")
-
-
-def test_further_lengths_have_the_same_mapping() -> None:
-    """Each ranking's further lengths are carried like the first, from topics of the catalogue to tables of the DDL."""
-    everything = for_lengths(MAPPINGS, LENGTHS)
+def test_every_ranking_has_its_mapping_and_its_table() -> None:
+    """Each ranking over each window length goes from its topic into a table of its own, by its row alone."""
+    everything = load_mappings(MAPPINGS_FILE, LENGTHS)
     expected = {
+        "rankings.city": "top_sales_city",
         "rankings.city.1d": "top_sales_city_1d",
         "rankings.city.15m": "top_sales_city_15m",
+        "rankings.salesman": "top_salesman_country",
         "rankings.salesman.1d": "top_salesman_country_1d",
         "rankings.salesman.15m": "top_salesman_country_15m",
+        "rankings.product": "top_products",
+        "rankings.product.1d": "top_products_1d",
+        "rankings.product.15m": "top_products_15m",
     }
-    assert {topic: everything[topic].table for topic in expected} == expected
-    assert not [topic for topic in everything if topic.startswith("sales.") and topic not in MAPPINGS]
-    assert everything.items() >= MAPPINGS.items()
-    assert everything["rankings.city.1d"] == changed(MAPPINGS["rankings.city"], table="top_sales_city_1d")
+    assert {topic: everything[topic].table for topic in everything if topic.startswith("rankings.")} == expected
+    assert everything.keys() - expected.keys() == {"sales.unified", "sales.dlq"}
     assert not unknown_topics(everything, catalogue(LENGTHS))
-    assert further_tables(MAPPINGS, LENGTHS) == {
-        mapping.table: f"CREATE TABLE IF NOT EXISTS {mapping.table} AS {mapping.table.rpartition('_')[0]}"
-        for topic, mapping in everything.items()
-        if topic not in MAPPINGS
-    }
+    for ranking in RANKINGS:
+        assert everything[f"{ranking.topic}.1d"] == changed(everything[ranking.topic], table=f"{ranking.table}_1d")
+        assert TABLES[f"{ranking.table}_1d"] == TABLES[ranking.table]
 
 
-def test_one_length_adds_nothing() -> None:
-    """With one length there are the shipped topics and tables and no others."""
-    assert for_lengths(MAPPINGS, LENGTHS[:1]) == MAPPINGS
-    assert not further_tables(MAPPINGS, LENGTHS[:1])
+def test_one_length_has_no_further_table() -> None:
+    """With one length there is one table for each ranking."""
+    assert set(scripts(LENGTHS[:1])) == {"01_sales.sql", "02_dead_letters.sql", *(each.table for each in RANKINGS)}
+
+
+def test_a_further_ranking_needs_only_its_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row more in the table of rankings has a mapping and a table, which fit each other and the rankings' schema."""
+    row = replace(BY_NAME["salesman"], name="x", column="product", topic="rankings.x", table="top_x")
+    monkeypatch.setattr(mapping_module, "RANKINGS", (row,))
+    monkeypatch.setattr(ddl, "RANKINGS", (row,))
+    columns, engine = shipped_tables()["top_x"]
+    plan = check(catalogue()["rankings.city"], load_mappings(MAPPINGS_FILE, LENGTHS)["rankings.x"], columns, engine)
+    assert plan.mapping.identity == ("country", "window_start")
+    assert (
+        engine
+        == "ReplacingMergeTree(revision) ORDER BY (country, window_start, rank)\nSETTINGS index_granularity = 256"
+    )
+    assert set(plan.columns) == {name for name, column in columns.items() if not column.default}
+
+
+def test_an_entry_of_the_file_replaces_a_rankings_own(tmp_path: Path) -> None:
+    """Who maps a ranking's topic in the file has that mapping."""
+    path = tmp_path / "mappings.yaml"
+    path.write_text(yaml.safe_dump({"rankings.city": changed(CITY, table="mine").model_dump(mode="json")}), "utf-8")
+    assert load_mappings(path, LENGTHS)["rankings.city"].table == "mine"
 
 
 def changed(mapping: TableMapping, **changes: Any) -> TableMapping:
@@ -100,7 +123,7 @@ CITY_COLUMNS, CITY_ENGINE = TABLES["top_sales_city"]
 
 
 @pytest.mark.parametrize(
-    ("mapping", "columns", "engine", "said"),
+    ("mapping", "columns", "engine", "message"),
     [
         (CITY, {}, CITY_ENGINE, "there is no table top_sales_city: run `python -m services.clickhouse_sink.ddl`"),
         (CITY, CITY_COLUMNS, "MergeTree ORDER BY rank", "the table's engine is MergeTree"),
@@ -139,18 +162,18 @@ CITY_COLUMNS, CITY_ENGINE = TABLES["top_sales_city"]
         (changed(CITY, identity=["window"]), CITY_COLUMNS, CITY_ENGINE, "field window is not in the topic"),
         (changed(CITY, each={"array": "status", "rows": 10, "position": "rank"}), CITY_COLUMNS, CITY_ENGINE, "array"),
         (
-            changed(CITY, each={"array": "entries", "rows": 10, "position": "place"}),
+            changed(CITY, each={"array": "entries", "rows": 10, "position": "number"}),
             CITY_COLUMNS,
             CITY_ENGINE,
-            "entries has no field place",
+            "entries has no field number",
         ),
     ],
 )
-def test_misfit_is_rejected(mapping: TableMapping, columns: Mapping[str, Column], engine: str, said: str) -> None:
+def test_misfit_is_rejected(mapping: TableMapping, columns: Mapping[str, Column], engine: str, message: str) -> None:
     """A mapping that does not fit the schema or the table is rejected with topic, column, field and reason."""
     with pytest.raises(MappingError, match=r"rankings\.city") as rejected:
         check(catalogue()["rankings.city"], mapping, columns, engine)
-    assert said in str(rejected.value)
+    assert message in str(rejected.value)
 
 
 def test_nullable_field_needs_nullable_column() -> None:
@@ -169,7 +192,7 @@ def test_every_misfit_is_listed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("sales.unified: {table: sales}", "identity"),
         ("sales.unified: {table: 'a; drop table b', identity: [x], flush: {records: 1, seconds: 0}}", "table"),
@@ -177,12 +200,12 @@ def test_every_misfit_is_listed() -> None:
         (": :", "mapping"),
     ],
 )
-def test_malformed_file_is_rejected(text: str, said: str, tmp_path: Path) -> None:
+def test_malformed_file_is_rejected(text: str, message: str, tmp_path: Path) -> None:
     """A malformed mapping file is rejected with its path and the wrong field."""
     path = tmp_path / "mappings.yaml"
     path.write_text(text, "utf-8")
-    with pytest.raises(MappingError, match=said) as rejected:
-        load_mappings(path)
+    with pytest.raises(MappingError, match=message) as rejected:
+        load_mappings(path, LENGTHS)
     assert str(path) in str(rejected.value)
 
 

@@ -17,14 +17,14 @@ from tests.unit.test_clickhouse_sink_mapping import MAPPINGS, TABLES
 
 PLANS = {topic: check(catalogue()[topic], mapping, *TABLES[mapping.table]) for topic, mapping in MAPPINGS.items()}
 EXAMPLES = [(topic, name) for topic in PLANS for name in catalogue()[topic].examples()]
-PLACE = {"$partition": 0, "$offset": 7}
+POSITION = {"$partition": 0, "$offset": 7}
 START = datetime(2026, 2, 19, 10, tzinfo=UTC)
 
 
 def example(topic: str, name: str) -> dict[str, Any]:
     """A contract example as the decoder gives it."""
     record: dict[str, Any] = typed(catalogue()[topic].avro, catalogue()[topic].examples()[name])
-    return record | PLACE
+    return record | POSITION
 
 
 def city_set(entries: int, revision: int = 1) -> dict[str, Any]:
@@ -42,7 +42,7 @@ def city_set(entries: int, revision: int = 1) -> dict[str, Any]:
             {"rank": n, "name": f"city {n}", "total_sales": Decimal(n) / 100, "transaction_count": n}
             for n in range(1, entries + 1)
         ],
-    } | PLACE
+    } | POSITION
 
 
 def columns_of(plan: Plan, row: tuple[Any, ...]) -> dict[str, Any]:
@@ -144,9 +144,9 @@ def test_highest_version_wins_and_a_tie_keeps_the_first() -> None:
     assert not newer(plan, first | {"version": first["version"] - 1}, first)
 
 
-def test_dead_letters_are_named_by_their_place() -> None:
+def test_dead_letters_are_identified_by_partition_and_offset() -> None:
     """Two dead letters of the same content are two rows; the same record read twice is one."""
     plan = PLANS["sales.dlq"]
-    letter = example("sales.dlq", "never_in_a_topic")
-    assert identity(plan, letter) == identity(plan, dict(letter))
-    assert identity(plan, letter) != identity(plan, letter | {"$offset": 8})
+    record = example("sales.dlq", "never_in_a_topic")
+    assert identity(plan, record) == identity(plan, dict(record))
+    assert identity(plan, record) != identity(plan, record | {"$offset": 8})

@@ -1,4 +1,4 @@
--- Dead letters, one row per record of sales.dlq: its place there is its identity, so that a repeat replaces itself.
+-- Dead letters, one row per record of sales.dlq, identified by its partition and offset there: a repeat replaces itself.
 CREATE TABLE IF NOT EXISTS dead_letters
 (
     dlq_partition Int32,
