@@ -95,13 +95,13 @@ async def _writer(registry: AsyncSchemaRegistryClient, schema_id: int) -> tuple[
     if schema_id == 0:  # the client would ask for no schema at all, and fail over the answer
         raise DecodeError("schema_unknown", "schema id 0 is never given")
     try:
-        found = await registry.get_by_id(schema_id)
+        schema = await registry.get_by_id(schema_id)
     except (SchemaParseException, UnknownType) as error:
         raise DecodeError("schema_incompatible", _why(schema_id, "no Avro schema", error)) from error
-    if found is None:
+    if schema is None:
         raise DecodeError("schema_unknown", f"schema id {schema_id} is not in the registry")
     try:
-        return found.raw_schema, fastavro.parse_schema(found.raw_schema)
+        return schema.raw_schema, fastavro.parse_schema(schema.raw_schema)
     except (SchemaParseException, UnknownType, TypeError, ValueError, KeyError) as error:
         raise DecodeError("schema_incompatible", _why(schema_id, "no Avro schema", error)) from error
 

@@ -13,7 +13,7 @@ import pycountry
 
 from chassis.results import Rejected
 from contracts.reference import CITIES
-from contracts.sale import SaleEvent, SourceName
+from contracts.sale import SaleEvent, SourceName, normalized
 from contracts.text import quoted
 from contracts.time import EPOCH, at_ms, parse_instant, to_ms
 from contracts.versions import MAX_VERSION
@@ -38,9 +38,6 @@ COLUMNS = {
     "ingestion_time": ("fetched_at",),
 }
 
-# White space that may stand between words. The separators U+001C..U+001F and U+0085 count as white space for Python,
-# but are control characters.
-_SPACES = re.compile(r"[^\S\x1c-\x1f\x85]+")
 _DECIMAL = re.compile(r"([+-]?)(?:([0-9]+)(?:\.([0-9]*))?|\.([0-9]+))")
 
 
@@ -53,25 +50,18 @@ class InvalidError(Exception):
 
 
 def text(field: str, value: str | None) -> str:
-    """NFC, trimmed, inner white space (tabs and line breaks too) collapsed to one space.
+    """The text as contracts/sale.py normalizes it.
 
     Raises:
         InvalidError: absent or blank, longer than 255 characters, or with a control character (category Cc).
     """
     if value is None:
         raise InvalidError("field_missing", field, value)
-    if not value.isascii():
-        value = unicodedata.normalize("NFC", value)
-    value = value.strip(" ")
-    if "  " in value or not value.isprintable():  # the one printable white space is the blank
-        value = _SPACES.sub(" ", value).strip(" ")
-        categories = {unicodedata.category(character) for character in value}
-        if "Cc" in categories:
-            raise InvalidError("field_control_character", field, value)
-        if categories <= {"Cf", "Zs"}:  # nothing that a reader could see
-            raise InvalidError("field_missing", field, value)
+    written, value = value, normalized(value)
     if not value:
-        raise InvalidError("field_missing", field, value)
+        raise InvalidError("field_missing", field, written)
+    if not value.isprintable() and "Cc" in map(unicodedata.category, value):
+        raise InvalidError("field_control_character", field, value)
     if len(value) > MAX_TEXT:
         raise InvalidError("field_too_long", field, value)
     return value
@@ -104,10 +94,10 @@ def _country_codes() -> frozenset[str]:
 
 
 def country(field: str, value: str | None) -> str:
-    """An ISO 3166-1 alpha-2 code in upper case; lower case is taken too, other codes and names are not."""
+    """An ISO 3166-1 alpha-2 code in upper case; its ASCII letters in lower case are taken too, nothing else is."""
     written = text(field, value)
     code = written.upper()
-    if code not in _country_codes():
+    if not written.isascii() or code not in _country_codes():
         raise InvalidError("country_unknown", field, written)
     return code
 
@@ -116,15 +106,18 @@ def amount(field: str, value: str | Decimal | None) -> Decimal:
     """An exact amount with two decimal places, from a Decimal or from plain decimal notation.
 
     Text is an optional sign, ASCII digits and a point: no exponent, no thousands separator, no comma, no NaN, no
-    infinity. The scale is that of the notation: "1.500" has three decimal places and is rejected.
+    infinity. Its scale is that of the notation: "1.500" has three decimals and is rejected, because in Brazil it is
+    1500. A Decimal has no notation, so its trailing zeros are exact: 100.0000 of a numeric(14,4) is 100.00.
 
     Raises:
-        InvalidError: malformed, more than two decimal places, or not within 0 < amount < 10^16.
+        InvalidError: malformed, more than two decimals, or not within 0 < amount < 10^16.
     """
     if isinstance(value, Decimal):
         if not value.is_finite():
             raise InvalidError("amount_malformed", field, value)
         written = format(value, "f")
+        if "." in written:
+            written = written.rstrip("0")
     elif value is None or not value.strip():
         raise InvalidError("field_missing", field, value)
     else:

@@ -1,11 +1,11 @@
 """What a record of a raw topic or of `sales.unified` says of which sale, for commands that look from outside."""
 
-import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC
 from typing import Any
 
+from contracts.sale import normalized
 from contracts.time import parse_instant, to_ms
 from contracts.versions import VersionRangeError, pack_files
 
@@ -22,10 +22,8 @@ class SaleVersion:
 
 
 def sale_id(raw: object) -> str | None:
-    """A sale's id as the streams units write it (NFC, white space collapsed); None where there is none."""
-    if raw is None:
-        return None
-    return " ".join(unicodedata.normalize("NFC", str(raw)).split()) or None
+    """A sale's id as the streams units write it; None where there is none."""
+    return None if raw is None else normalized(str(raw)) or None
 
 
 def written(text: str | None) -> int | None:

@@ -12,7 +12,7 @@ from streams.validation import RawSale
 TABLE = "sales"
 TRUNCATED = (
     ", the table was truncated; the trigger sales_truncate has deleted its rows one by one before,"
-    " where there is none, run task resync"
+    " where there is none, run task resnapshot"
 )
 
 # field of the unified sale -> what it is made from, for lineage; a deletion takes the same columns from `before`

@@ -1,5 +1,6 @@
 """The rules of validation, one by one."""
 
+import sys
 import unicodedata
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -14,9 +15,11 @@ from hypothesis import strategies as st
 from chassis.results import Rejected
 from contracts.reasons import REASONS
 from contracts.reference import CITIES
+from contracts.sale import normalized
 from contracts.time import EPOCH
 from streams import validation
 from streams.validation import InvalidError
+from tools import raw_sales
 
 NOW = datetime(2026, 2, 19, 12, 0, tzinfo=UTC)
 
@@ -66,6 +69,35 @@ def test_text_is_cleaned(written: str, clean: str) -> None:
     assert validation.text("name", written) == clean
 
 
+@pytest.mark.parametrize(
+    "invisible", ["\ufeff", "\u200b", "\u00ad", "\u2060", "\u202e", "\u034f", "\ufe0f", "\u3164", "\u200d"]
+)
+@pytest.mark.parametrize("where", ["{}F-1", "F-1{}", "F{}-1", "{0}F{0}-{0}1{0}"])
+def test_invisible_characters_make_no_doubles(invisible: str, where: str) -> None:
+    """An id or a name is the same with and without characters that nobody sees, also for the tools that look back."""
+    assert validation.text("sale_id", where.format(invisible)) == "F-1"
+    assert raw_sales.sale_id(where.format(invisible)) == "F-1"
+
+
+def test_every_format_character_is_removed_but_those_that_are_seen() -> None:
+    """Of the category Cf only the Arabic signs that enclose a number and the hieroglyphs' controls are left."""
+    format_characters = {c for c in map(chr, range(sys.maxunicode + 1)) if unicodedata.category(c) == "Cf"}
+    left = {c for c in format_characters if normalized(f"a{c}a") != "aa"}
+    assert all(unicodedata.name(c).startswith(("ARABIC", "SYRIAC", "KAITHI", "EGYPTIAN")) for c in left)
+
+
+@pytest.mark.parametrize("name", ["می\u200cخواهم", "क्\u200dष", "ක්\u200dෂ"])
+def test_joiners_stay_where_a_script_is_spelled_with_them(name: str) -> None:
+    """Persian, Hindi and Sinhala words keep their joiners; between Latin letters there is none."""
+    assert validation.text("salesman_name", name) == unicodedata.normalize("NFC", name)
+    assert validation.text("salesman_name", "An\u200ca") == "Ana"
+
+
+def test_removed_characters_leave_composed_text() -> None:
+    """What an invisible character kept apart is composed."""
+    assert validation.text("salesman_name", "Joa\u034f\u0303o") == "João"
+
+
 @pytest.mark.parametrize("city", CITIES)
 def test_known_city_is_canonical(city: str) -> None:
     """A known city is recognised without its case and accents, and composed or not."""
@@ -83,6 +115,14 @@ def test_unknown_city_passes() -> None:
 def test_country(written: str, code: str) -> None:
     """Alpha-2 codes are taken in any case and written in upper case."""
     assert validation.country("country", written) == code
+
+
+@pytest.mark.parametrize("written", ["ß", "\ufb01", "ıt", "\uff22\uff32", "ſe", "B\u0280"])
+def test_country_is_of_ascii_letters(written: str) -> None:
+    """What becomes a code only by case folding or compatibility forms is no code."""
+    with pytest.raises(InvalidError) as rejected:
+        validation.country("country", written)
+    assert reason(rejected) == "country_unknown"
 
 
 @given(st.decimals(min_value="0.01", max_value="9999999999999999.99", places=2))
@@ -110,6 +150,11 @@ def test_amount_text_is_exact_or_rejected(value: str) -> None:
         (Decimal("-Infinity"), "amount_malformed"),
         (Decimal("1E+20"), "amount_range"),
         (Decimal("0.001"), "amount_scale"),
+        (Decimal("100.0050"), "amount_scale"),
+        (Decimal("100.0000"), None),
+        (Decimal("0.5000"), None),
+        (Decimal("0.0000"), "amount_range"),
+        ("100.0000", "amount_scale"),
         (Decimal("0"), "amount_range"),
         ("1e2", "amount_malformed"),
         ("10.00\n", None),
