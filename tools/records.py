@@ -8,7 +8,7 @@ from functools import cached_property
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from chassis import kafka
-from chassis.command import NotDoneError
+from chassis.errors import NotDoneError
 from chassis.registry import Client
 from chassis.settings import KafkaSettings, RankingSettings, RegistrySettings, load
 from contracts.catalogue import Topic, catalogue

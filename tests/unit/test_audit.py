@@ -27,7 +27,7 @@ from tools.audit.transform import (
     ranked,
 )
 from tools.options import instant
-from tools.output import Rows
+from tools.table import Rows
 
 WINDOW = 1771495200
 CITY = Key("1h", "city", WINDOW, "")

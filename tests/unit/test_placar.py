@@ -18,7 +18,7 @@ from chassis.registry import RegistryUnavailableError
 from contracts.codec import ContractError
 from tools.__main__ import app, main
 from tools.options import instant
-from tools.output import Rows
+from tools.table import Rows
 
 ROOT = Path(__file__).parents[2]
 SLOW = ("aiokafka", "aiohttp", "asynch", "asyncpg", "faust", "fastapi", "fastavro", "httpx", "obstore", "pydantic")

@@ -14,7 +14,7 @@ from contracts.text import quoted
 from contracts.time import iso
 from tools.audit.store import LAST_SECOND, Grid, both_sides, grids, windows
 from tools.audit.transform import Difference, Figure, Key, differences, differing
-from tools.output import Rows, note, print_json
+from tools.table import Rows, print_json, warn
 
 TIMEOUT_S = 300.0  # one query reads all sales of some days
 PAGE_WINDOWS = 168  # the sets of so many windows are held at a time, however long the period is
@@ -163,7 +163,7 @@ def run(length: str | None, start: int | None, end: int | None, *, settle_s: flo
     async def comparing() -> Result:
         async with clickhouse(load(ClickHouseSettings), 1, TIMEOUT_S) as store:
             return await compare(
-                store, chosen, *period, settle_s=settle_s, report=lambda each: add_difference(rows, each), note=note
+                store, chosen, *period, settle_s=settle_s, report=lambda each: add_difference(rows, each), note=warn
             )
 
     result = asyncio.run(comparing())
