@@ -15,12 +15,13 @@ import typer
 from typer.exceptions import TyperException
 
 from tools.audit.cli import audit
+from tools.lineage.cli import lineage
 
 NOT_DONE = 2
 PIPE_CLOSED = 141  # the status that a shell gives a command whose reader has gone
 
 app = typer.Typer(no_args_is_help=True, context_settings={"help_option_names": ["--help", "-h"]})
-for command in (audit,):
+for command in (audit, lineage):
     app.command()(command)
 
 

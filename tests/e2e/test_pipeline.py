@@ -467,6 +467,6 @@ async def test_lineage_leads_from_every_source_to_every_table(runtime: Runtime) 
     )
     assert all(node["data"]["fields"] for node in whole.values() if node["type"] == "DATASET")
 
-    run = await process("services.lineage.tree", env)
+    run = await process("tools", env, "lineage")
     assert run.status == 0, run.err
     assert all(name in run.out for name in states)

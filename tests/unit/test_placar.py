@@ -148,7 +148,8 @@ def test_help_is_shown_with_and_without_arguments(capsys: pytest.CaptureFixture[
     assert all(name in shown for name in COMMANDS)
     assert "--install-completion" in shown
     assert main([]) == 2
-    assert all(name in capsys.readouterr().out for name in COMMANDS)
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in COMMANDS)
 
 
 @pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS)], ids=lambda command: " ".join(command) or "-")
