@@ -1,7 +1,6 @@
 """Units under development: run from here, restarted when a file is saved, given back to the supervisor at the end."""
 
-import contextlib
-import http.client
+import asyncio
 import json
 import os
 import signal
@@ -11,7 +10,7 @@ import termios
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -20,21 +19,22 @@ from watchfiles import Change, DefaultFilter, watch
 
 from deploy.native import supervise
 from deploy.native.nodes import Process
+from deploy.native.probes import NotReady
 from deploy.native.processes import UNITS, environment
 from deploy.native.settings import ROOT, NativeSettings
 
-TURN_MS = 100
-PATIENCE_S = 3.0  # a unit that stands in a debugger does not hear that it must stop
-ASK_S = 1.0
+POLL_MS = 100
+STOP_TIMEOUT_S = 3.0  # a unit that waits in a debugger does not react to SIGTERM
+PROBE_TIMEOUT_S = 1.0
 SHARED = ("chassis", "contracts")
 SOURCES = (".py", ".json", ".yaml", ".avsc", ".sql", ".html", ".css", ".js", ".svg")
 COLOURS = (36, 32, 33, 34, 35, 96, 92, 93, 94, 95)
 
-Say = Callable[[str], None]
+Emit = Callable[[str], None]
 
 
 class Saved(DefaultFilter):
-    """Sees source files only: an editor's other files come and go."""
+    """Passes source files only: an editor's other files come and go."""
 
     def __call__(self, change: Change, path: str) -> bool:
         """Whether a change is of interest."""
@@ -42,74 +42,123 @@ class Saved(DefaultFilter):
 
 
 def folders(unit: str, root: Path = ROOT) -> list[Path]:
-    """What a unit is made of: its own folder, and what all units stand on."""
+    """The source folders of a unit: its own, and those that all units share."""
     return [root / name for name in (UNITS[unit][0].replace(".", "/"), *SHARED)]
 
 
-def affected(changed: Iterable[str], made_of: Mapping[str, Sequence[Path]]) -> list[str]:
-    """The units that a change of these files concerns."""
+def affected(changed: Iterable[str], sources: Mapping[str, Sequence[Path]]) -> list[str]:
+    """The units to which any of the changed files belongs."""
     paths = [Path(path) for path in changed]
-    return [
-        unit for unit, own in made_of.items() if any(path.is_relative_to(folder) for path in paths for folder in own)
-    ]
+    return [unit for unit, own in sources.items() if any(path.is_relative_to(each) for path in paths for each in own)]
 
 
-class Running:
-    """One unit as a process of ours: started, stopped, and asked whether it is ready."""
+class Log:
+    """Lines of many processes on one terminal, each with its name in front, in its own colour."""
 
-    def __init__(self, process: Process, variables: Mapping[str, str], ops: tuple[str, int], say: Say) -> None:
-        self.name = process.name
-        self._command = process.command
-        self._variables = variables
-        self._ops = ops
-        self._say = say
-        self._process: subprocess.Popen[str] | None = None
+    def __init__(self, names: Sequence[str], out: IO[str]) -> None:
+        colours = out.isatty() and not os.environ.get("NO_COLOR")
+        self._out = out
+        self._width = max(map(len, names))
+        self._colour = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(names)} if colours else {}
+        self._render = structlog.dev.ConsoleRenderer(colors=colours, pad_event_to=0)
+        self._lock = threading.Lock()
+
+    def line(self, name: str, text: str) -> None:
+        """Write a line of a process; one of our JSON lines is rendered for people."""
+        front = f"{name:<{self._width}} |"
+        if name in self._colour:
+            front = f"\x1b[{self._colour[name]}m{front}\x1b[0m"
+        with self._lock:
+            for line in self.readable(text).splitlines():
+                self._out.write(f"{front} {line}\n")
+            self._out.flush()
+
+    def readable(self, text: str) -> str:
+        """A JSON line as time, level, event and values, with the end of its traceback; any other line as it is."""
+        try:
+            record = json.loads(text)
+        except ValueError:
+            return text
+        if not isinstance(record, dict) or "event" not in record:
+            return text
+        record.pop("unit", None)
+        record["timestamp"] = str(record.get("timestamp", ""))[11:23]
+        exceptions = record.pop("exception", [])
+        lines = [str(self._render(None, "", record))]
+        for error in exceptions if isinstance(exceptions, list) else []:
+            lines += [f"    {frame['filename']}:{frame['lineno']} in {frame['name']}" for frame in error["frames"][-5:]]
+            lines.append(f"    {error['exc_type']}: {error['exc_value']}")
+        return "\n".join(lines)
+
+    def start(self, name: str, command: Sequence[str], **options: Any) -> subprocess.Popen[str]:
+        """Start a process and write each line of its output, from a thread of its own."""
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, errors="replace", **options
+        )
+
+        def copy() -> None:
+            for line in process.stdout or ():
+                self.line(name, line.rstrip("\n"))
+
+        threading.Thread(target=copy, name=f"log of {name}", daemon=True).start()
+        return process
+
+
+class Unit:
+    """A unit as a process of ours: in this terminal, or with its output in `log`."""
+
+    def __init__(self, process: Process, variables: Mapping[str, str], emit: Emit, log: Log | None) -> None:
+        self._process = process
+        self._options: dict[str, Any] = {"cwd": ROOT, "env": dict(variables)}
+        self._emit = emit
+        self._log = log
+        self._running: subprocess.Popen[str] | None = None
         self._since = 0.0
-        self._told = True
+        self._reported = True
 
-    def start(self, since: float, **streams: Any) -> IO[str] | None:
-        """Start it, because of what happened at `since` (monotonic seconds); returns its output where it is piped."""
-        self._process = subprocess.Popen(self._command, cwd=ROOT, env=dict(self._variables), text=True, **streams)
-        self._since, self._told = since, False
-        return self._process.stdout
+    def start(self, since: float) -> None:
+        """Start it; `since` is when the reason for it happened (monotonic seconds)."""
+        command = self._process.command
+        if self._log is None:
+            self._running = subprocess.Popen(command, text=True, **self._options)
+        else:
+            self._running = self._log.start(self._process.name, command, stderr=subprocess.STDOUT, **self._options)
+        self._since, self._reported = since, False
 
-    def ask(self) -> None:
-        """Stop it, without waiting."""
-        if self._process is not None and self._process.poll() is None:
-            self._process.terminate()
+    def terminate(self) -> None:
+        """Tell it to stop, without waiting."""
+        if self._running is not None and self._running.poll() is None:
+            self._running.terminate()
 
     def stop(self) -> None:
-        """Stop it and wait; a unit that stands in a debugger is killed."""
-        self.ask()
-        if self._process is not None:
+        """Stop it and wait; a unit that waits in a debugger is killed."""
+        self.terminate()
+        if self._running is not None:
             try:
-                self._process.wait(PATIENCE_S)
+                self._running.wait(STOP_TIMEOUT_S)
             except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
-        self._process, self._told = None, True
+                self._running.kill()
+                self._running.wait()
+        self._running, self._reported = None, True
 
-    def look(self) -> None:
-        """Say once that it is ready, or that it has ended."""
-        if self._told or self._process is None:
+    def report(self) -> None:
+        """Report once that it is ready, or that it has ended."""
+        if self._reported or self._running is None:
             return
-        status = self._process.poll()
+        name, status = self._process.name, self._running.poll()
         if status is not None:
-            self._told = True
-            self._say(f"{self.name} ended with status {status}; it starts again when a file is saved")
-        elif self._answers():
-            self._told = True
-            self._say(f"{self.name} is ready ({time.monotonic() - self._since:.1f} s)")
+            self._reported = True
+            self._emit(f"{name} ended with status {status}; it starts again when a file is saved")
+        elif self._ready():
+            self._reported = True
+            self._emit(f"{name} is ready ({time.monotonic() - self._since:.1f} s)")
 
-    def _answers(self) -> bool:
-        connection = http.client.HTTPConnection(*self._ops, timeout=ASK_S)
+    def _ready(self) -> bool:
         try:
-            connection.request("GET", "/readyz")
-            return connection.getresponse().status == http.HTTPStatus.OK
-        except (OSError, http.client.HTTPException):
+            asyncio.run(asyncio.wait_for(self._process.probe(), PROBE_TIMEOUT_S))
+        except (NotReady, TimeoutError):
             return False
-        finally:
-            connection.close()
+        return True
 
 
 @contextmanager
@@ -143,168 +192,88 @@ def same_terminal() -> Iterator[Callable[[], None]]:
         restore()
 
 
-def _units(settings: NativeSettings, processes: Sequence[Process], names: Sequence[str], say: Say) -> list[Running]:
-    table = {process.name: process for process in processes}
-    return [
-        Running(
-            table[name],
-            {**os.environ, **environment(settings), **table[name].environment},
-            (settings.bind_host, settings.ports[f"{name.upper()}_OPS_PORT"]),
-            say,
+@contextmanager
+def server_logs(settings: NativeSettings, processes: Sequence[Process], log: Log) -> Iterator[None]:
+    """What the servers log from now on is written to `log` while the context lasts."""
+    folder = settings.state_dir / "logs"
+    tails = [
+        log.start(
+            each.name,
+            ("tail", "-F", "-n", "0", "-s", "0.2", str(folder / f"{each.name}.log")),
+            stderr=subprocess.DEVNULL,
         )
-        for name in names
+        for each in processes
+        if each.name not in UNITS
     ]
+    try:
+        yield
+    finally:
+        for tail in tails:
+            tail.terminate()
+            tail.wait()
 
 
-def _changes(made_of: Mapping[str, Sequence[Path]]) -> Iterator[list[str]]:
-    """The changed files whenever a save has come to rest, an empty list on every other turn; ends with Ctrl-C."""
-    places = sorted({folder for own in made_of.values() for folder in own})
-    with contextlib.suppress(KeyboardInterrupt):
-        for found in watch(*places, watch_filter=Saved(), rust_timeout=TURN_MS, yield_on_timeout=True):
-            yield sorted(path for _, path in found)
+def _changes(sources: Mapping[str, Sequence[Path]]) -> Iterator[list[str]]:
+    """The changed files whenever a save has come to rest, an empty list on every other poll; ends with Ctrl-C."""
+    watched = sorted({folder for own in sources.values() for folder in own})
+    with suppress(KeyboardInterrupt):
+        for changes in watch(*watched, watch_filter=Saved(), rust_timeout=POLL_MS, yield_on_timeout=True):
+            yield sorted(path for _, path in changes)
 
 
-def _shown(paths: Sequence[str]) -> str:
+def _summary(paths: Sequence[str]) -> str:
     first = Path(paths[0]).relative_to(ROOT)
     return f"{first}" if len(paths) == 1 else f"{first} and {len(paths) - 1} more"
 
 
-def foreground(settings: NativeSettings, processes: Sequence[Process], name: str) -> int:
-    """Run one unit with this terminal as its own, so that breakpoint() works, until Ctrl-C."""
-
-    def say(text: str) -> None:
-        sys.stderr.write(f"dev: {text}\n")
-
-    (unit,) = _units(settings, processes, [name], say)
-    made_of = {name: folders(name)}
-    with taken(settings, [name]), same_terminal() as restore:
-        if not supervise.running(settings):
-            say("the servers do not run: `task up` starts them")
-        say(f"{name} restarts when a file below {', '.join(str(f.relative_to(ROOT)) for f in made_of[name])} is saved")
-        unit.start(time.monotonic())
+def _until_interrupted(settings: NativeSettings, units: Mapping[str, Unit], emit: Emit) -> None:
+    """Run the units in place of the supervised ones and restart those that a saved file concerns."""
+    sources = {name: folders(name) for name in units}
+    with taken(settings, [*units]), same_terminal() as restore:
+        for unit in units.values():
+            unit.start(time.monotonic())
         try:
-            for changed in _changes(made_of):
-                if changed:
-                    since = time.monotonic()
-                    say(f"{_shown(changed)} was saved")
-                    unit.stop()
-                    restore()
-                    unit.start(since)
-                unit.look()
-        finally:
-            unit.stop()
-    return 0
-
-
-class Log:
-    """Lines of many processes on one terminal, each with its name in front, in its own colour."""
-
-    def __init__(self, names: Sequence[str], out: IO[str]) -> None:
-        colours = out.isatty() and not os.environ.get("NO_COLOR")
-        self._out = out
-        self._width = max(map(len, names))
-        self._colour = {name: COLOURS[at % len(COLOURS)] for at, name in enumerate(names)} if colours else {}
-        self._render = structlog.dev.ConsoleRenderer(colors=colours, pad_event_to=0)
-        self._lock = threading.Lock()
-
-    def line(self, name: str, text: str) -> None:
-        """Write a line of a process; what is one of our JSON lines is written for people."""
-        front = f"{name:<{self._width}} |"
-        if name in self._colour:
-            front = f"\x1b[{self._colour[name]}m{front}\x1b[0m"
-        with self._lock:
-            for line in self.readable(text).splitlines():
-                self._out.write(f"{front} {line}\n")
-            self._out.flush()
-
-    def readable(self, text: str) -> str:
-        """A JSON line as time, level, event and what it is about, with the end of its traceback; any other as it is."""
-        try:
-            told = json.loads(text)
-        except ValueError:
-            return text
-        if not isinstance(told, dict) or "event" not in told:
-            return text
-        told.pop("unit", None)
-        told["timestamp"] = str(told.get("timestamp", ""))[11:23]
-        traced = told.pop("exception", [])
-        lines = [str(self._render(None, "", told))]
-        for error in traced if isinstance(traced, list) else []:
-            lines += [f"    {frame['filename']}:{frame['lineno']} in {frame['name']}" for frame in error["frames"][-5:]]
-            lines.append(f"    {error['exc_type']}: {error['exc_value']}")
-        return "\n".join(lines)
-
-    def copy(self, name: str, source: IO[str]) -> None:
-        """Write every line of a process until its output ends, from a thread of its own."""
-
-        def all_of_it() -> None:
-            for line in source:
-                self.line(name, line.rstrip("\n"))
-
-        threading.Thread(target=all_of_it, name=f"log of {name}", daemon=True).start()
-
-
-class Tail:
-    """What is appended to log files from now on."""
-
-    def __init__(self, files: Mapping[str, Path]) -> None:
-        self._files = files
-        self._at = {name: path.stat().st_size if path.exists() else 0 for name, path in files.items()}
-
-    def lines(self) -> Iterator[tuple[str, str]]:
-        """The whole lines that have come since the last call, with the name of their file."""
-        for name, path in self._files.items():
-            size = path.stat().st_size if path.exists() else 0
-            if size < self._at[name]:  # the supervisor began a new file
-                self._at[name] = 0
-            if size == self._at[name]:
-                continue
-            with path.open("rb") as log:
-                log.seek(self._at[name])
-                whole = log.read(size - self._at[name]).rpartition(b"\n")[0]
-            if whole:
-                self._at[name] += len(whole) + 1
-                for line in whole.decode(errors="replace").splitlines():
-                    yield name, line
-
-
-def together(settings: NativeSettings, processes: Sequence[Process], names: Sequence[str], out: IO[str]) -> int:
-    """Run units under one log, with what the servers log from now on, until Ctrl-C."""
-    servers = [process.name for process in processes if process.name not in UNITS]
-    log = Log(["dev", *names, *servers], out)
-    units = {unit.name: unit for unit in _units(settings, processes, names, lambda text: log.line("dev", text))}
-    made_of = {name: folders(name) for name in names}
-
-    def start(chosen: Iterable[str], since: float) -> None:
-        for name in chosen:
-            output = units[name].start(
-                since, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, errors="replace"
-            )
-            if output is not None:
-                log.copy(name, output)
-
-    def stop(chosen: Sequence[str]) -> None:
-        for name in chosen:
-            units[name].ask()
-        for name in chosen:
-            units[name].stop()
-
-    with taken(settings, names):
-        tail = Tail({name: settings.state_dir / "logs" / f"{name}.log" for name in servers})
-        start(names, time.monotonic())
-        try:
-            for changed in _changes(made_of):
-                concerned = affected(changed, made_of)
+            for changed in _changes(sources):
+                concerned = affected(changed, sources)
                 if concerned:
                     since = time.monotonic()
-                    log.line("dev", f"{_shown(changed)} was saved: {', '.join(concerned)}")
-                    stop(concerned)
-                    start(concerned, since)
-                for name, line in tail.lines():
-                    log.line(name, line)
+                    emit(f"{_summary(changed)} was saved: {', '.join(concerned)}")
+                    _stop([units[name] for name in concerned])
+                    restore()
+                    for name in concerned:
+                        units[name].start(since)
                 for unit in units.values():
-                    unit.look()
+                    unit.report()
         finally:
-            log.line("dev", "stopping")
-            stop(names)
-    return 0
+            _stop([*units.values()])
+
+
+def _stop(units: Sequence[Unit]) -> None:
+    for unit in units:
+        unit.terminate()
+    for unit in units:
+        unit.stop()
+
+
+def run(settings: NativeSettings, processes: Sequence[Process], names: Sequence[str], log: Log | None) -> None:
+    """Run units until Ctrl-C: under one log with the servers', or without a log one unit with this terminal as its own.
+
+    Only with the terminal does breakpoint() work.
+    """
+
+    def emit(text: str) -> None:
+        if log is None:
+            sys.stderr.write(f"dev: {text}\n")
+        else:
+            log.line("dev", text)
+
+    variables = {**os.environ, **environment(settings)}
+    table = {each.name: each for each in processes}
+    units = {name: Unit(table[name], {**variables, **table[name].environment}, emit, log) for name in names}
+    if not supervise.running(settings):
+        emit("the servers are not running: `task up` starts them")
+    if log is None:
+        _until_interrupted(settings, units, emit)
+    else:
+        with server_logs(settings, processes, log):
+            _until_interrupted(settings, units, emit)

@@ -39,7 +39,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def settings() -> Mapping[str, str]:
-    """What the runtime and its units are told: installed software is shared, no lineage, no made-up sales."""
+    """The settings of the runtime and its units: installed software is shared, no lineage, no generated sales."""
     home = str(NativeSettings().home.resolve())
     return {"PLACAR_HOME": home, "LINEAGE_TRANSPORT": "off", "LEGACY_SOAP_RATE_PER_MINUTE": "0", "TERM": "dumb"}
 
@@ -57,25 +57,25 @@ class Terminal:
     def __init__(self, process: subprocess.Popen[bytes], ours: int) -> None:
         self.process = process
         self._ours = ours
-        self._said = ""
+        self._output = ""
 
     def shows(self, pattern: str) -> re.Match[str]:
         """Wait until it shows the pattern; what was shown up to its end is not looked at again."""
-        found = self._until_it_shows(pattern)
-        self._said = self._said[found.end() :]
-        return found
+        match = self._until_it_shows(pattern)
+        self._output = self._output[match.end() :]
+        return match
 
     def shows_in_any_order(self, *patterns: str) -> None:
         """Wait until it shows each pattern; what was shown up to the end of the last one is not looked at again."""
-        self._said = self._said[max([self._until_it_shows(pattern).end() for pattern in patterns]) :]
+        self._output = self._output[max([self._until_it_shows(pattern).end() for pattern in patterns]) :]
 
     def _until_it_shows(self, pattern: str) -> re.Match[str]:
         end = time.monotonic() + DEADLINE_S
-        while (found := re.search(pattern, self._said)) is None:
-            assert time.monotonic() < end, f"no {pattern!r} in {self._said[-3000:]!r}"
-            assert select.select([self._ours], [], [], DEADLINE_S)[0], f"silent before {pattern!r}: {self._said!r}"
-            self._said += os.read(self._ours, 65536).decode(errors="replace").replace("\r", "")
-        return found
+        while (match := re.search(pattern, self._output)) is None:
+            assert time.monotonic() < end, f"no {pattern!r} in {self._output[-3000:]!r}"
+            assert select.select([self._ours], [], [], DEADLINE_S)[0], f"silent before {pattern!r}: {self._output!r}"
+            self._output += os.read(self._ours, 65536).decode(errors="replace").replace("\r", "")
+        return match
 
     def type(self, text: str) -> None:
         """Type a line."""
@@ -90,10 +90,10 @@ class Terminal:
         os.write(self._ours, b"\x03")
         end = time.monotonic() + DEADLINE_S
         while self.process.poll() is None:
-            assert time.monotonic() < end, self._said[-3000:]
+            assert time.monotonic() < end, self._output[-3000:]
             if select.select([self._ours], [], [], 0.1)[0]:
                 with suppress(OSError):  # EIO: it has ended
-                    self._said += os.read(self._ours, 65536).decode(errors="replace")
+                    self._output += os.read(self._ours, 65536).decode(errors="replace")
         return self.process.returncode
 
 
@@ -122,7 +122,7 @@ def dev(runtime: Runtime, names: Sequence[str]) -> Iterator[Terminal]:
 
 
 def save(file: Path, before: str, after: str) -> None:
-    """Change a file as an editor does: the whole of it is written beside and then moved to its place."""
+    """Change a file as an editor does: the whole of it is written beside and then moved over it."""
     text = file.read_text("utf-8")
     assert before in text
     beside = file.with_name(f"{file.name}.swp")
@@ -136,7 +136,7 @@ def state(runtime: Runtime) -> str:
         return str(supervise.info(NativeSettings())["legacy_soap"]["statename"])
 
 
-def test_a_unit_restarts_on_save_and_stands_in_a_debugger(runtime: Runtime, tree: Path) -> None:
+def test_a_unit_restarts_on_save_and_stops_in_a_debugger(runtime: Runtime, tree: Path) -> None:
     """The saved code runs; breakpoint() has the terminal, and a save ends it too; at the end the supervisor's runs."""
     app = tree / "services" / "legacy_soap" / "app.py"
     line = "        app = asgi("
@@ -147,7 +147,7 @@ def test_a_unit_restarts_on_save_and_stands_in_a_debugger(runtime: Runtime, tree
         assert state(runtime) == "STOPPED"
 
         save(app, line, stops)
-        terminal.shows(r"services/legacy_soap/app.py was saved")
+        terminal.shows(r"services/legacy_soap/app.py was saved: legacy_soap")
         terminal.shows(r"\(Pdb\) ")
         terminal.type("6 * 7")
         terminal.shows(r"\n42\n")

@@ -1,19 +1,23 @@
-"""The dev loop's pure parts: whom a save concerns, and how lines of many processes are shown."""
+"""The dev loop without units: which of them a save concerns, and how lines of many processes are shown."""
 
 import io
 import json
+from contextlib import suppress
 from pathlib import Path
+from queue import Empty, Queue
 from typing import Any
 
 import pytest
 from watchfiles import Change
 
 from chassis import logs
-from deploy.native.dev import Log, Saved, Tail, affected, folders
-from deploy.native.processes import UNITS
+from chassis.settings import load
+from deploy.native.dev import Log, Saved, affected, folders, server_logs
+from deploy.native.processes import UNITS, processes
+from deploy.native.settings import NativeSettings
 
 ROOT = Path("/src")
-MADE_OF = {unit: folders(unit, ROOT) for unit in ("api", "cdc")}
+SOURCES = {unit: folders(unit, ROOT) for unit in ("api", "cdc")}
 
 
 @pytest.mark.parametrize(
@@ -29,7 +33,7 @@ MADE_OF = {unit: folders(unit, ROOT) for unit in ("api", "cdc")}
 )
 def test_a_save_concerns_the_units_that_are_made_of_the_file(changed: list[str], units: list[str]) -> None:
     """A unit's own folder concerns that unit, what all stand on concerns all."""
-    assert affected(changed, MADE_OF) == units
+    assert affected(changed, SOURCES) == units
 
 
 def test_every_unit_has_its_folder() -> None:
@@ -76,7 +80,7 @@ def test_a_line_has_its_name_in_front_and_is_readable() -> None:
 
 
 def test_an_exception_keeps_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of a logged exception the last places and the error are shown, a line each."""
+    """Of a logged exception the last frames and the error are shown, a line each."""
     written = io.StringIO()
     monkeypatch.setattr("sys.stderr", written)
     log: Any = logs.configure("cdc", "info")
@@ -90,15 +94,28 @@ def test_an_exception_keeps_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
     assert shown[-1] == "cdc         |     ValueError: invalid literal for int() with base 10: 'seven'"
 
 
-def test_whole_new_lines_of_a_log_are_read(tmp_path: Path) -> None:
-    """What was there before is left out, a half line waits for its end, and a new file is read from its beginning."""
-    log = tmp_path / "kafka.log"
-    log.write_text("old\n")
-    tail = Tail({"kafka": log, "absent": tmp_path / "absent.log"})
-    assert list(tail.lines()) == []
-    log.write_text("old\nnew\nha")
-    assert list(tail.lines()) == [("kafka", "new")]
-    log.write_text("old\nnew\nhalf\n")
-    assert list(tail.lines()) == [("kafka", "half")]
-    log.write_text("over\n")
-    assert list(tail.lines()) == [("kafka", "over")]
+def test_what_the_servers_log_from_now_on_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Earlier lines and units are left out, and a file that the supervisor begins again is read from its beginning."""
+    monkeypatch.setenv("PLACAR_STATE", str(tmp_path))
+    settings = load(NativeSettings)
+    (tmp_path / "logs").mkdir()
+    kafka = tmp_path / "logs" / "kafka.log"
+    kafka.write_text("old\n")
+    lines: Queue[tuple[str, str]] = Queue()
+    log = Log(["kafka", "clickhouse"], io.StringIO())
+    monkeypatch.setattr(log, "line", lambda name, text: lines.put((name, text)))
+    names = ("kafka", "clickhouse", "cdc")
+    with server_logs(settings, [each for each in processes(settings) if each.name in names], log):
+        shown: set[str] = set()
+        while shown != {"kafka", "clickhouse"}:  # until tail has opened the one, and seen the other appear
+            for name in names:
+                with (tmp_path / "logs" / f"{name}.log").open("a") as file:
+                    file.write("new\n")
+            with suppress(Empty):
+                name, line = lines.get(timeout=0.2)
+                assert line == "new"
+                shown.add(name)
+        kafka.rename(tmp_path / "logs" / "kafka.log.1")
+        kafka.write_text("over\n")
+        while lines.get(timeout=30) != ("kafka", "over"):
+            pass
