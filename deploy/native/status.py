@@ -8,7 +8,8 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from deploy.native import supervise
+from contracts.rankings import RANKINGS
+from deploy.native import rankings, supervise
 from deploy.native.nodes import Process
 from deploy.native.probes import NotReady
 from deploy.native.settings import NativeSettings
@@ -21,8 +22,7 @@ def urls(settings: NativeSettings) -> dict[str, str]:
     host, ports = settings.bind_host, settings.ports
     return {
         "page": f"http://{host}:{ports['API_PORT']}/",
-        "top cities": f"http://{host}:{ports['API_PORT']}/api/v1/sales/top-by-city?window=latest&limit=10",
-        "top salespeople": f"http://{host}:{ports['API_PORT']}/api/v1/sales/top-salesman?window=latest&country=BR&limit=10",
+        **{ranking.title["en"].lower(): rankings.address(settings, ranking) for ranking in RANKINGS},
         "pipeline health": f"http://{host}:{ports['OPS_PORT']}/",
         "Flink": f"http://{host}:{ports['FLINK_REST_PORT']}/",
         "Prometheus": f"http://{host}:{ports['PROMETHEUS_PORT']}/alerts",
