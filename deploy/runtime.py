@@ -8,7 +8,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
@@ -16,16 +15,16 @@ from pydantic_settings import BaseSettings
 
 from chassis.settings import load
 from deploy import compose
+from deploy.native import state
 from deploy.native.settings import NativeSettings
 
 RUNTIMES = ("native", "compose")
-NOTE = "runtime"
 STARTS = ("up", "build")
-"""The commands that decide anew where no runtime has data yet."""
+"""The commands that choose a runtime where none has data yet."""
 
 
 class RuntimeSettings(BaseSettings):
-    """Which runtime is wished."""
+    """Which runtime is wanted."""
 
     runtime: Literal["auto", "native", "compose"] = Field("auto", validation_alias="RUNTIME")
 
@@ -38,29 +37,25 @@ class Choice:
     why: str
 
 
-def choose(wished: str, note: str, command: str, missing: Callable[[], str | None]) -> Choice:
-    """The runtime for a command: the wished one, else the one that has the data, else compose where it can run.
+def choose(wanted: str, last: str, command: str, missing: Callable[[], str | None]) -> Choice:
+    """The runtime for a command: the wanted one, else the one that has the data, else compose where it can run.
 
     Args:
-        wished: RUNTIME, or `auto`.
-        note: the runtime of the last `up`, empty where there was none since the data was removed.
+        wanted: RUNTIME, or `auto`.
+        last: the runtime of the last `up`, empty where there was none since the data was removed.
         command: only those that start something ask what can run.
         missing: why compose cannot run here, None where it can. Asked last, because it takes time.
     """
-    if wished in RUNTIMES:
-        return Choice(wished, "RUNTIME says so")
-    if note in RUNTIMES:
-        return Choice(note, "the last `up` was there, and so is the data")
+    if wanted in RUNTIMES:
+        return Choice(wanted, "RUNTIME says so")
+    if last in RUNTIMES:
+        return Choice(last, "the last `up` was there, and so is the data")
     if command not in STARTS:
         return Choice("native", "nothing was started yet")
     why = missing()
     if why is None:
         return Choice("compose", "a Docker engine with Compose answers and the images can be had")
     return Choice("native", why)
-
-
-def _note(settings: NativeSettings) -> Path:
-    return settings.state_dir / NOTE
 
 
 def _native(command: str, rest: Sequence[str]) -> int:
@@ -70,31 +65,35 @@ def _native(command: str, rest: Sequence[str]) -> int:
         code = subprocess.run([*program, "install"], check=False).returncode
         if code != 0 or command == "build":
             return code
-    # in our place, so that Ctrl-C reaches it alone and it can stop what it started
+    # replaces this process, so that Ctrl-C reaches it alone and it can stop what it started
     return os.execv(sys.executable, [*program, command, *rest])  # noqa: S606 - our own program
 
 
 def main(argv: Sequence[str]) -> int:
     """Choose the runtime and run one command there; returns its exit status."""
-    wished, settings = load(RuntimeSettings).runtime, load(NativeSettings)
+    wanted, settings = load(RuntimeSettings).runtime, load(NativeSettings)
     command, rest = (argv[0], argv[1:]) if argv else ("--help", [])
     if command not in compose.COMMANDS:
         sys.stderr.write(f"{command!r} is no command; there are {', '.join(compose.COMMANDS)}\n")
         return 2
-    note = _note(settings)
-    noted = note.read_text("utf-8").strip() if note.is_file() else ""
-    choice = choose(wished, noted, command, compose.missing)
+    remembered = settings.state_dir / state.RUNTIME
+    last = remembered.read_text("utf-8").strip() if remembered.is_file() else ""
+    choice = choose(wanted, last, command, compose.missing)
     if command in STARTS:
         sys.stdout.write(f"runtime: {choice.runtime} ({choice.why}; RUNTIME=native or RUNTIME=compose decides)\n")
         sys.stdout.flush()
     if command == "up":
-        note.parent.mkdir(parents=True, exist_ok=True)
-        note.write_text(choice.runtime, "utf-8")
+        try:
+            state.claim(settings.state_dir, "PLACAR_STATE")
+        except state.StateError as error:
+            sys.stderr.write(f"up: {error}\n")
+            return 1
+        remembered.write_text(choice.runtime, "utf-8")
     if choice.runtime == "native":
-        return _native(command, rest)  # its `clean` removes the note with the state
+        return _native(command, rest)  # its `clean` removes the whole folder
     code = compose.run(settings, command, rest)
     if command == "clean" and code == 0:
-        note.unlink(missing_ok=True)
+        remembered.unlink(missing_ok=True)
     return code
 
 

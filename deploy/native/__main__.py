@@ -15,13 +15,14 @@ from chassis.settings import load
 from deploy.native import backup as copies
 from deploy.native import dev as development
 from deploy.native import install as installation
-from deploy.native import jars, ports, postgres, rankings, render, status, supervise
+from deploy.native import jars, ports, postgres, rankings, render, state, status, supervise
 from deploy.native.backup import BackupError
 from deploy.native.graph import Starter, StartError, closure
 from deploy.native.nodes import Node
 from deploy.native.packages import InstallError
 from deploy.native.processes import UNITS, environment, processes, steps
 from deploy.native.settings import NativeSettings
+from deploy.native.state import StateError
 from deploy.native.supervise import SupervisorError
 
 
@@ -36,8 +37,15 @@ def _nodes(settings: NativeSettings, only: Sequence[str], without: Sequence[str]
     return {name: node for name, node in table.items() if name in wanted and name not in without}
 
 
-def _bring(settings: NativeSettings, nodes: Mapping[str, Node]) -> int:
+def _bring(settings: NativeSettings, nodes: Mapping[str, Node], command: str) -> int:
     """Start what is not running and wait until all is ready; returns 1 where others hold a port."""
+    state.claim(settings.state_dir, "PLACAR_STATE")
+    with state.locked(settings.state_dir, command, wait=True):
+        state.claim(settings.state_dir, "PLACAR_STATE")  # again: it may have waited for `clean`
+        return _start(settings, nodes)
+
+
+def _start(settings: NativeSettings, nodes: Mapping[str, Node]) -> int:
     mine = {name: port for name, port in settings.ports.items() if ports.owner(name) in nodes}
     ours = supervise.pids(settings) | {process.pid for process in supervise.leftovers(settings)}
     problems = [*ports.doubled(settings.ports), *ports.taken(mine, settings.bind_host, ours)]
@@ -53,7 +61,7 @@ def up(settings: NativeSettings, arguments: argparse.Namespace) -> int:
     """Start what is not running, wait until all is ready, show the first rankings."""
     nodes = _nodes(settings, arguments.only, arguments.without)
     try:
-        if _bring(settings, nodes):
+        if _bring(settings, nodes, "up"):
             return 1
         if {"seed", "ranking-job", "clickhouse_sink", "api"} <= set(nodes):  # without the seed nothing may be sold yet
             asyncio.run(rankings.show_first(settings))
@@ -97,30 +105,35 @@ def logs(settings: NativeSettings, arguments: argparse.Namespace) -> int:
 
 def clean(settings: NativeSettings, arguments: argparse.Namespace) -> int:
     """Stop everything and remove the data; with --all the installed software too."""
-    supervise.shutdown(settings, processes(settings))
+    state.check_removable(settings.state_dir, "PLACAR_STATE")
     folders = [settings.state_dir, postgres.data_dir(settings).parent]
-    folders += (
-        [settings.home / name for name in ("jars", "flink-lib", "flink-venv", "tools", "venv")] if arguments.all else []
-    )
-    for folder in folders:
-        if folder.exists():
-            shutil.rmtree(folder)
-            print(f"removed {folder}")
-    for stamp in ("programs.verified", "programs.tests.verified") if arguments.all else ():
+    if arguments.all:
+        state.check_removable(settings.home, "PLACAR_HOME")
+        folders += [settings.home / name for name in ("jars", "flink-lib", "flink-venv", "tools", "venv")]
+    with state.locked(settings.state_dir, "clean", wait=False):
+        supervise.shutdown(settings, processes(settings))
+        for folder in folders:
+            if folder.exists():
+                shutil.rmtree(folder)
+                print(f"removed {folder}")
+    for stamp in ("programs.verified", "programs.tests.verified", state.MARKER) if arguments.all else ():
         (settings.home / stamp).unlink(missing_ok=True)
     return 0
 
 
 def backup(settings: NativeSettings, arguments: argparse.Namespace) -> int:
     """Copy everything that a stopped runtime keeps into one file."""
-    size = copies.backup(settings, arguments.file)
+    with state.locked(settings.state_dir, "backup", wait=False):
+        size = copies.backup(settings, arguments.file)
     print(f"{arguments.file}: {size / 2**20:.0f} MiB")
     return 0
 
 
 def restore(settings: NativeSettings, arguments: argparse.Namespace) -> int:
     """Bring back what `backup` has copied."""
-    copies.restore(settings, arguments.file)
+    state.claim(settings.state_dir, "PLACAR_STATE")
+    with state.locked(settings.state_dir, "restore", wait=False):
+        copies.restore(settings, arguments.file)
     print(f"restored from {arguments.file}; start with task up, then task audit")
     return 0
 
@@ -138,16 +151,20 @@ def dev(settings: NativeSettings, arguments: argparse.Namespace) -> int:
     if unknown:
         raise StartError(f"unknown unit {', '.join(sorted(unknown))}; there are {', '.join(UNITS)}")
     table, ran = processes(settings), supervise.running(settings) or bool(arguments.units)
+    names, log = arguments.units or [*UNITS], None
+    if len(names) > 1:
+        shown = ["dev", *names, *(each.name for each in table if each.name not in UNITS)]
+        log = development.Log(shown, sys.stdout)
     try:
-        if len(arguments.units) == 1:
-            return development.foreground(settings, table, arguments.units[0])
-        status = 0 if arguments.units else _bring(settings, _nodes(settings, [], [*UNITS]))
-        return status or development.together(settings, table, arguments.units or [*UNITS], sys.stdout)
+        if not arguments.units and _bring(settings, _nodes(settings, [], [*UNITS]), "dev"):
+            return 1
+        development.run(settings, table, names, log)
     except KeyboardInterrupt:
-        return 0  # it is how this ends
+        pass  # it is how this ends
     finally:
         if not ran:
             supervise.shutdown(settings, table)
+    return 0
 
 
 def install(settings: NativeSettings, arguments: argparse.Namespace) -> int:
@@ -216,7 +233,7 @@ def main(argv: Sequence[str]) -> int:
     arguments = parser([step.name for step in steps(settings)]).parse_args(argv)
     try:
         return COMMANDS[arguments.command](settings, arguments)
-    except (BackupError, InstallError, StartError, SupervisorError) as error:
+    except (BackupError, InstallError, StartError, StateError, SupervisorError) as error:
         sys.stderr.write(f"{arguments.command}: {error}\n")
         return 1
 

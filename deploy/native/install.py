@@ -4,7 +4,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from deploy.native import jars, packages
+from deploy.native import jars, packages, state
 from deploy.native.packages import InstallError
 from deploy.native.settings import ROOT, NativeSettings
 
@@ -53,6 +53,13 @@ def install(settings: NativeSettings, *, tests: bool = False) -> None:
         InstallError: with what is missing and what to do.
     """
     home = settings.home.resolve()
+    home.mkdir(parents=True, exist_ok=True)
+    with state.locked(home, "install", wait=True):
+        _install(home, tests=tests)
+
+
+def _install(home: Path, *, tests: bool) -> None:
+    (home / state.MARKER).write_text(state.TEXT, "utf-8")
     changed = [packages.ensure(home / "programs.verified"), _flink_environment(home), jars.ensure(home)]
     if tests:
         changed.append(packages.ensure(home / "programs.tests.verified", packages.FOR_TESTS))

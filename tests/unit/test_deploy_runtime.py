@@ -32,7 +32,7 @@ def docker(folder: Path, cases: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("wished", "note", "command", "missing", "chosen", "why"),
+    ("wanted", "last", "command", "missing", "chosen", "why"),
     [
         ("compose", "native", "up", "no engine", "compose", "RUNTIME says so"),
         ("native", "compose", "down", None, "native", "RUNTIME says so"),
@@ -43,11 +43,11 @@ def docker(folder: Path, cases: str) -> None:
         ("auto", "", "status", None, "native", "nothing was started"),
     ],
 )
-def test_the_runtime_is_the_wished_one_or_where_the_data_is_or_what_can_run(
-    *, wished: str, note: str, command: str, missing: str | None, chosen: str, why: str
+def test_the_runtime_is_the_wanted_one_or_where_the_data_is_or_what_can_run(
+    *, wanted: str, last: str, command: str, missing: str | None, chosen: str, why: str
 ) -> None:
     """RUNTIME first, then the last `up`, and only then the question what can run here."""
-    choice = runtime.choose(wished, note, command, lambda: missing)
+    choice = runtime.choose(wanted, last, command, lambda: missing)
 
     assert choice.runtime == chosen
     assert why in choice.why
@@ -59,8 +59,8 @@ def test_nobody_is_asked_what_can_run_where_that_is_decided() -> None:
     def fail() -> str | None:
         raise AssertionError("asked")
 
-    for wished, note, command in (("auto", "", "down"), ("auto", "native", "up"), ("compose", "", "up")):
-        runtime.choose(wished, note, command, fail)
+    for wanted, last, command in (("auto", "", "down"), ("auto", "native", "up"), ("compose", "", "up")):
+        runtime.choose(wanted, last, command, fail)
 
 
 def test_a_wrong_runtime_ends_with_one_line(
