@@ -57,7 +57,15 @@ LINEAGE_EVENTS = Metric(
 LINEAGE_FAILURES = Metric(
     "placar_lineage_failures_total", "counter", "attempts", "Failed attempts to send an OpenLineage event"
 )
-EVERY = (CONNECTION_FAILURES, LINEAGE_EVENTS, LINEAGE_FAILURES)
+READY = Metric("placar_ready", "gauge", "1 or 0", "1 while the process is ready: /readyz answers 200")
+WAITING = Metric(
+    "placar_waiting",
+    "gauge",
+    "1 or 0",
+    "1 while the process is not ready because of this need; /readyz has the reason",
+    ("need",),
+)
+EVERY = (READY, WAITING, CONNECTION_FAILURES, LINEAGE_EVENTS, LINEAGE_FAILURES)
 
 RECORDS = Metric(
     "placar_records_total",
@@ -79,7 +87,7 @@ UNACCOUNTED = Metric(
     "placar_records_unaccounted",
     "gauge",
     "records",
-    "Received, not in hand, and without an outcome; anything but 0 is a defect",
+    "Received, not in flight, and without an outcome; anything but 0 is a defect",
     ("topic",),
     after="the first record",
 )

@@ -5,22 +5,31 @@ from contextlib import asynccontextmanager
 
 from aiohttp import web
 
-from chassis.metrics import Metrics
+from chassis.metrics import READY, WAITING, Metrics
 
 
 class Readiness:
-    """What a process still waits for. Ready when something was declared and nothing is missing."""
+    """What a process waits for, `start` at first; ready when nothing is missing. Exported to `metrics`."""
 
-    def __init__(self) -> None:
-        self._missing: dict[str, str] = {"start": "starting"}
+    def __init__(self, metrics: Metrics | None = None) -> None:
+        self._missing: dict[str, str] = {}
+        self._metrics = metrics
+        self.waiting("start", "starting")
 
     def waiting(self, need: str, why: str) -> None:
         """Not ready: `need` is missing because of `why` (an address and setting, an error)."""
         self._missing[need] = why
+        self._export(need)
 
     def met(self, need: str) -> None:
         """`need` is there."""
         self._missing.pop(need, None)
+        self._export(need)
+
+    def _export(self, need: str) -> None:
+        if self._metrics is not None:
+            self._metrics[WAITING].set({"need": need}, int(need in self._missing))
+            self._metrics[READY].set({}, int(not self._missing))
 
     @property
     def missing(self) -> dict[str, str]:

@@ -127,7 +127,7 @@ def run_unit(
     log = logs.configure(name, settings.log_level)
     own = Metrics(name, (*EVERY, *metrics))
     events = Events(settings.lineage, name, own, log)
-    unit = Unit(name, log, own, Readiness(), events)
+    unit = Unit(name, log, own, Readiness(own), events)
     log.info("starting", ops_port=settings.ops_port)
     try:
         asyncio.run(_live(unit, events, settings, main, datasets(settings)))

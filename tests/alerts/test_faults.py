@@ -227,12 +227,12 @@ async def test_a_dead_consumer_falls_behind_and_then_rejects_what_was_wrong(scen
 
 
 async def test_a_store_that_hangs_is_a_slow_and_failing_api(scene: Scene) -> None:
-    """ServerDown, ApiSlow and ApiFailing, while ClickHouse accepts connections and never answers."""
+    """ServerDown, NotReady, ApiSlow and ApiFailing, while ClickHouse accepts connections and never answers."""
     async with asking(scene.runtime.env.__getitem__):
-        await scene.calm("ServerDown", "ApiSlow", "ApiFailing")
+        await scene.calm("ServerDown", "NotReady", "ApiSlow", "ApiFailing")
         with scene.hanging("clickhouse"):
-            await scene.fire("ServerDown", "ApiSlow", "ApiFailing")
-        await scene.resolve("ServerDown", "ApiSlow", "ApiFailing")
+            await scene.fire("ServerDown", "NotReady", "ApiSlow", "ApiFailing")
+        await scene.resolve("ServerDown", "NotReady", "ApiSlow", "ApiFailing")
 
 
 async def test_without_its_connector_postgres_keeps_its_log(scene: Scene) -> None:

@@ -71,7 +71,8 @@ async def test_connect_raises_what_waiting_cannot_heal(unit: Unit) -> None:
 
 async def test_operations_port() -> None:
     """/livez is always up; /readyz is 503 with what is missing until nothing is; /metrics is Prometheus text."""
-    readiness, metrics = Readiness(), Metrics("example")
+    metrics = Metrics("example")
+    readiness = Readiness(metrics)
     metrics.record("sales.files", "received", 3)
     async with TestClient(TestServer(ops.application(readiness, metrics))) as client:
         assert (await client.get("/livez")).status == 200
@@ -79,10 +80,17 @@ async def test_operations_port() -> None:
         assert (early.status, (await early.json())["missing"]) == (503, {"start": "starting"})
         readiness.met("start")
         assert (await client.get("/readyz")).status == 200
-        readiness.waiting("kafka", "away")
-        assert (await (await client.get("/readyz")).json())["missing"] == {"kafka": "away"}
+        readiness.waiting("kafka", "unavailable")
+        assert (await (await client.get("/readyz")).json())["missing"] == {"kafka": "unavailable"}
         text = await (await client.get("/metrics")).text()
+        readiness.met("kafka")
+        ready = await (await client.get("/metrics")).text()
     assert 'placar_records_total{outcome="received",topic="sales.files",unit="example"} 3' in text
+    assert 'placar_ready{unit="example"} 0' in text
+    assert 'placar_waiting{need="kafka",unit="example"} 1' in text
+    assert 'placar_waiting{need="start",unit="example"} 0' in text
+    assert 'placar_ready{unit="example"} 1' in ready
+    assert 'placar_waiting{need="kafka",unit="example"} 0' in ready
 
 
 def test_dead_letter_says_meaning_value_and_remedy() -> None:
