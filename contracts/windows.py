@@ -53,20 +53,20 @@ def window_length(text: str) -> WindowLength:
     Raises:
         ValueError: another form, a length that does not divide a day, an unknown time zone, or one on less than a day.
     """
-    found = _FORM.fullmatch(text)
-    if found is None:
+    match = _FORM.fullmatch(text)
+    if match is None:
         raise ValueError(f"{text[:40]!r} is not a window length such as 15m, 1h or 1d@America/Sao_Paulo")
-    label = found["count"] + found["unit"]
-    seconds = int(found["count"]) * _UNITS_S[found["unit"]]
+    label = match["count"] + match["unit"]
+    seconds = int(match["count"]) * _UNITS_S[match["unit"]]
     if _DAY_S % seconds:
         # Then windows would begin at another hour each day, and weeks on a Thursday, as 1970-01-01 was one.
         raise ValueError(f"{text[:40]!r}: a window must divide a day, such as 15m, 1h, 6h or 1d")
-    zone = found["zone"] or "UTC"
+    zone = match["zone"] or "UTC"
     try:
         ZoneInfo(zone)
     except (KeyError, ValueError, OSError) as error:
         raise ValueError(f"{text[:40]!r}: {zone[:40]!r} is not a time zone such as America/Sao_Paulo") from error
-    if zone != "UTC" and found["unit"] != "d":
+    if zone != "UTC" and match["unit"] != "d":
         # Hours repeat when a clock is put back, so only days have one meaning in a zone.
         raise ValueError(f"{text[:40]!r}: only 1d can follow a time zone")
     return WindowLength(label, seconds, zone)

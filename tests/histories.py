@@ -53,7 +53,7 @@ class Change:
 
 
 def plain_sale(number: int, at: datetime, **fixed: Any) -> Change:
-    """A Brazilian sale, new at `at`, of a city and a salesperson of its own; the higher its number, the larger."""
+    """A Brazilian sale, new at `at`, with names of its own everywhere; the higher its number, the larger."""
     sale = Change(
         sale_id=f"plain-{number}",
         source="postgres",
@@ -61,7 +61,7 @@ def plain_sale(number: int, at: datetime, **fixed: Any) -> Change:
         city=f"Cidade {number:02}",
         country="BR",
         amount=Decimal("10.00") + number,
-        product="SSD",
+        product=f"Produto {number:02}",
         event_time=at,
         ingestion_time=at,
         version=1,
@@ -70,7 +70,7 @@ def plain_sale(number: int, at: datetime, **fixed: Any) -> Change:
     return replace(sale, **fixed)
 
 
-class _Teller:
+class _Generator:
     """Makes sales and their later changes from one seeded source of chance."""
 
     def __init__(self, seed: int, start: datetime, hours: int, names: int) -> None:
@@ -98,7 +98,7 @@ class _Teller:
             city=self.chance.choice(self.cities),
             country=self.chance.choice(["BR", "BR", "BR", "PT", "AR"]),
             amount=self.amount(),
-            product="Laptop",
+            product=f"Produto {self.count % 23:02}",
             event_time=at,
             ingestion_time=at + self.chance.choice(DELAYS[source]) + SKEWS[source],
             version=self.chance.randrange(1, 1000),
@@ -135,32 +135,32 @@ def history(seed: int, sales: int, start: datetime, hours: int = 24, names: int 
     re-inserts, exact repeats, files that come days late, and one new snapshot: halfway, every sale that exists comes
     again with the version it has.
 
-    Behind the last hour come four more: one with twelve equal totals (a tie beyond the tenth place), one that shrinks
+    Behind the last hour come four more: one with twelve equal totals (a tie beyond the tenth rank), one that shrinks
     from twelve names to seven, one that loses all its sales, and one with totals that no float tells apart.
     """
-    teller = _Teller(seed, start, hours, names)
+    generator = _Generator(seed, start, hours, names)
     changes: list[Change] = []
     for _ in range(sales):
-        sale = last_valid = teller.sale()
+        sale = last_valid = generator.sale()
         changes.append(sale)
-        while teller.chance.random() < 0.4:
-            sale = teller.changed(sale, last_valid)
+        while generator.chance.random() < 0.4:
+            sale = generator.changed(sale, last_valid)
             last_valid = last_valid if sale.deleted else sale
             changes.append(sale)
     special = start + hours * HOUR
     for number in range(12):
         same = {"country": "BR", "city": f"Empate {number:02}", "salesman_name": f"Empate {number:02}"}
-        changes.append(teller.sale(event_time=special + timedelta(minutes=number), amount=Decimal("10.00"), **same))
+        changes.append(generator.sale(event_time=special + timedelta(minutes=number), amount=Decimal("10.00"), **same))
         for hour, survivors in ((1, 7), (2, 0)):
-            sale = teller.sale(event_time=special + hour * HOUR + timedelta(minutes=number), **same)
+            sale = generator.sale(event_time=special + hour * HOUR + timedelta(minutes=number), **same)
             changes.append(sale)
             if number >= survivors:
                 changes.append(
                     replace(sale, version=sale.version + 1, deleted=True, ingestion_time=sale.ingestion_time + HOUR)
                 )
         exact = HUGE + Decimal(number).scaleb(-2)
-        changes.append(teller.sale(event_time=special + 3 * HOUR + timedelta(minutes=number), amount=exact, **same))
-    repeats = teller.chance.sample(changes, len(changes) // 30)
+        changes.append(generator.sale(event_time=special + 3 * HOUR + timedelta(minutes=number), amount=exact, **same))
+    repeats = generator.chance.sample(changes, len(changes) // 30)
     changes += [replace(repeat, ingestion_time=repeat.ingestion_time + HOUR) for repeat in repeats]
     changes.sort(key=lambda change: change.ingestion_time)
     return _with_snapshot(changes)
@@ -193,14 +193,14 @@ EFFECTS = (
 
 def effects(changes: Iterable[Change]) -> Counter[str]:
     """How often each of EFFECTS occurs in this order of arrival; also changes of a version that has come before."""
-    found: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     newest: dict[tuple[str, str], Change] = {}
     for change in changes:
         before = newest.get(change.identity)
-        found.update(_effects_on(before, change))
+        counts.update(_effects_on(before, change))
         if before is None or change.version > before.version:
             newest[change.identity] = change
-    return found
+    return counts
 
 
 def _effects_on(before: Change | None, change: Change) -> list[str]:
@@ -248,8 +248,8 @@ def _shuffled(changes: Sequence[Change]) -> list[Change]:
 def _newest_version_first(changes: Sequence[Change]) -> list[Change]:
     """Sale by sale as they first appear, each from its newest version to its oldest."""
     first: dict[tuple[str, str], int] = {}
-    for place, change in enumerate(changes):
-        first.setdefault(change.identity, place)
+    for index, change in enumerate(changes):
+        first.setdefault(change.identity, index)
     return sorted(changes, key=lambda change: (first[change.identity], -change.version))
 
 

@@ -4,16 +4,18 @@ It shares no code with the job: fractions instead of cents, sorting instead of a
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
+from contracts.rankings import RANKINGS
+
 
 @dataclass(frozen=True)
-class Place:
+class Entry:
     """One rank of an expected or served ranking."""
 
     rank: int
@@ -24,14 +26,14 @@ class Place:
 
 @dataclass(frozen=True)
 class SetKey:
-    """Which ranking: `city` with country '' or `salesman` of a country, of the hour that begins at `start`."""
+    """Which set: the ranking, its country ('' where it spans all), and the start of its window."""
 
     ranking: str
     country: str
     start: datetime
 
 
-Rankings = Mapping[SetKey, tuple[Place, ...]]
+Rankings = Mapping[SetKey, tuple[Entry, ...]]
 
 
 def hour_of(instant: datetime) -> datetime:
@@ -54,47 +56,49 @@ def current(records: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     return [record for record in newest.values() if not record["deleted"]]
 
 
-def expected(records: Iterable[Mapping[str, Any]]) -> dict[SetKey, tuple[Place, ...]]:
-    """The top ten of every ranking of every hour in which something was sold."""
+def expected(
+    records: Iterable[Mapping[str, Any]], start_of: Callable[[datetime], datetime] = hour_of
+) -> dict[SetKey, tuple[Entry, ...]]:
+    """The top ten of every ranking of every window in which something was sold; `start_of` says where one begins."""
     amounts: dict[SetKey, dict[str, list[Fraction]]] = defaultdict(lambda: defaultdict(list))
     for sale in current(records):
-        start = hour_of(sale["event_time"])
-        amount = Fraction(sale["amount"])
-        amounts[SetKey("city", "", start)][sale["city"]].append(amount)
-        amounts[SetKey("salesman", sale["country"], start)][sale["salesman_name"]].append(amount)
-    return {board: _top_ten(by_name) for board, by_name in amounts.items()}
+        for ranking in RANKINGS:
+            country = sale["country"] if ranking.per_country else ""
+            key = SetKey(ranking.name, country, start_of(sale["event_time"]))
+            amounts[key][sale[ranking.column]].append(Fraction(sale["amount"]))
+    return {key: _top_ten(by_name) for key, by_name in amounts.items()}
 
 
-def _top_ten(by_name: Mapping[str, list[Fraction]]) -> tuple[Place, ...]:
+def _top_ten(by_name: Mapping[str, list[Fraction]]) -> tuple[Entry, ...]:
     by_total = sorted(((-sum(sold), name, len(sold)) for name, sold in by_name.items()))
     return tuple(
-        Place(rank, name, Decimal(int(-total * 100)).scaleb(-2), count)
+        Entry(rank, name, Decimal(int(-total * 100)).scaleb(-2), count)
         for rank, (total, name, count) in enumerate(by_total[:10], start=1)
     )
 
 
-def served(sets: Iterable[Mapping[str, Any]]) -> dict[SetKey, tuple[Place, ...]]:
-    """What a reader of `rankings.*` holds at the end: per window the set of the highest revision."""
+def served(sets: Iterable[Mapping[str, Any]]) -> dict[SetKey, tuple[Entry, ...]]:
+    """What a reader of `rankings.*` has at the end: per window the set of the highest revision."""
     newest: dict[SetKey, Mapping[str, Any]] = {}
     for ranking_set in sets:
-        board = SetKey(ranking_set["ranking"], ranking_set["country"], ranking_set["window_start"])
+        key = SetKey(ranking_set["ranking"], ranking_set["country"], ranking_set["window_start"])
         assert ranking_set["window_end"] - ranking_set["window_start"] == timedelta(hours=1)
-        if board not in newest or ranking_set["revision"] >= newest[board]["revision"]:
-            newest[board] = ranking_set
+        if key not in newest or ranking_set["revision"] >= newest[key]["revision"]:
+            newest[key] = ranking_set
     return {
-        board: tuple(
-            Place(entry["rank"], entry["name"], entry["total_sales"], entry["transaction_count"])
+        key: tuple(
+            Entry(entry["rank"], entry["name"], entry["total_sales"], entry["transaction_count"])
             for entry in ranking_set["entries"]
         )
-        for board, ranking_set in newest.items()
+        for key, ranking_set in newest.items()
     }
 
 
 def differences(want: Rankings, have: Rankings) -> list[str]:
     """One line for each window that differs; a window without sales must be absent or empty."""
     return [
-        f"{board.ranking}/{board.country} {board.start:%Y-%m-%dT%H:%M}Z: "
-        f"expected {want.get(board, ())}, served {have.get(board, ())}"
-        for board in sorted({*want, *have}, key=lambda b: (b.ranking, b.country, b.start))
-        if want.get(board, ()) != have.get(board, ())
+        f"{key.ranking}/{key.country} {key.start:%Y-%m-%dT%H:%M}Z: "
+        f"expected {want.get(key, ())}, served {have.get(key, ())}"
+        for key in sorted({*want, *have}, key=lambda k: (k.ranking, k.country, k.start))
+        if want.get(key, ()) != have.get(key, ())
     ]

@@ -18,12 +18,13 @@ from schema_registry.client import AsyncSchemaRegistryClient
 
 from contracts import codec
 from contracts.catalogue import catalogue
+from contracts.rankings import BY_NAME, RANKINGS
 from tests import oracle
 from tests.histories import Change
 from tests.runtime import Runtime
 
 SALES = "sales.unified"
-SETS = ("rankings.city", "rankings.salesman")
+SETS = tuple(ranking.topic for ranking in RANKINGS)
 
 
 @dataclass
@@ -45,7 +46,7 @@ class Reader:
                 if key not in self.newest or value["revision"] >= self.newest[key]["revision"]:
                     self.newest[key] = value
 
-    def served(self, hours: Collection[datetime] | None = None) -> dict[oracle.SetKey, tuple[oracle.Place, ...]]:
+    def served(self, hours: Collection[datetime] | None = None) -> dict[oracle.SetKey, tuple[oracle.Entry, ...]]:
         """What a reader of the highest revisions holds now, of all windows or of those that begin at `hours`."""
         return oracle.served(one for one in self.newest.values() if hours is None or one["window_start"] in hours)
 
@@ -117,7 +118,7 @@ def assert_whole_and_growing(reader: Reader) -> None:
         for one in every:
             start = one["window_start"].strftime("%Y-%m-%dT%H:%M:%SZ")
             assert topic == f"rankings.{one['ranking']}"
-            assert key == (start if one["ranking"] == "city" else f"{start}/{one['country']}")
+            assert key == (f"{start}/{one['country']}" if BY_NAME[one["ranking"]].per_country else start)
             assert [entry["rank"] for entry in one["entries"]] == list(range(1, len(one["entries"]) + 1))
             order = [(-entry["total_sales"], entry["name"]) for entry in one["entries"]]
             assert order == sorted(order)

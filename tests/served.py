@@ -13,17 +13,9 @@ import httpx
 
 from chassis.clickhouse import ClickHouse, clickhouse
 from chassis.settings import ClickHouseSettings
-from tests.oracle import Place, SetKey
+from contracts.rankings import BY_NAME, RANKINGS
+from tests.oracle import Entry, SetKey
 from tests.runtime import Runtime
-
-TABLES = {
-    "city": ("top_sales_city", "city", "''"),
-    "salesman": ("top_salesman_country", "salesman_name", "country"),
-}
-"""Ranking: its table, and the columns of the name and of the country."""
-
-ENDPOINTS = {"city": ("top-by-city", "city"), "salesman": ("top-salesman", "salesmanName")}
-"""Ranking: its path, and the field of the name."""
 
 AT_ONCE = 8
 
@@ -34,31 +26,37 @@ class Served:
 
     revision: int
     status: str
-    places: tuple[Place, ...]
+    entries: tuple[Entry, ...]
 
 
-def places(sets: Mapping[SetKey, Served]) -> dict[SetKey, tuple[Place, ...]]:
-    """Only the places, for the comparison with the oracle."""
-    return {board: one.places for board, one in sets.items()}
+def entries_of(sets: Mapping[SetKey, Served]) -> dict[SetKey, tuple[Entry, ...]]:
+    """Only the entries, for the comparison with the oracle."""
+    return {set_key: one.entries for set_key, one in sets.items()}
 
 
 def unlike(want: Mapping[SetKey, Served], have: Mapping[SetKey, Served]) -> list[str]:
     """One line for each window whose sets are not the same; a missing set is unlike an empty one."""
     return [
-        f"{board}: {want.get(board)}, but {have.get(board)}"
-        for board in {*want, *have}
-        if want.get(board) != have.get(board)
+        f"{set_key}: {want.get(set_key)}, but {have.get(set_key)}"
+        for set_key in {*want, *have}
+        if want.get(set_key) != have.get(set_key)
     ]
 
 
 def from_record(record: Mapping[str, Any]) -> tuple[SetKey, Served]:
     """A record of `rankings.*`."""
     entries = tuple(
-        Place(entry["rank"], entry["name"], entry["total_sales"], entry["transaction_count"])
+        Entry(entry["rank"], entry["name"], entry["total_sales"], entry["transaction_count"])
         for entry in record["entries"]
     )
-    board = SetKey(record["ranking"], record["country"], record["window_start"])
-    return board, Served(record["revision"], record["status"], entries)
+    set_key = SetKey(record["ranking"], record["country"], record["window_start"])
+    return set_key, Served(record["revision"], record["status"], entries)
+
+
+def name_field(ranking: str) -> str:
+    """The field of a competitor's name in JSON: the ranking's column in camelCase."""
+    first, *others = BY_NAME[ranking].column.split("_")
+    return first + "".join(word.capitalize() for word in others)
 
 
 class Tables:
@@ -68,22 +66,27 @@ class Tables:
         self._store = store
 
     async def read(self, ranking: str, hours: Collection[datetime]) -> dict[SetKey, Served]:
-        """The sets of the windows that begin at `hours`.
+        """The ranking's sets of the windows that begin at `hours`.
 
         Raises:
             AssertionError: a set is not ten rows, 1 to 10, of one revision and status, blank ones at the end.
         """
-        table, name, country = TABLES[ranking]
+        of = BY_NAME[ranking]
+        country = "country" if of.per_country else "''"
         rows = await self._store.select(
-            f"SELECT {country} AS country, window_start, revision, status, rank, {name}, total_sales, "  # noqa: S608 - ours
-            f"transaction_count FROM {table} FINAL WHERE toUnixTimestamp(window_start) IN %(starts)s "
+            f"SELECT {country} AS country, window_start, revision, status, rank, {of.column}, total_sales, "  # noqa: S608 - ours
+            f"transaction_count FROM {of.table} FINAL WHERE toUnixTimestamp(window_start) IN %(starts)s "
             "ORDER BY country, window_start, rank",
             {"starts": tuple(int(hour.timestamp()) for hour in hours)},
         )
-        by_board: dict[SetKey, list[tuple[Any, ...]]] = {}
+        by_key: dict[SetKey, list[tuple[Any, ...]]] = {}
         for row in rows:
-            by_board.setdefault(SetKey(ranking, row[0], row[1].replace(tzinfo=UTC)), []).append(row[2:])
-        return {board: _one_set(board, of_board) for board, of_board in by_board.items()}
+            by_key.setdefault(SetKey(ranking, row[0], row[1].replace(tzinfo=UTC)), []).append(row[2:])
+        return {set_key: _one_set(set_key, of_key) for set_key, of_key in by_key.items()}
+
+    async def read_all(self, hours: Collection[datetime]) -> dict[SetKey, Served]:
+        """The sets of every ranking of the windows that begin at `hours`; raises as `read` does."""
+        return {set_key: one for ranking in RANKINGS for set_key, one in (await self.read(ranking.name, hours)).items()}
 
     async def newest(self) -> datetime | None:
         """When the newest ranking of cities was made; None where there is none.
@@ -95,14 +98,14 @@ class Tables:
         return datetime.fromtimestamp(as_of_ms / 1000, UTC) if as_of_ms else None
 
 
-def _one_set(board: SetKey, rows: Iterable[tuple[Any, ...]]) -> Served:
-    ranks = [Place(*row[2:]) for row in rows]
+def _one_set(set_key: SetKey, rows: Iterable[tuple[Any, ...]]) -> Served:
+    ranks = [Entry(*row[2:]) for row in rows]
     revisions = {(row[0], row[1]) for row in rows}
-    assert len(revisions) == 1, f"{board}: a mixture of {revisions}"
+    assert len(revisions) == 1, f"{set_key}: a mixture of {revisions}"
     revision, status = revisions.pop()
-    assert [place.rank for place in ranks] == list(range(1, 11)), f"{board}: {ranks}"
-    filled = tuple(place for place in ranks if place.count > 0)
-    assert tuple(ranks[: len(filled)]) == filled, f"{board}: a blank rank before another: {ranks}"
+    assert [entry.rank for entry in ranks] == list(range(1, 11)), f"{set_key}: {ranks}"
+    filled = tuple(entry for entry in ranks if entry.count > 0)
+    assert tuple(ranks[: len(filled)]) == filled, f"{set_key}: a blank rank before another: {ranks}"
     return Served(revision, status, filled)
 
 
@@ -113,33 +116,33 @@ class Answers:
         self._client = client
         self._turn = asyncio.Semaphore(AT_ONCE)
 
-    async def one(self, board: SetKey) -> Served | None:
+    async def one(self, set_key: SetKey) -> Served | None:
         """The answer for a window, None for 404.
 
         Raises:
             AssertionError: another status, or another window than asked for.
         """
-        path, name = ENDPOINTS[board.ranking]
-        start = f"{board.start:%Y-%m-%dT%H:%M:%SZ}"
-        country = {"country": board.country} if board.country else {}
+        path, name = BY_NAME[set_key.ranking].path, name_field(set_key.ranking)
+        start = f"{set_key.start:%Y-%m-%dT%H:%M:%SZ}"
+        country = {"country": set_key.country} if set_key.country else {}
         async with self._turn:
             response = await self._client.get(f"/api/v1/sales/{path}", params={"window": start, **country})
         if response.status_code == 404:
             return None
-        assert response.status_code == 200, f"{board}: {response.status_code} {response.text}"
+        assert response.status_code == 200, f"{set_key}: {response.status_code} {response.text}"
         body = json.loads(response.content, parse_float=Decimal)
         assert body["window"]["start"] == start
         return Served(
             body["revision"],
             body["status"],
-            tuple(Place(r["rank"], r[name], r["totalSales"], r["transactionCount"]) for r in body["rankings"]),
+            tuple(Entry(r["rank"], r[name], r["totalSales"], r["transactionCount"]) for r in body["rankings"]),
         )
 
-    async def read(self, boards: Iterable[SetKey]) -> dict[SetKey, Served]:
+    async def read(self, set_keys: Iterable[SetKey]) -> dict[SetKey, Served]:
         """The answers for all of them; those with 404 are not in it."""
-        asked = list(boards)
-        found = await asyncio.gather(*(self.one(board) for board in asked))
-        return {board: one for board, one in zip(asked, found, strict=True) if one is not None}
+        keys = list(set_keys)
+        answered = await asyncio.gather(*(self.one(set_key) for set_key in keys))
+        return {set_key: one for set_key, one in zip(keys, answered, strict=True) if one is not None}
 
 
 @asynccontextmanager

@@ -17,9 +17,9 @@ class ConfigurationError(Exception):
 
 @dataclass(frozen=True)
 class Configuration:
-    """Everything the job is told; times in the unit that the field's name ends with.
+    """Every setting of the job; times in the unit that the field's name ends with.
 
-    state_since_ms: since when (epoch) the state has known every sale, 0 where it has not. shadow: where not empty, the
+    state_since_ms: since when (epoch) the state holds every sale, 0 where it has not. shadow: where not empty, the
     job publishes nothing and reads as this consumer group.
     """
 
@@ -40,7 +40,7 @@ class Configuration:
 
     @property
     def group(self) -> str:
-        """The consumer group whose offsets tell how far the job has read."""
+        """The consumer group whose offsets show how far the job has read."""
         return self.shadow or JOB_NAME
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import fastavro
 
 from contracts.rankings import RankingWindow
-from flink.ranking.windows.top_n import Entry, Window
+from flink.ranking.windows.top_n import Window
 
 TIMEOUT_S = 10
 
@@ -37,9 +37,9 @@ def released(topic: str) -> Mapping[str, Any]:
     Raises:
         ContractError: there is no such topic in the contracts.
     """
-    place = resources.files("contracts") / "topics" / topic / "value.avsc"
+    path = resources.files("contracts") / "topics" / topic / "value.avsc"
     try:
-        schema: Mapping[str, Any] = json.loads(place.read_text("utf-8"))
+        schema: Mapping[str, Any] = json.loads(path.read_text("utf-8"))
     except FileNotFoundError as error:
         raise ContractError(f"contracts/topics has no topic {topic}: add its folder") from error
     return schema
@@ -72,26 +72,17 @@ def registered(registry_url: str, topic: str, schema: Mapping[str, Any]) -> Cont
 
 
 def money(cents: int) -> Decimal:
-    """Cents as an exact amount with two places, whatever their number of digits."""
+    """Cents as an exact amount with two decimals, whatever their number of digits."""
     sign, digits, _ = Decimal(cents).as_tuple()
     return Decimal((sign, digits, -2))
 
 
 def ranking_set(
-    board: RankingWindow, country: str, bounds: tuple[int, int], window: Window, *, watermark_ms: int, now_ms: int
+    of: RankingWindow, country: str, bounds: tuple[int, int], window: Window, *, watermark_ms: int, now_ms: int
 ) -> dict[str, Any]:
-    """The record of what `window` last decided; times are epoch milliseconds."""
-
-    def place(rank: int, entry: Entry) -> dict[str, Any]:
-        return {
-            "rank": rank,
-            "name": entry.name,
-            "total_sales": money(entry.cents),
-            "transaction_count": entry.sales,
-        }
-
+    """The record of the ranking that `window` holds; times are epoch milliseconds."""
     return {
-        "ranking": board.ranking.name,
+        "ranking": of.ranking.name,
         "country": country,
         "window_start": bounds[0],
         "window_end": bounds[1],
@@ -99,7 +90,10 @@ def ranking_set(
         "status": window.status,
         "watermark": watermark_ms,
         "as_of": now_ms,
-        "entries": [place(rank, entry) for rank, entry in enumerate(window.entries, start=1)],
+        "entries": [
+            {"rank": rank, "name": name, "total_sales": money(cents), "transaction_count": sales}
+            for rank, (name, cents, sales) in enumerate(window.entries, start=1)
+        ],
     }
 
 

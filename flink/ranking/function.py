@@ -1,4 +1,4 @@
-"""The one stateful Python step of the job: gives Flink's state and timers to the keeper of each board."""
+"""The one stateful Python step of the job: gives Flink's state and timers to the windows of each ranking window."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -8,7 +8,8 @@ from pyflink.datastream.state import ListStateDescriptor, MapStateDescriptor, St
 
 from contracts.rankings import RankingWindow
 from flink.ranking.contract import Contract, encoder
-from flink.ranking.keeper import Keeper, Rules, Store
+from flink.ranking.store import Store
+from flink.ranking.window_state import Rules, WindowState
 
 OUTPUT_TYPE = Types.ROW_NAMED(
     ["topic", "record_key", "payload"], [Types.STRING(), Types.STRING(), Types.PRIMITIVE_ARRAY(Types.BYTE())]
@@ -16,10 +17,10 @@ OUTPUT_TYPE = Types.ROW_NAMED(
 
 
 class Rank(KeyedProcessFunction):
-    """Keyed by board: entries of `sql.TOTALS_QUERY` in, (topic, record key, payload) of ranking sets out."""
+    """Keyed by ranking window: entries of `sql.TOTALS_QUERY` in, (topic, record key, payload) of ranking sets out."""
 
-    def __init__(self, boards: Sequence[RankingWindow], contracts: Mapping[str, Contract], rules: Rules) -> None:
-        self._boards = {board.name: board for board in boards}
+    def __init__(self, windows: Sequence[RankingWindow], contracts: Mapping[str, Contract], rules: Rules) -> None:
+        self._windows = {window.name: window for window in windows}
         self._contracts = dict(contracts)
         self._rules = rules
 
@@ -39,13 +40,13 @@ class Rank(KeyedProcessFunction):
         )
         self._rejected = runtime_context.get_metrics_group().counter("closedWindowChanges")
         self._encode = {topic: encoder(contract) for topic, contract in self._contracts.items()}
-        self._keepers: dict[str, Keeper] = {}
+        self._states: dict[str, WindowState] = {}
 
     def process_element(self, entry: str, context: KeyedProcessFunction.Context) -> tuple[Row, ...]:
-        """Note a total or a clock; publishing waits for the timer."""
+        """Take in a total or a clock; publishing waits for the timer."""
         timers = context.timer_service()
         now_ms = timers.current_processing_time()
-        due_ms = self._keeper(context.get_current_key(), now_ms).note(entry, now_ms)
+        due_ms = self._state(context.get_current_key(), now_ms).on_total(entry, now_ms)
         if due_ms is not None:
             timers.register_processing_time_timer(due_ms)
         return ()
@@ -55,17 +56,17 @@ class Rank(KeyedProcessFunction):
         timers = context.timer_service()
         now_ms = timers.current_processing_time()
         name = context.get_current_key()
-        publications, due_ms = self._keeper(name, now_ms).look(timestamp, now_ms)
-        topic = self._boards[name].topic
+        publications, due_ms = self._state(name, now_ms).on_timer(timestamp, now_ms)
+        topic = self._windows[name].topic
         for publication in publications:
             payload = self._encode[topic](publication.record)
             yield Row(topic=topic, record_key=publication.key, payload=payload)
         if due_ms is not None:
             timers.register_processing_time_timer(due_ms)
 
-    def _keeper(self, board: str, now_ms: int) -> Keeper:
-        if board not in self._keepers:
-            self._keepers[board] = Keeper(
-                self._boards[board], self._store, self._rules, now_ms=now_ms, rejected=self._rejected.inc
+    def _state(self, name: str, now_ms: int) -> WindowState:
+        if name not in self._states:
+            self._states[name] = WindowState(
+                self._windows[name], self._store, self._rules, now_ms=now_ms, rejected=self._rejected.inc
             )
-        return self._keepers[board]
+        return self._states[name]

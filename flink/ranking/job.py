@@ -18,7 +18,7 @@ from flink.ranking import sql
 from flink.ranking.configuration import Configuration, ConfigurationError, read
 from flink.ranking.contract import ContractError, registered, released
 from flink.ranking.function import OUTPUT_TYPE, Rank
-from flink.ranking.keeper import Rules
+from flink.ranking.window_state import Rules
 
 
 def _flink_options(configuration: Configuration) -> dict[str, str]:
@@ -45,7 +45,7 @@ def _flink_options(configuration: Configuration) -> dict[str, str]:
 
 
 def _ranked(totals: DataStream, rank: Rank) -> DataStream:
-    """`totals.key_by(board).process(rank)`, with Java taking the key.
+    """`totals.key_by(ranking_window).process(rank)`, with Java taking the key.
 
     PyFlink's own `key_by` sends every row through one more Python step, only to put the key in front of it. These rows
     begin with the key already, and the function gets the column after it.
@@ -76,17 +76,17 @@ def build(configuration: Configuration) -> tuple[StreamExecutionEnvironment, Str
     for name, value in _flink_options(configuration).items():
         tables.get_config().set(name, value)
 
-    everything = ranking_windows(configuration.windows)
-    topics = tuple(dict.fromkeys(board.topic for board in everything))
+    windows = ranking_windows(configuration.windows)
+    topics = tuple(dict.fromkeys(window.topic for window in windows))
     contracts = {
-        board.topic: registered(configuration.registry_url, board.topic, released(board.ranking.topic))
-        for board in everything
+        window.topic: registered(configuration.registry_url, window.topic, released(window.ranking.topic))
+        for window in windows
     }
 
-    tables.execute_sql(sql.sales_table(configuration, everything))
+    tables.execute_sql(sql.sales_table(configuration, windows))
     tables.execute_sql(sql.sets_table(configuration, topics))
-    tables.execute_sql(sql.current_sales_view(everything))
-    tables.execute_sql(sql.parts_view(everything))
+    tables.execute_sql(sql.current_sales_view(windows))
+    tables.execute_sql(sql.parts_view(windows))
 
     rows = Schema.new_builder()
     for column, kind in sql.TOTALS_COLUMNS:
@@ -103,7 +103,7 @@ def build(configuration: Configuration) -> tuple[StreamExecutionEnvironment, Str
         ttl_ms=configuration.state_ttl_days * 86_400_000,
         since_ms=configuration.state_since_ms,
     )
-    sets = _ranked(totals, Rank(everything, contracts, rules))
+    sets = _ranked(totals, Rank(windows, contracts, rules))
     statements = tables.create_statement_set()
     published = tables.from_data_stream(
         sets,

@@ -12,34 +12,34 @@ from flink.ranking.configuration import Configuration
 
 SEPARATOR = "|"
 CLOCK = "@"
-"""How the place of a source's clock begins; the source follows, and the total is its newest epoch ms."""
+"""How the key of a source's clock begins; the source follows, and the total is its newest epoch ms."""
 
-TOTALS_COLUMNS = (("board", "STRING NOT NULL"), ("entry", "STRING"), ("place", "STRING NOT NULL"))
-"""The function sees the first two: the board to which the row belongs, and what it says."""
-TOTALS_KEY = ("place",)
+TOTALS_COLUMNS = (("ranking_window", "STRING NOT NULL"), ("entry", "STRING"), ("total_key", "STRING NOT NULL"))
+"""The function sees the first two: the ranking window to which the row belongs, and its total."""
+TOTALS_KEY = ("total_key",)
 
 
 def _text(value: str) -> str:
     return "CAST('" + value.replace("'", "''") + "' AS STRING)"
 
 
-def _ranked(boards: Sequence[RankingWindow]) -> list[str]:
-    return list(dict.fromkeys(board.ranking.column for board in boards))
+def _columns(windows: Sequence[RankingWindow], *before: str) -> list[str]:
+    """The text columns that the rankings need, each once: `before`, the competitors', the country."""
+    return list(dict.fromkeys([*before, *(window.ranking.column for window in windows), "country"]))
 
 
-def sales_table(configuration: Configuration, boards: Sequence[RankingWindow]) -> str:
+def sales_table(configuration: Configuration, windows: Sequence[RankingWindow]) -> str:
     """The source: `sales.unified` with the fields that are needed, from the earliest where no state says otherwise.
 
     Times are read as the epoch milliseconds that they are in the record, without a detour over a timestamp type.
     """
-    ranked = ", ".join(f"{column} STRING" for column in _ranked(boards))
+    columns = ", ".join(f"{column} STRING" for column in _columns(windows, "sale_id", "source"))
     return f"""CREATE TEMPORARY TABLE sales (
-  sale_id STRING, source STRING, {ranked}, country STRING, amount DECIMAL(18, 2),
-  event_time BIGINT, ingestion_time BIGINT, version BIGINT, deleted BOOLEAN
+  {columns}, amount DECIMAL(18, 2), event_time BIGINT, ingestion_time BIGINT, version BIGINT, deleted BOOLEAN
 ) WITH (
   'connector' = 'kafka', 'topic' = 'sales.unified',
   'properties.bootstrap.servers' = '{configuration.kafka}', 'properties.group.id' = '{configuration.group}',
-  'scan.startup.mode' = 'earliest-offset',
+  'scan.startup.mode' = 'earliest-offset', 'properties.isolation.level' = 'read_committed',
   'format' = 'avro-confluent', 'avro-confluent.url' = '{configuration.registry_url}'
 )"""
 
@@ -66,38 +66,39 @@ def window_index(length: WindowLength) -> str:
     return f"UNIX_TIMESTAMP({local}) / {length.seconds}"
 
 
-def current_sales_view(boards: Sequence[RankingWindow]) -> str:
+def current_sales_view(windows: Sequence[RankingWindow]) -> str:
     """Each sale as it is now: its highest version, unless that one deletes it. A tie keeps the first."""
     return f"""CREATE TEMPORARY VIEW current_sales AS
-SELECT {", ".join(_ranked(boards))}, country, amount, event_time FROM (
-  SELECT *, ROW_NUMBER() OVER (PARTITION BY source, sale_id ORDER BY version DESC) AS place FROM sales
-) WHERE place = 1 AND NOT deleted"""  # noqa: S608 - from our own table
+SELECT {", ".join(_columns(windows))}, amount, event_time FROM (
+  SELECT *, ROW_NUMBER() OVER (PARTITION BY source, sale_id ORDER BY version DESC) AS newest FROM sales
+) WHERE newest = 1 AND NOT deleted"""  # noqa: S608 - from our own table
 
 
-def parts_view(boards: Sequence[RankingWindow]) -> str:
-    """What adds to each place: `board|country|window index|name`, or `board|` and a source's clock.
+def parts_view(windows: Sequence[RankingWindow]) -> str:
+    """What adds to each total, by its key: `ranking window|country|window index|name`, or `ranking window|@source`.
 
-    Each version of a sale also adds nothing, for ever, to where it says the sale is. So a total that falls to zero is
-    a row with zero sales and not the end of a row, and a window that lost all its sales is still heard of.
+    The latter are the sources' clocks. They travel this way because behind a mini-batch Flink's own watermark is the
+    wall clock, and are added up as if they were totals (of one number), so that everything is one aggregate: over a
+    union of two, Flink no longer knows the key of a row and sends each change twice, as the row before and after it.
 
-    The clocks travel this way because behind a mini-batch Flink's own watermark is the wall clock. They are added up as
-    if they were totals (of one number), so that everything is one aggregate: over a union of two, Flink no longer knows
-    the key of a row and sends each change twice, as the row before and the row after.
+    Each version of a sale also adds zero, for ever, to the totals that it names. So a total that falls to zero is a row
+    with zero sales and not the end of a row, and a window that lost all its sales still gets an update.
 
-    UNNEST and not UNION ALL over boards, which would keep the state of `current_sales` once per branch. Of texts and
-    not of rows, which Flink would write into the array and read from it column by column.
+    UNNEST and not UNION ALL over ranking windows, which would keep the state of `current_sales` once per branch. Of
+    texts and not of rows, which Flink would write into the array and read from it column by column.
     """
 
-    def place(board: RankingWindow) -> str:
-        country = "country" if board.ranking.per_country else _text("")
-        parts = f"{_text(board.name)}, {country}, CAST({window_index(board.window)} AS STRING), {board.ranking.column}"
-        return f"COALESCE(CONCAT({_text(board.name + SEPARATOR)}, clock), CONCAT_WS('{SEPARATOR}', {parts}))"
+    def total_key(window: RankingWindow) -> str:
+        country = "country" if window.ranking.per_country else _text("")
+        index = f"CAST({window_index(window.window)} AS STRING)"
+        parts = f"{_text(window.name)}, {country}, {index}, {window.ranking.column}"
+        return f"COALESCE(CONCAT({_text(window.name + SEPARATOR)}, clock), CONCAT_WS('{SEPARATOR}', {parts}))"
 
-    places = ",\n  ".join(place(board) for board in boards)
-    fields = ", ".join([*_ranked(boards), "country", "event_time"])
-    nothing = ", ".join([*(f"{_text('')} AS {column}" for column in (*_ranked(boards), "country")), "0 AS event_time"])
+    keys = ",\n  ".join(total_key(window) for window in windows)
+    fields = ", ".join([*_columns(windows), "event_time"])
+    nothing = ", ".join([*(f"{_text('')} AS {column}" for column in _columns(windows)), "0 AS event_time"])
     return f"""CREATE TEMPORARY VIEW parts AS
-SELECT p.place, part.amount, part.sales
+SELECT k.total_key, part.amount, part.sales
 FROM (
   SELECT CAST(NULL AS STRING) AS clock, {fields}, amount, CAST(1 AS BIGINT) AS sales FROM current_sales
   UNION ALL
@@ -107,15 +108,15 @@ FROM (
     SELECT source, MAX(LEAST(event_time, ingestion_time)) AS newest FROM sales WHERE NOT deleted GROUP BY source
   )
 ) AS part CROSS JOIN UNNEST(ARRAY[
-  {places}
-]) AS p(place)"""  # noqa: S608 - from our own table
+  {keys}
+]) AS k(total_key)"""  # noqa: S608 - from our own table
 
 
-TOTALS_QUERY = f"""SELECT SPLIT_INDEX(place, '{SEPARATOR}', 0) AS board,
+TOTALS_QUERY = f"""SELECT SPLIT_INDEX(total_key, '{SEPARATOR}', 0) AS ranking_window,
   CONCAT_WS('{SEPARATOR}', CAST(SUM(amount) AS STRING), CAST(SUM(sales) AS STRING),
-    SUBSTRING(place FROM POSITION('{SEPARATOR}' IN place) + 1)) AS entry, place
-FROM parts GROUP BY place"""  # noqa: S608 - from our own table
-"""The absolute total of every place, in an entry `total|sales|place` without the board.
+    SUBSTRING(total_key FROM POSITION('{SEPARATOR}' IN total_key) + 1)) AS entry, total_key
+FROM parts GROUP BY total_key"""  # noqa: S608 - from our own table
+"""The absolute total of every key, in an entry `total|sales|key` whose key is without the ranking window.
 
 An entry is one text, as each column of a row costs on its way into Python.
 """

@@ -33,7 +33,7 @@ async def _get(runtime: Runtime, path: str) -> Any:
 
 async def alive(runtime: Runtime) -> list[Job]:
     """Every job that runs or will by itself; fails where one is not the ranking job, as nobody asked for a rebuild."""
-    found = []
+    living = []
     for job in await jobs(runtime):
         if job["state"] in ENDED:
             continue
@@ -41,8 +41,8 @@ async def alive(runtime: Runtime) -> list[Job]:
         detail = await _get(runtime, f"/jobs/{job['jid']}")
         if detail is not None:
             running = job["state"] == "RUNNING" and 0 < job["tasks"]["total"] == job["tasks"]["running"]
-            found.append(Job(job["jid"], running, detail["timestamps"]["RESTARTING"]))
-    return found
+            living.append(Job(job["jid"], running, detail["timestamps"]["RESTARTING"]))
+    return living
 
 
 async def hosts(runtime: Runtime, job_id: str) -> set[str]:

@@ -16,13 +16,13 @@ from tests.chaos.kills import BOUNDS_S, NEVER, PATIENCE, Kill
 from tests.chaos.load import Load
 from tests.rankings import Reader, assert_whole_and_growing, follower
 from tests.runtime import Runtime
-from tests.served import Answers, Tables, answers, places, tables
+from tests.served import Answers, Tables, answers, entries_of, tables
 
 SETTLE_S = 300  # for what was published last to arrive everywhere, on a busy machine
 
 
 @dataclass
-class Note:
+class Measured:
     """What is being measured of a kill."""
 
     begun: float
@@ -62,8 +62,8 @@ class Scene:
         """The one job, with every task running."""
 
         async def one() -> cluster.Job | None:
-            found = await cluster.alive(self.runtime)
-            return found[0] if len(found) == 1 and found[0].running else None
+            jobs = await cluster.alive(self.runtime)
+            return jobs[0] if len(jobs) == 1 and jobs[0].running else None
 
         job: cluster.Job = await self.until(one, "exactly one job with every task running", PATIENCE * 60)
         return job
@@ -85,9 +85,9 @@ class Scene:
         """Wait until every task runs again: of a job that restarted since then, or of another, from a checkpoint."""
 
         async def back() -> cluster.Job | None:
-            found = await cluster.alive(self.runtime)
-            assert len(found) < 2, f"{len(found)} copies of the job are alive: {found}"
-            for job in found:
+            jobs = await cluster.alive(self.runtime)
+            assert len(jobs) < 2, f"{len(jobs)} copies of the job are alive: {jobs}"
+            for job in jobs:
                 if job.running and (job.job_id != before.job_id or job.restarted_ms > since * 1000):
                     return job
             return None
@@ -108,28 +108,28 @@ class Scene:
         return int(await self.until(newer, "a complete checkpoint", PATIENCE * 30))
 
     async def strike(self, kind: str, *victims: str) -> None:
-        """Kill, wait until the job is back and publishes; how long both took is noted."""
+        """Kill, wait until the job is back and publishes; how long both took is recorded."""
         before = await self.job()
         deadline_s = PATIENCE * BOUNDS_S[kind]
-        with self.noted(BOUNDS_S[kind], *victims) as note:
+        with self.measured(BOUNDS_S[kind], *victims) as measured:
             at = await self.kill(*victims)
             if set(victims) & {"jobmanager", *processes.TASKMANAGERS}:
                 await self.until_restored(before, at, deadline_s)
             else:
                 await self.job()
-            note.running_s = note.elapsed()
+            measured.running_s = measured.elapsed()
             await self.until_set_after(at if kind == "kafka" else time.time(), deadline_s)
 
     @contextmanager
-    def noted(self, bound_s: int | None, *victims: str) -> Iterator[Note]:
-        """Note a kill of the victims in the table: `data_s` is when the block ends, or never where it fails."""
-        note = Note(time.monotonic())
+    def measured(self, bound_s: int | None, *victims: str) -> Iterator[Measured]:
+        """Measure a kill of the victims for the table: `data_s` is when the block ends, or never where it fails."""
+        measured = Measured(time.monotonic())
         data_s = NEVER
         try:
-            yield note
-            data_s = note.elapsed()
+            yield measured
+            data_s = measured.elapsed()
         finally:
-            self.kills.append(Kill(victims, bound_s, note.running_s, data_s, os.getloadavg()[0]))
+            self.kills.append(Kill(victims, bound_s, measured.running_s, data_s, os.getloadavg()[0]))
 
     async def busy_taskmanagers(self) -> list[str]:
         """The TaskManagers that run tasks of the job, by name."""
@@ -150,21 +150,20 @@ class Scene:
             await self.reader.poll()
             return self.reader.served()
 
-        hours = {board.start for board in want}
+        hours = {set_key.start for set_key in want}
 
         async def stored() -> oracle.Rankings:
-            by_ranking = [await self.store.read(ranking, hours) for ranking in ("city", "salesman")]
-            return places({board: one for found in by_ranking for board, one in found.items()})
+            return entries_of(await self.store.read_all(hours))
 
-        newest = sorted(want, key=lambda board: board.start)[-8:]
+        newest = sorted(want, key=lambda set_key: set_key.start)[-8:]
 
-        async def asked() -> oracle.Rankings:
-            return places(await self.rest.read(newest))
+        async def answered() -> oracle.Rankings:
+            return entries_of(await self.rest.read(newest))
 
         await _equal(read, want, "rankings.*")
         assert_whole_and_growing(self.reader)
         await _equal(stored, want, "ClickHouse")
-        await _equal(asked, {board: want[board] for board in newest}, "REST")
+        await _equal(answered, {set_key: want[set_key] for set_key in newest}, "REST")
         job = await self.job()
 
         async def clean() -> bool:

@@ -45,12 +45,12 @@ async def test_a_watcher_killed_while_it_submits_leaves_one_job(scene: Scene) ->
     This comes first, so that the kills of the other tests strike at a job that a watcher has adopted.
     """
     before = await scene.job()
-    with scene.noted(None, "jobmanager", "flink_watcher") as note:
+    with scene.measured(None, "jobmanager", "flink_watcher") as measured:
         at = await scene.kill("jobmanager")
         await asyncio.to_thread(processes.until_submitting, scene.runtime, PATIENCE * BOUNDS_S["jobmanager"])
         await scene.kill("flink_watcher")
         await scene.until_restored(before, at, PATIENCE * 2 * BOUNDS_S["jobmanager"])
-        note.running_s = note.elapsed()
+        measured.running_s = measured.elapsed()
         await scene.until_set_after(time.time(), PATIENCE * BOUNDS_S["jobmanager"])
 
 
@@ -65,7 +65,7 @@ async def test_the_job_is_back_in_time_after_each_of_many_kills(scene: Scene, se
 @pytest.mark.parametrize("victims", [("clickhouse",), ("clickhouse_sink", "clickhouse")], ids=" ".join)
 async def test_the_store_holds_new_rankings_soon_after_a_kill(scene: Scene, victims: tuple[str, ...]) -> None:
     """ClickHouse, alone and together with its writer, killed under load."""
-    with scene.noted(None, *victims):
+    with scene.measured(None, *victims):
         at = await scene.kill(*victims)
 
         async def newer() -> bool:
@@ -100,11 +100,11 @@ async def test_a_sale_that_came_and_went_around_a_kill_leaves_no_trace(scene: Sc
             before = await scene.job()
             await sales.publish([passes])
             await scene.until(lambda: ranked("Passa", "Fica"), "the second sale is ranked", PATIENCE * 30)
-            with scene.noted(None, *processes.TASKMANAGERS) as note:
+            with scene.measured(None, *processes.TASKMANAGERS) as measured:
                 since = await scene.kill(*processes.TASKMANAGERS)
                 await sales.publish([replace(passes, version=2, deleted=True)])
                 await scene.until_restored(before, since, PATIENCE * BOUNDS_S["taskmanager"])
-                note.running_s = note.elapsed()
+                measured.running_s = measured.elapsed()
                 await scene.until_set_after(time.time(), PATIENCE * BOUNDS_S["taskmanager"])
             await scene.until(lambda: ranked("Fica"), "the second sale is gone from the ranking", PATIENCE * 30)
             if await cluster.restored_checkpoint(runtime, before.job_id) == checkpoint:

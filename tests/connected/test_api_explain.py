@@ -62,16 +62,16 @@ HISTORY = [
 ]
 
 
-async def store(db: Database) -> dict[oracle.SetKey, tuple[oracle.Place, ...]]:
+async def store(db: Database) -> dict[oracle.SetKey, tuple[oracle.Entry, ...]]:
     """Write the history and the sets that the oracle makes of it; returns these."""
     plan = db.plans["sales.unified"]
     await db.store.insert(plan.mapping.table, plan.columns, [row for record in HISTORY for row in rows(plan, record)])
     expected = oracle.expected(HISTORY)
-    for board, places in expected.items():
-        topic = f"rankings.{board.ranking}"
-        record = ranking_set(topic, board.start, 1, [], country=board.country)
+    for set_key, entries in expected.items():
+        topic = f"rankings.{set_key.ranking}"
+        record = ranking_set(topic, set_key.start, 1, [], country=set_key.country)
         record["entries"] = [
-            {"rank": p.rank, "name": p.name, "total_sales": p.total, "transaction_count": p.count} for p in places
+            {"rank": p.rank, "name": p.name, "total_sales": p.total, "transaction_count": p.count} for p in entries
         ]
         await db.write(topic, record)
     return expected
@@ -91,22 +91,22 @@ async def pages(client: httpx.AsyncClient, **asked: Any) -> list[dict[str, Any]]
 async def test_explanations(servers: Mapping[str, str], db: Database, tmp_path: Path) -> None:
     """The sales of every rank add up to its total and count, each once, in pages of any size."""
     expected = await store(db)
-    ranks = [(board, place) for board, places in expected.items() if board.start == START for place in places]
+    ranks = [(set_key, entry) for set_key, entries in expected.items() if set_key.start == START for entry in entries]
     assert len(ranks) >= 8
     async with api(servers, db, tmp_path) as (client, _):
-        for board, place in ranks:
-            asked: dict[str, Any] = {"ranking": board.ranking, "name": place.name, "window": WINDOW}
-            if board.country:
-                asked["country"] = board.country
+        for set_key, entry in ranks:
+            asked: dict[str, Any] = {"ranking": set_key.ranking, "name": entry.name, "window": WINDOW}
+            if set_key.country:
+                asked["country"] = set_key.country
             whole = await pages(client, **asked, limit=500)
             small = await pages(client, **asked, limit=7)
             assert len(whole) == 1
             assert [sale for page in small for sale in page["sales"]] == whole[0]["sales"]
             assert {(page["totalSales"], page["transactionCount"]) for page in (*whole, *small)} == {
-                (place.total, place.count)
+                (entry.total, entry.count)
             }
             sales = whole[0]["sales"]
-            assert (sum(sale["amount"] for sale in sales), len(sales)) == (place.total, place.count)
+            assert (sum(sale["amount"] for sale in sales), len(sales)) == (entry.total, entry.count)
             keys = [(sale["source"], sale["saleId"]) for sale in sales]
             assert len(set(keys)) == len(keys)
 

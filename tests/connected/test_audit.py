@@ -4,7 +4,7 @@ import asyncio
 import json
 import random
 from collections import defaultdict
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -23,7 +23,6 @@ from tools.audit.store import LAST_SECOND, grids
 from tools.audit.transform import Difference
 
 START = datetime(2026, 2, 19, 10, tzinfo=UTC)
-TOPICS = {"city": "rankings.city", "salesman": "rankings.salesman"}
 
 
 @pytest.fixture
@@ -57,17 +56,33 @@ def sale(number: int, **more: Any) -> dict[str, Any]:
 
 
 async def serve(db: Database, sales: Sequence[Mapping[str, Any]], revision: int = 1) -> None:
-    """Serve what the batch oracle ranks, as the sink writes it."""
-    records: dict[str, list[dict[str, Any]]] = {topic: [] for topic in TOPICS.values()}
-    for of, entries in oracle.expected(sales).items():
-        topic = TOPICS[of.ranking]
-        record = ranking_set(topic, of.start, revision, [], country=of.country)
+    """Serve what the batch oracle ranks in each hour, as the sink writes it."""
+    await _serve(db, oracle.expected(sales), revision)
+
+
+async def serve_days(db: Database, sales: Sequence[Mapping[str, Any]]) -> None:
+    """The same for each local day."""
+    await _serve(db, oracle.expected(sales, midnight), 1, ".1d", lambda start: midnight(start + timedelta(hours=30)))
+
+
+async def _serve(
+    db: Database,
+    rankings: oracle.Rankings,
+    revision: int,
+    suffix: str = "",
+    end_of: Callable[[datetime], datetime] = lambda start: start + timedelta(hours=1),
+) -> None:
+    records: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for set_key, entries in rankings.items():
+        topic = f"rankings.{set_key.ranking}{suffix}"
+        record = ranking_set(topic, set_key.start, revision, [], country=set_key.country)
+        record["window_end"] = end_of(set_key.start)
         record["entries"] = [
-            {"rank": p.rank, "name": p.name, "total_sales": p.total, "transaction_count": p.count} for p in entries
+            {"rank": e.rank, "name": e.name, "total_sales": e.total, "transaction_count": e.count} for e in entries
         ]
         records[topic].append(record)
-    for topic, sets_of_topic in records.items():
-        await write(db, topic, sets_of_topic)
+    for topic, of_topic in records.items():
+        await write(db, topic, of_topic)
 
 
 async def audit(servers: Mapping[str, str], db: Database, *arguments: str, **more: str) -> Run:
@@ -91,7 +106,7 @@ async def test_a_planted_difference_is_found(servers: Mapping[str, str], db: Dat
     await write(db, "sales.unified", sales)
     await serve(db, sales)
     equal = await audit(servers, db)
-    assert (equal.status, equal.out, equal.err) == (0, "1 windows, 30 entries equal\n", "")
+    assert (equal.status, equal.out, equal.err) == (0, "1 windows, 31 entries equal\n", "")
 
     await serve(db, [*sales, sale(1000, city="São Paulo", salesman_name="person 22", amount=Decimal("0.01"))], 2)
     planted = await audit(servers, db, "--settle", "0", "--json")
@@ -102,13 +117,15 @@ async def test_a_planted_difference_is_found(servers: Mapping[str, str], db: Dat
         ("city", "São Paulo", "count", 1),
         ("salesman", "person 22", "total", Decimal("0.01")),
         ("salesman", "person 22", "count", 1),
+        ("product", "GPU", "total", Decimal("0.01")),
+        ("product", "GPU", "count", 1),
     }
-    assert outcome["differing"] == 2
+    assert outcome["differing"] == 3
     table = await audit(servers, db, "--settle", "0")
     assert table.status == 1
     assert "2026-02-19T10:00:00Z" in table.out
     assert "+0.01" in table.out
-    assert "2 sets differ" in table.out
+    assert "3 sets differ" in table.out
     outside = await audit(servers, db, "--from", "2026-02-19T11:00:00Z", "--to", "2026-02-19T20:00:00Z")
     assert (outside.status, outside.out) == (0, "0 windows, 0 entries equal\n")
 
@@ -130,15 +147,16 @@ async def test_windows_that_only_one_side_has(db: Database) -> None:
     await write(db, "sales.unified", [sale(1, version=2, deleted=True, event_time=gone), sale(2, event_time=unserved)])
     await write(db, "rankings.city", [ranking_set("rankings.city", gone, 1, ["as it was"])])
     result, different = await compared(db)
-    assert (result.windows, result.differing) == (0, 3)
+    assert (result.windows, result.differing) == (0, 4)
     assert {(d.key.ranking, d.key.window, d.name, d.served is None) for d in different} == {
         ("city", int(gone.timestamp()), "as it was", False),
         ("city", int(unserved.timestamp()), "city 2", True),
         ("salesman", int(unserved.timestamp()), "person 2", True),
+        ("product", int(unserved.timestamp()), "GPU", True),
     }
     await write(db, "rankings.city", [ranking_set("rankings.city", gone, 2, [])])
     result, different = await compared(db)
-    assert (result.windows, result.differing) == (1, 2)
+    assert (result.windows, result.differing) == (1, 3)
     assert {d.key.window for d in different} == {int(unserved.timestamp())}
 
 
@@ -158,7 +176,7 @@ async def test_many_windows_are_compared_in_pages(db: Database) -> None:
     wrong = [sale(0, sale_id=f"0/{hour}", version=2, deleted=True, event_time=START) for hour in hours]
     await write(db, "sales.unified", wrong)
     result, different = await compared(db)
-    assert (result.windows, result.differing) == (0, 2 * len(hours))
+    assert (result.windows, result.differing) == (0, 3 * len(hours))
     assert len({d.key.window for d in different}) == len(hours)
 
 
@@ -182,7 +200,7 @@ async def test_a_ranking_in_flight(db: Database) -> None:
             report=lambda _: None,
             note=lambda _: differs.set(),
         )
-    assert (result.windows, result.differing, result.settled) == (1, 0, 3)
+    assert (result.windows, result.differing, result.settled) == (1, 0, 4)
 
 
 async def test_what_cannot_be_compared(servers: Mapping[str, str], db: Database) -> None:
@@ -210,31 +228,6 @@ def midnight(moment: datetime) -> datetime:
     """The start of the moment's day in Sao Paulo: on a day that has no midnight, the first instant that it has."""
     local = moment.astimezone(SAO_PAULO)
     return datetime(local.year, local.month, local.day, tzinfo=SAO_PAULO).astimezone(UTC)
-
-
-async def serve_days(db: Database, sales: Sequence[Mapping[str, Any]], revision: int = 1) -> None:
-    """Serve the top ten cities and salespeople of every local day, recomputed in plain Python."""
-    sets: dict[tuple[str, str, datetime], dict[str, list[Decimal]]] = defaultdict(lambda: defaultdict(list))
-    for one in oracle.current(sales):
-        start = midnight(one["event_time"])
-        sets["rankings.city.1d", "", start][one["city"]].append(one["amount"])
-        sets["rankings.salesman.1d", one["country"], start][one["salesman_name"]].append(one["amount"])
-    records: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for (topic, country, start), sold in sets.items():
-        best = sorted(sold.items(), key=lambda item: (-sum(item[1]), item[0]))[:10]
-        end = midnight(start + timedelta(hours=30))
-        records[topic].append(
-            ranking_set(topic, start, revision, [], country=country)
-            | {
-                "window_end": end,
-                "entries": [
-                    {"rank": rank, "name": name, "total_sales": sum(amounts), "transaction_count": len(amounts)}
-                    for rank, (name, amounts) in enumerate(best, 1)
-                ],
-            }
-        )
-    for topic, sets_of_topic in records.items():
-        await write(db, topic, sets_of_topic)
 
 
 async def test_local_days(servers: Mapping[str, str]) -> None:
@@ -267,9 +260,9 @@ async def test_local_days(servers: Mapping[str, str]) -> None:
         assert with_days.status == 1
         starts = {"2018-11-02T03:00:00Z", "2018-11-03T03:00:00Z"}
         assert {(d["length"], d["ranking"], d["window"]) for d in differences} == {
-            ("1d", ranking, start) for ranking in ("city", "salesman") for start in starts
+            ("1d", ranking, start) for ranking in ("city", "salesman", "product") for start in starts
         }
-        assert (outcome["windows"], outcome["differing"]) == (days - 2, 4)
+        assert (outcome["windows"], outcome["differing"]) == (days - 2, 6)
         with_hours = await audit(servers, db, "--length", "1h", RANKING_WINDOWS=WINDOWS)
         assert (with_hours.status, with_hours.err) == (0, "")
         of_one_day = ("--from", "2026-02-19T10:00:00Z", "--to", "2026-02-19T10:00:01Z", "--length", "1d")

@@ -26,6 +26,7 @@ from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
 from contracts import codec
 from contracts.catalogue import catalogue
+from contracts.rankings import BY_NAME
 from tests import oracle
 from tests.histories import HOUR, Change, history, plain_sale
 from tests.rankings import (
@@ -134,15 +135,15 @@ async def test_a_rebuild_repairs_what_is_served_while_sales_arrive(
             await sales.publish([_sale(arrived, START + timedelta(minutes=arrived % 240))])
             arrived += 1
             await reader.poll()
-        told = output.read_text()
-        assert process.returncode == 0, told
+        printed = output.read_text()
+        assert process.returncode == 0, printed
     assert arrived > 20
-    assert re.search(r"\d{4} of \d{4} records \(9\d %\)|\(100 %\)", told)
-    assert "the rankings stood still for" in told
+    assert re.search(r"\d{4} of \d{4} records \(9\d %\)|\(100 %\)", printed)
+    assert "the rankings stood still for" in printed
 
     await until_right(reader, sales, "rankings after the rebuild")
     assert_whole_and_growing(reader)
-    heard_of = keys & {_key(board) for board in oracle.expected(sales.published)}
+    heard_of = keys & {_key(set_key) for set_key in oracle.expected(sales.published)}
     assert min(reader.sets[one][-1]["revision"] for one in heard_of) > begun_ms
     assert await _the_job(runtime) != before
 
@@ -151,9 +152,10 @@ def _serves(reader: Reader, key: tuple[str, str], entries: list[dict[str, Any]])
     return bool(reader.sets[key][-1]["entries"] == entries)
 
 
-def _key(board: oracle.SetKey) -> tuple[str, str]:
-    start = f"{board.start:%Y-%m-%dT%H:%M:%SZ}"
-    return f"rankings.{board.ranking}", start if board.ranking == "city" else f"{start}/{board.country}"
+def _key(set_key: oracle.SetKey) -> tuple[str, str]:
+    ranking = BY_NAME[set_key.ranking]
+    start = f"{set_key.start:%Y-%m-%dT%H:%M:%SZ}"
+    return ranking.topic, f"{start}/{set_key.country}" if ranking.per_country else start
 
 
 async def test_a_killed_rebuild_leaves_the_old_job_and_no_shadow(
@@ -197,9 +199,9 @@ async def _restored(runtime: Runtime, job_id: str) -> dict[str, Any]:
     """What Flink says that the job was restored from."""
     url = f"http://127.0.0.1:{runtime.env['FLINK_REST_PORT']}/jobs/{job_id}/checkpoints"
     async with httpx.AsyncClient(timeout=10) as client:
-        found: dict[str, Any] = (await client.get(url)).json()["latest"]["restored"]
-    assert found is not None, f"{job_id} was restored from nothing"
-    return found
+        restored: dict[str, Any] = (await client.get(url)).json()["latest"]["restored"]
+    assert restored is not None, f"{job_id} was restored from nothing"
+    return restored
 
 
 async def test_an_upgrade_goes_on_from_the_totals_that_it_finds(runtime: Runtime, sales: Sales, reader: Reader) -> None:
@@ -230,8 +232,8 @@ async def _counted(runtime: Runtime, job_id: str, metric: str) -> float:
             of = f"{url}/vertices/{vertex['id']}/metrics"
             names = [one["id"] for one in (await client.get(of)).json() if one["id"].endswith(f".{metric}")]
             if names:
-                found = (await client.get(of, params={"get": ",".join(names)})).json()
-                total += sum(float(one["value"]) for one in found)
+                values = (await client.get(of, params={"get": ",".join(names)})).json()
+                total += sum(float(one["value"]) for one in values)
     return total
 
 
@@ -257,7 +259,7 @@ async def test_a_change_to_a_window_that_the_log_may_have_lost_is_rejected_and_c
         assert time.monotonic() < end, "the rejected changes are not counted"
         await reader.poll()
     assert late["event_time"] == LONG_AGO
-    assert {board: reader.served()[board] for board in served} == served
+    assert {set_key: reader.served()[set_key] for set_key in served} == served
 
 
 async def test_another_meaning_is_computed_beside_the_old_one_before_it_is_published(

@@ -72,20 +72,20 @@ def changes(count: int, seed: int, start: datetime) -> Iterator[dict[str, Any]]:
             yield sale
             continue
         first = max(0, len(sales) - 1000) if chance.random() < 2 / 3 else 0
-        place = chance.randrange(first, len(sales))
+        index = chance.randrange(first, len(sales))
         if draw >= 0.17:
-            yield sales[place]
+            yield sales[index]
             continue
         sale = {
-            **sales[place],
+            **sales[index],
             "ingestion_time": arrived,
-            "version": sales[place]["version"] + 1,
+            "version": sales[index]["version"] + 1,
             "deleted": draw < 0.05,
         }
         if draw >= 0.05:
             sale["amount"] = Decimal(chance.randrange(100, 1_000_000)).scaleb(-2)
             sale["city"] = f"Cidade {chance.randrange(CITIES):03}"
-        sales[place] = sale
+        sales[index] = sale
         yield sale
 
 
@@ -122,7 +122,7 @@ class Cpu:
     runtime: Runtime
     seen: dict[tuple[int, float], tuple[str, float]] = field(default_factory=dict)
 
-    def look(self) -> dict[str, float]:
+    def used(self) -> dict[str, float]:
         """Take in what every process has used so far; seconds by kind."""
         for process in psutil.process_iter(["cmdline", "environ", "create_time"]):
             environment = process.info["environ"] or {}
@@ -175,16 +175,16 @@ class Flink:
 
 async def caught_up(reader: Reader, cpu: Cpu, flink: Flink, total: int) -> tuple[float, dict[str, float]]:
     """Read until every change is in and no set has come for 5 s: when the last one came, and the CPU used by then."""
-    last, used, count, said = time.monotonic(), cpu.look(), 0, 0.0
+    last, used, count, reported = time.monotonic(), cpu.used(), 0, 0.0
     while True:
         await reader.poll()
         now = time.monotonic()
         have = sum(len(every) for every in reader.sets.values())
         if have > count:
-            last, used, count = now, cpu.look(), have
+            last, used, count = now, cpu.used(), have
         read = await flink.read()
-        if now - said > 5:
-            said = now
+        if now - reported > 5:
+            reported = now
             say(f"the job has read {read:,} of {total:,} changes and published {have:,} sets")
         if read >= total and now - last > 5:
             return last, used
@@ -206,11 +206,11 @@ async def submitted(runtime: Runtime, client: httpx.AsyncClient) -> tuple[Flink,
 
 def right(reader: Reader, records: list[dict[str, Any]]) -> bool:
     """Whether the sets read are what the oracle makes of the records; says what differs."""
-    found = oracle.differences(oracle.expected(records), reader.served())
-    for line in found[:5]:
+    differing = oracle.differences(oracle.expected(records), reader.served())
+    for line in differing[:5]:
         say(line)
-    say(f"{len(found)} sets differ from the oracle's" if found else "every set equals the oracle's")
-    return not found
+    say(f"{len(differing)} sets differ from the oracle's" if differing else "every set equals the oracle's")
+    return not differing
 
 
 def percentiles(values: list[float]) -> str:
@@ -244,11 +244,11 @@ async def live(
             now = datetime.now(UTC)
             record = {**sale, "sale_id": f"live-{sale['sale_id']}", "event_time": now, "ingestion_time": now}
             if number % 10 == 0:
-                place = probed[(number // 10) % len(probed)]
+                hour = probed[(number // 10) % len(probed)]
                 record |= {
                     "sale_id": f"probe-{number}",
                     "city": f"Sonda {number}",
-                    "event_time": place,
+                    "event_time": hour,
                     "deleted": False,
                 }
             sold.append(record)
@@ -260,18 +260,18 @@ async def live(
             due += 1 / rate
             await asyncio.sleep(max(0.0, due - time.monotonic()))
 
-    seen = {place: len(every) for place, every in reader.sets.items()}
+    seen = {key: len(every) for key, every in reader.sets.items()}
     selling = asyncio.create_task(sell())
     end = time.monotonic() + seconds + 30
     while not (selling.done() and not waiting) and time.monotonic() < end:
         await reader.poll(20)
         now = time.monotonic()
-        for place, every in reader.sets.items():
-            for one in every[seen.get(place, 0) :]:
+        for key, every in reader.sets.items():
+            for one in every[seen.get(key, 0) :]:
                 for entry in one["entries"]:
                     if (since := waiting.pop(entry["name"], None)) is not None:
                         latencies.append(now - since)
-            seen[place] = len(every)
+            seen[key] = len(every)
     await selling
     if waiting:
         say(f"{len(waiting)} probes never came")
@@ -290,7 +290,7 @@ async def measure(runtime: Runtime, arguments: argparse.Namespace) -> bool:
         await preload(producer, encode, records)
         base = f"http://127.0.0.1:{runtime.env['FLINK_REST_PORT']}"
         async with httpx.AsyncClient(base_url=base, timeout=30) as client, follower(runtime) as reader:
-            before = cpu.look()
+            before = cpu.used()
             flink, begun = await submitted(runtime, client)
             ended, used = await caught_up(reader, cpu, flink, len(records))
             java, python = used["java"] - before["java"], used["python"] - before["python"]
@@ -302,14 +302,14 @@ async def measure(runtime: Runtime, arguments: argparse.Namespace) -> bool:
             say(f"resident MiB: {cpu.memory()}")
             ok = right(reader, records)
             behind = await flink.checkpoints()
-            before_live = {place: len(every) for place, every in reader.sets.items()}
+            before_live = {key: len(every) for key, every in reader.sets.items()}
             latencies, sold = await live(producer, encode, reader, arguments.rate, arguments.live)
             await caught_up(reader, cpu, flink, len(records) + len(sold))
             say(f"live at {arguments.rate:g}/s, {len(latencies)} probes, seconds to the set: {percentiles(latencies)}")
             gaps = [
                 (later["as_of"] - earlier["as_of"]).total_seconds()
-                for place, every in reader.sets.items()
-                for earlier, later in pairwise(every[before_live.get(place, 0) :])
+                for key, every in reader.sets.items()
+                for earlier, later in pairwise(every[before_live.get(key, 0) :])
             ]
             say(f"seconds between two sets of one window: least {min(gaps):.2f}, median {statistics.median(gaps):.2f}")
             done = await flink.checkpoints()

@@ -135,7 +135,7 @@ def test_ranks_are_the_oracles(sold: Sequence[tuple[str, int]]) -> None:
     start = datetime.fromtimestamp(WINDOW, UTC)
     sales = [
         {"source": "files", "sale_id": n, "version": 1, "deleted": False, "event_time": start, "country": "BR"}
-        | {"city": city, "salesman_name": city, "amount": Decimal(cents) / 100}
+        | {"city": city, "salesman_name": city, "product": city, "amount": Decimal(cents) / 100}
         for n, (city, cents) in enumerate(sold)
     ]
     totals = {city: [Decimal(cents) / 100 for name, cents in sold if name == city] for city, _ in sold}

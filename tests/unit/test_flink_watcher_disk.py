@@ -45,7 +45,7 @@ def test_code_and_configuration_change_the_version_but_not_the_meaning_of_state(
     """A change of the function or of a latency is a change that keeps its state."""
     before = bundle.version(copy, {})
     configured = bundle.version(copy, {"RANKING_MINI_BATCH_MS": "50"})
-    _edit(copy / "flink/ranking/keeper.py", "GATHER_MS = 50", "GATHER_MS = 60")
+    _edit(copy / "flink/ranking/window_state.py", "GATHER_MS = 50", "GATHER_MS = 60")
     edited = bundle.version(copy, {})
     assert len({before.code, configured.code, edited.code}) == 3
     assert before.state == configured.state == edited.state

@@ -28,10 +28,12 @@ def test_the_oracle_counts_a_small_case_by_hand() -> None:
     changed = {**first, "amount": Decimal("2.20"), "version": 2}
     second = {**first, "sale_id": "b", "amount": Decimal("0.05")}
     gone = [{**first, "sale_id": "c"}, {**first, "sale_id": "c", "version": 9, "deleted": True}]
-    (places,) = [
-        places for board, places in oracle.expected([changed, first, second, *gone]).items() if board.ranking == "city"
+    (entries,) = [
+        entries
+        for set_key, entries in oracle.expected([changed, first, second, *gone]).items()
+        if set_key.ranking == "city"
     ]
-    assert places == (oracle.Place(1, "X", Decimal("2.25"), 2),)
+    assert entries == (oracle.Entry(1, "X", Decimal("2.25"), 2),)
 
 
 def test_a_seed_names_one_history() -> None:
@@ -43,9 +45,9 @@ def test_a_seed_names_one_history() -> None:
 def test_histories_hold_every_kind_of_change() -> None:
     """Each effect occurs, as do days-late files, skewed clocks and neutral deletes."""
     changes = history(3, 2000, START, hours=4)
-    found = effects(changes)
-    assert set(found) == set(EFFECTS)
-    assert min(found.values()) >= 10, found
+    counts = effects(changes)
+    assert set(counts) == set(EFFECTS)
+    assert min(counts.values()) >= 10, counts
     assert {change.source for change in changes} == {"postgres", "legacy", "files"}
     days_late = [c for c in changes if c.source == "files" and c.ingestion_time - c.event_time > timedelta(days=2)]
     ahead_of_its_ingestion = [c for c in changes if c.ingestion_time < c.event_time]
@@ -58,7 +60,7 @@ def test_histories_hold_a_new_snapshot() -> None:
     """In the middle every sale that exists by then comes again, with the version it has."""
     changes = history(3, 500, START, hours=4)
     ((at, count),) = Counter(change.ingestion_time for change in changes).most_common(1)
-    begin = next(place for place, change in enumerate(changes) if change.ingestion_time == at) + 1
+    begin = next(index for index, change in enumerate(changes) if change.ingestion_time == at) + 1
     snapshot = [change.record() for change in changes[begin : begin + count - 1]]
     existing = oracle.current(change.record() for change in changes[:begin])
     assert len(existing) > 100
@@ -68,15 +70,15 @@ def test_histories_hold_a_new_snapshot() -> None:
 
 
 def test_histories_end_with_the_hard_hours() -> None:
-    """A tie beyond place ten, an hour that shrinks to seven, one that empties, and one that only exact cents order."""
+    """A tie beyond rank ten, an hour that shrinks to seven, one that empties, and one that only exact cents order."""
     want = oracle.expected(change.record() for change in history(3, 500, START, hours=4))
     tie, shrunk, emptied, exact = (oracle.SetKey("city", "", START + hours * HOUR) for hours in (4, 5, 6, 7))
-    assert [place.name for place in want[tie]] == [f"Empate {number:02}" for number in range(10)]
-    assert len({place.total for place in want[tie]}) == 1
+    assert [entry.name for entry in want[tie]] == [f"Empate {number:02}" for number in range(10)]
+    assert len({entry.total for entry in want[tie]}) == 1
     assert len(want[shrunk]) == 7
     assert emptied not in want
-    assert [place.name for place in want[exact]] == [f"Empate {number:02}" for number in range(11, 1, -1)]
-    assert len({float(place.total) for place in want[exact]}) < len(want[exact])
+    assert [entry.name for entry in want[exact]] == [f"Empate {number:02}" for number in range(11, 1, -1)]
+    assert len({float(entry.total) for entry in want[exact]}) < len(want[exact])
 
 
 @pytest.mark.parametrize("order", ORDERS)
@@ -94,13 +96,13 @@ def test_a_moved_history_is_the_same_at_another_time() -> None:
     changes, by = history(7, 300, START, hours=3), timedelta(days=10)
     there = oracle.expected(c.record() for c in moved(changes, "there", by))
     here = oracle.expected(c.record() for c in changes)
-    assert there == {replace(board, start=board.start + by): places for board, places in here.items()}
+    assert there == {replace(set_key, start=set_key.start + by): entries for set_key, entries in here.items()}
     assert not {c.identity for c in changes} & {c.identity for c in moved(changes, "there", by)}
 
 
 def test_differences_name_what_differs() -> None:
     """An empty set and an absent one are the same; another total is a difference."""
-    board = oracle.SetKey("city", "", START)
-    place = oracle.Place(1, "X", Decimal("1.00"), 1)
-    assert oracle.differences({}, {board: ()}) == []
-    assert len(oracle.differences({board: (place,)}, {})) == 1
+    set_key = oracle.SetKey("city", "", START)
+    entry = oracle.Entry(1, "X", Decimal("1.00"), 1)
+    assert oracle.differences({}, {set_key: ()}) == []
+    assert len(oracle.differences({set_key: (entry,)}, {})) == 1

@@ -19,13 +19,13 @@ from services.flink_watcher import transform
 
 HOUR = window_length("1h")
 DAY = window_length("1d@America/Sao_Paulo")
-PRODUCT = RankingDefinition(
-    "product",
-    column="product",
+COUNTRY = RankingDefinition(
+    "country",
+    column="country",
     per_country=False,
-    topic="rankings.product",
-    table="top_products",
-    path="top-products",
+    topic="rankings.country",
+    table="top_countries",
+    path="top-countries",
     title={},
     competitor={},
 )
@@ -33,8 +33,8 @@ PRODUCT = RankingDefinition(
 
 def test_each_ranking_publishes_to_a_topic_of_the_catalogue() -> None:
     """Every ranking over the default window has a topic, fed by the job, with the one schema of ranking sets."""
-    for board in ranking_windows([HOUR]):
-        topic = catalogue()[board.topic]
+    for window in ranking_windows([HOUR]):
+        topic = catalogue()[window.topic]
         assert "ranking" in topic.producers
         assert topic.avro == catalogue()["rankings.city"].avro
 
@@ -50,23 +50,24 @@ def test_the_source_table_has_no_field_that_a_sale_has_not() -> None:
     fields = {field["name"] for field in catalogue()["sales.unified"].avro["fields"]}
     columns = re.findall(
         r"(\w+) (?:STRING|BIGINT|BOOLEAN|DECIMAL)",
-        sql.sales_table(read({}), ranking_windows([HOUR], [*RANKINGS, PRODUCT])),
+        sql.sales_table(read({}), ranking_windows([HOUR], [*RANKINGS, COUNTRY])),
     )
-    assert {"city", "salesman_name", "product"} <= set(columns)
+    assert {"city", "salesman_name", "product", "country"} <= set(columns)
     assert set(columns) <= fields
+    assert len(columns) == len(set(columns))
 
 
 def test_a_further_window_length_goes_to_a_topic_of_its_own() -> None:
     """The first length keeps the ranking's topic; records of another one cannot be mistaken for it."""
-    names = [(board.name, board.topic) for board in ranking_windows([HOUR, DAY], [PRODUCT])]
-    assert names == [("product/1h", "rankings.product"), ("product/1d", "rankings.product.1d")]
+    names = [(window.name, window.topic) for window in ranking_windows([HOUR, DAY], [COUNTRY])]
+    assert names == [("country/1h", "rankings.country"), ("country/1d", "rankings.country.1d")]
 
 
 def test_a_further_ranking_is_one_more_row_of_the_statement() -> None:
     """A new entry of the table appears in the parts, and needs no other change."""
-    everything = ranking_windows([HOUR], [*RANKINGS, PRODUCT])
-    parts = "CAST('product/1h' AS STRING), CAST('' AS STRING), CAST(event_time / 3600000 AS STRING), product"
-    assert f"CONCAT_WS('|', {parts})" in sql.parts_view(everything)
+    windows = ranking_windows([HOUR], [*RANKINGS, COUNTRY])
+    parts = "CAST('country/1h' AS STRING), CAST('' AS STRING), CAST(event_time / 3600000 AS STRING), country"
+    assert f"CONCAT_WS('|', {parts})" in sql.parts_view(windows)
 
 
 def test_a_local_day_is_computed_on_the_local_clock() -> None:
@@ -78,8 +79,8 @@ def test_a_local_day_is_computed_on_the_local_clock() -> None:
 @pytest.mark.parametrize(("per_country", "key"), [(False, "2026-02-19T10:00:00Z"), (True, "2026-02-19T10:00:00Z/BR")])
 def test_record_keys(per_country: bool, key: str) -> None:
     """The key is the window's start, and the country where each has its own ranking."""
-    board = RankingWindow(replace(PRODUCT, per_country=per_country), HOUR, "t")
-    assert board.record_key("BR", 1_771_495_200_000) == key
+    window = RankingWindow(replace(COUNTRY, per_country=per_country), HOUR, "t")
+    assert window.record_key("BR", 1_771_495_200_000) == key
 
 
 def test_the_configuration_has_the_documented_defaults() -> None:
@@ -126,10 +127,10 @@ def test_a_shadow_has_a_name_and_a_group_of_its_own() -> None:
 
 def test_a_set_is_written_as_the_contract_reads_it() -> None:
     """The bytes are the Confluent header and a record that the contract's schema decodes, exact to the cent."""
-    board = ranking_windows([HOUR])[1]
+    salesmen = ranking_windows([HOUR])[1]
     window = Window(entries=(Entry("Ana", 10**24 + 1, 3), Entry("Bia", 5, 1)), status="final", revision=7)
-    record = ranking_set(board, "BR", HOUR.bounds(491_804), window, watermark_ms=5, now_ms=9)
-    schema = released(board.topic)
+    record = ranking_set(salesmen, "BR", HOUR.bounds(491_804), window, watermark_ms=5, now_ms=9)
+    schema = released(salesmen.topic)
     payload = encoder(Contract(258, schema))(record)
     assert payload[:5] == b"\x00\x00\x00\x01\x02"
     read_back = fastavro.schemaless_reader(io.BytesIO(payload[5:]), fastavro.parse_schema(dict(schema)), None)
@@ -141,8 +142,8 @@ def test_a_set_is_written_as_the_contract_reads_it() -> None:
 
 
 @pytest.mark.parametrize(("cents", "text"), [(0, "0.00"), (5, "0.05"), (12_500_000, "125000.00")])
-def test_money_has_two_places(cents: int, text: str) -> None:
-    """Cents become an amount with two places."""
+def test_money_has_two_decimals(cents: int, text: str) -> None:
+    """Cents become an amount with two decimals."""
     assert str(money(cents)) == text
 
 

@@ -4,18 +4,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flink.ranking.windows import snapshot
-from flink.ranking.windows.top_n import Entry, Total, Window, next_status, put, renew, top
+from flink.ranking.windows.top_n import Entry, Total, Window, next_status, put, top, update_ranking
 
 NAMES = st.sampled_from([f"n{number:02}" for number in range(14)] + ["São Paulo", "Z", "é", "a"])
 TOTALS = st.builds(Total, st.integers(1, 4), st.integers(1, 3))
 CHANGES = st.dictionaries(NAMES, st.one_of(TOTALS, st.just(Total(0, 0))), max_size=8)
-LOOKS = st.lists(st.tuples(CHANGES, st.booleans(), st.integers(0, 5)), max_size=12)
+UPDATES = st.lists(st.tuples(CHANGES, st.booleans(), st.integers(0, 5)), max_size=12)
 
 
 def apply(window: Window, changes: dict[str, Total], *, passed: bool, now_ms: int) -> bool:
-    """One look at the window: what changed, then the ranking."""
+    """One update of the window: what changed, then the ranking."""
     put(window, changes)
-    return renew(window, passed=passed, now_ms=now_ms)
+    return update_ranking(window, passed=passed, now_ms=now_ms)
 
 
 def naive(totals: dict[str, Total]) -> tuple[Entry, ...]:
@@ -37,11 +37,11 @@ def test_names_of_equal_totals_are_in_code_point_order() -> None:
     assert [entry.name for entry in top(totals)] == ["Z", "a", "z", "é"]
 
 
-@given(LOOKS)
-def test_published_sets_follow_the_totals(looks: list[tuple[dict[str, Total], bool, int]]) -> None:
-    """After every look the published entries are the naive ranking of all changes so far, over restored state too."""
+@given(UPDATES)
+def test_published_sets_follow_the_totals(updates: list[tuple[dict[str, Total], bool, int]]) -> None:
+    """After every update the published entries are the naive ranking of all changes so far, over restored state too."""
     window, totals = Window(), dict[str, Total]()
-    for changes, passed, now_ms in looks:
+    for changes, passed, now_ms in updates:
         totals.update(changes)
         totals = {name: total for name, total in totals.items() if total.sales}
         before = window.entries, window.status, window.revision
@@ -57,12 +57,12 @@ def test_published_sets_follow_the_totals(looks: list[tuple[dict[str, Total], bo
             assert (window.entries, window.status, window.revision) == before
 
 
-@given(LOOKS)
-def test_a_status_never_goes_back(looks: list[tuple[dict[str, Total], bool, int]]) -> None:
+@given(UPDATES)
+def test_a_status_never_goes_back(updates: list[tuple[dict[str, Total], bool, int]]) -> None:
     """Provisional becomes final, final becomes corrected, and neither is undone, also when a watermark goes back."""
     order = [None, "provisional", "final", "corrected"]
     window, reached = Window(), 0
-    for changes, passed, now_ms in looks:
+    for changes, passed, now_ms in updates:
         apply(window, changes, passed=passed, now_ms=now_ms)
         assert order.index(window.status) >= reached
         reached = order.index(window.status)
@@ -104,8 +104,8 @@ def test_rank_eleven_moves_up_when_one_of_the_ten_leaves() -> None:
     assert window.entries[-1] == Entry("n10", 90, 1)
 
 
-def test_the_first_look_at_a_window_publishes_it_also_when_it_is_empty() -> None:
-    """Nobody knows what an earlier job has left behind; the second look finds nothing new."""
+def test_a_window_is_published_the_first_time_also_when_it_is_empty() -> None:
+    """Nobody knows what an earlier job has left behind; the second time there is nothing new."""
     window = Window()
     assert apply(window, {"a": Total(0, 0)}, passed=True, now_ms=1)
     assert (window.entries, window.status) == ((), "final")

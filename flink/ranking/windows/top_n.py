@@ -17,7 +17,7 @@ class Total(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """One place of a ranking; the rank is its position, from 1."""
+    """One entry of a ranking; the rank is its position, from 1."""
 
     name: str
     cents: int
@@ -34,14 +34,14 @@ class Window:
     revision: int = 0
 
 
-def top(totals: Mapping[str, Total], places: int = TOP) -> tuple[Entry, ...]:
+def top(totals: Mapping[str, Total], entries: int = TOP) -> tuple[Entry, ...]:
     """The highest totals, largest first; equal totals by name in code point order."""
-    best = heapq.nsmallest(places, totals.items(), key=lambda item: (-item[1].cents, item[0]))
+    best = heapq.nsmallest(entries, totals.items(), key=lambda item: (-item[1].cents, item[0]))
     return tuple(Entry(name, total.cents, total.sales) for name, total in best)
 
 
 def next_status(status: Status | None, *, passed: bool, changed: bool) -> Status:
-    """The status after a look at the window.
+    """The status that the ranking is published with.
 
     Before the watermark passes the window's end (`passed`) it is provisional, then final; a final set that changes is
     corrected and stays so. A published status never goes back.
@@ -60,13 +60,13 @@ def put(window: Window, changes: Mapping[str, Total]) -> None:
             window.totals.pop(name, None)
 
 
-def renew(window: Window, *, passed: bool, now_ms: int, again: bool = False) -> bool:
-    """Make the window's ranking that of its totals.
+def update_ranking(window: Window, *, passed: bool, now_ms: int, again: bool = False) -> bool:
+    """Rank the window's totals again.
 
     Returns whether there is something to publish: other entries, another status, or the same `again`. The revision is
     then greater than the one before and at least `now_ms`, so that it grows also when the state is restored from an
     earlier moment.
-    The first look at a window publishes it even when it is empty: an earlier job may have published something else.
+    The first time a window is published even when it is empty: an earlier job may have published something else.
     """
     entries = top(window.totals)
     status = next_status(window.status, passed=passed, changed=entries != window.entries)

@@ -33,7 +33,7 @@ def published() -> list[Mapping[str, Any]]:
 
 
 @pytest.fixture(scope="package")
-def settled() -> dict[oracle.SetKey, tuple[oracle.Place, ...]]:
+def settled() -> dict[oracle.SetKey, tuple[oracle.Entry, ...]]:
     """What the tests with hours of their own have found right, and must stay."""
     return {}
 

@@ -7,11 +7,12 @@ from itertools import product
 
 import pytest
 
+from contracts.rankings import RANKINGS
 from tests import oracle
 from tests.histories import ORDERS, Change, history, moved, plain_sale
 from tests.rankings import Reader, assert_whole_and_growing, publisher, until_equal
 from tests.runtime import Runtime
-from tests.served import Answers, Tables, from_record, places, unlike
+from tests.served import Answers, Tables, entries_of, from_record, unlike
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -19,6 +20,7 @@ START = datetime(2024, 2, 1, tzinfo=UTC)
 DAYS_APART = 10
 AT_LEAST = 100_000
 COUNTRIES = ("BR", "PT", "AR")
+SETS_OF_AN_HOUR = [(r.name, country) for r in RANKINGS for country in (COUNTRIES if r.per_country else ("",))]
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +38,7 @@ async def test_every_arrival_order_is_served_as_the_oracle_says(
     reader: Reader,
     store: Tables,
     rest: Answers,
-    settled: dict[oracle.SetKey, tuple[oracle.Place, ...]],
+    settled: dict[oracle.SetKey, tuple[oracle.Entry, ...]],
     changes: Sequence[Change],
     day: int,
     order: str,
@@ -48,28 +50,24 @@ async def test_every_arrival_order_is_served_as_the_oracle_says(
     want, hours = oracle.expected(sales.published), oracle.hours(sales.published)
     settled.update(want)
     await until_equal(reader, want, f"the rankings of the history in {order} order", hours=hours, deadline_s=400)
-    every = [
-        oracle.SetKey(ranking, country, hour)
-        for hour, (ranking, country) in product(hours, [("city", ""), *(("salesman", of) for of in COUNTRIES)])
-    ]
+    every = [oracle.SetKey(ranking, country, hour) for hour, (ranking, country) in product(hours, SETS_OF_AN_HOUR)]
 
     async def unlike_the_topics() -> list[str]:
         """What the tables or, once these are right, REST hold otherwise."""
         await reader.poll()
         topics = dict(from_record(one) for one in reader.newest.values() if one["window_start"] in hours)
-        in_tables = await store.read("city", hours) | await store.read("salesman", hours)
-        return unlike(topics, in_tables) or unlike(topics, await rest.read(every))
+        return unlike(topics, await store.read_all(hours)) or unlike(topics, await rest.read(every))
 
     deadline = time.monotonic() + 400
     while differences := await unlike_the_topics():
         assert time.monotonic() < deadline, f"{len(differences)} sets differ in the end, for example {differences[:2]}"
-    assert not oracle.differences(want, places(await store.read("city", hours) | await store.read("salesman", hours)))
-    assert not oracle.differences(want, places(await rest.read(every)))
+    assert not oracle.differences(want, entries_of(await store.read_all(hours)))
+    assert not oracle.differences(want, entries_of(await rest.read(every)))
     assert_whole_and_growing(reader)
 
 
 async def test_a_window_ends_by_silence_alone(
-    runtime: Runtime, reader: Reader, settled: dict[oracle.SetKey, tuple[oracle.Place, ...]]
+    runtime: Runtime, reader: Reader, settled: dict[oracle.SetKey, tuple[oracle.Entry, ...]]
 ) -> None:
     """The newest hour of all is provisional; seconds of silence end it and every window before, without a sale."""
     at = START + timedelta(days=DAYS_APART * len(ORDERS))

@@ -77,7 +77,7 @@ async def test_the_topics_keep_the_one_schema_of_the_contract(runtime: Runtime, 
 
 
 async def test_a_lost_jobmanager_loses_no_sale_and_no_revision_goes_back(
-    runtime: Runtime, sales: Sales, reader: Reader, settled: Mapping[oracle.SetKey, tuple[oracle.Place, ...]]
+    runtime: Runtime, sales: Sales, reader: Reader, settled: Mapping[oracle.SetKey, tuple[oracle.Entry, ...]]
 ) -> None:
     """kill -9 of the JobManager: the watcher resumes the job from its newest checkpoint, and every ranking is right."""
     before = await until_running(runtime, "", 60)

@@ -54,8 +54,8 @@ async def test_no_sale_is_too_late(sales: Sales, reader: Reader) -> None:
     await reader.until(lambda: statuses() == {"corrected"}, "the hours of days before are corrected")
     assert all(reader.newest[key]["revision"] > revision for key, revision in before.items())
     for days, hour in hours.items():
-        places = reader.served()[oracle.SetKey("city", "", hour)]
-        assert sum(place.count for place in places) == 5 + ROUNDS - 1, f"{days} days ago, a sale is missing: {places}"
+        entries = reader.served()[oracle.SetKey("city", "", hour)]
+        assert sum(entry.count for entry in entries) == 5 + ROUNDS - 1, f"{days} days ago, a sale is missing: {entries}"
     assert_whole_and_growing(reader)
 
 

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contracts.catalogue import catalogue
+from contracts.rankings import RANKINGS
 from tests import oracle
 from tests.histories import EFFECTS, HOUR, Change, effects, plain_sale
 from tests.rankings import SALES, Reader, Sales, assert_whole_and_growing, follower, publisher
@@ -53,6 +54,7 @@ class Step:
             version=self.version,
             city=f"Cidade {self.city:02}",
             salesman_name=f"Vendedor {self.person:02}",
+            product=f"Produto {self.city:02}",
             country=self.country,
             amount=self.amount,
             deleted=self.deleted,
@@ -74,7 +76,7 @@ STEPS = st.lists(
     max_size=20,
 )
 CROWD = [Step(n, 1, 0, n, n, "BR", Decimal("10.00"), deleted=False) for n in range(NAMES)]
-"""Twelve equal sales: two names wait beyond the tenth place for the changes that follow."""
+"""Twelve equal sales: two names wait beyond the tenth rank for the changes that follow."""
 
 Burst = tuple[Step, ...]
 
@@ -139,26 +141,30 @@ class Playground:
 
         def seen() -> bool:
             served = self.reader.served(hours)
-            boards = [oracle.SetKey(*of, hour) for hour in hours for of in (("city", ""), ("salesman", "BR"))]
-            return all([place.count for place in served.get(board, ())] == [self.rounds] * 10 for board in boards)
+            return all(
+                [entry.count for entry in served.get(set_key, ())] == [self.rounds] * 10
+                for hour in hours
+                for ranking in RANKINGS
+                for set_key in [oracle.SetKey(ranking.name, "BR" if ranking.per_country else "", hour)]
+            )
 
         await self.reader.until(seen, "the sentinels are seen", deadline_s=120)
 
 
 def _kinds(changes: Sequence[Change], want: oracle.Rankings, have: oracle.Rankings) -> set[str]:
     """What the example has of the cases that matter."""
-    found = set(effects(changes))
-    if any(not places and board not in want for board, places in have.items()):
-        found.add("emptied window")
-    if any(len({place.total for place in places}) < len(places) for places in want.values()):
-        found.add("equal totals")
-    if any(len(places) == 10 for places in want.values()):
-        found.add("full ranking")
-    return found
+    kinds = set(effects(changes))
+    if any(not entries and set_key not in want for set_key, entries in have.items()):
+        kinds.add("emptied window")
+    if any(len({entry.total for entry in entries}) < len(entries) for entries in want.values()):
+        kinds.add("equal totals")
+    if any(len(entries) == 10 for entries in want.values()):
+        kinds.add("full ranking")
+    return kinds
 
 
 def test_random_changes_end_in_the_rankings_of_the_oracle(
-    runtime: Runtime, settled: dict[oracle.SetKey, tuple[oracle.Place, ...]]
+    runtime: Runtime, settled: dict[oracle.SetKey, tuple[oracle.Entry, ...]]
 ) -> None:
     """Whatever happens to a few sales: once it is processed, the hours hold the oracle's rankings, or nothing."""
     wrong: dict[str, str] = {}

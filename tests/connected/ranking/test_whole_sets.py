@@ -18,7 +18,7 @@ from tests.served import Answers, Served, Tables, from_record
 pytestmark = pytest.mark.timeout(900)
 
 HOUR = datetime(2024, 7, 1, tzinfo=UTC)
-BOARDS = (SetKey("city", "", HOUR), SetKey("salesman", "BR", HOUR))
+SET_KEYS = (SetKey("city", "", HOUR), SetKey("salesman", "BR", HOUR))
 CYCLES = 8
 READS = 500
 """Of each ranking, from the tables and over REST each: 1,000 reads of either."""
@@ -32,22 +32,22 @@ async def test_every_read_is_one_published_set(sales: Sales, reader: Reader, sto
     seen: dict[str, list[Served | None]] = {}
     done = asyncio.Event()
 
-    async def table(board: SetKey) -> Served | None:
-        return (await store.read(board.ranking, [HOUR])).get(board)
+    async def table(set_key: SetKey) -> Served | None:
+        return (await store.read(set_key.ranking, [HOUR])).get(set_key)
 
-    async def watch(name: str, board: SetKey, read: Callable[[SetKey], Awaitable[Served | None]]) -> None:
-        answers = seen[f"{name} {board.ranking}"] = []
+    async def watch(name: str, set_key: SetKey, read: Callable[[SetKey], Awaitable[Served | None]]) -> None:
+        answers = seen[f"{name} {set_key.ranking}"] = []
         while not done.is_set() or len(answers) < READS:
-            answers.append(await read(board))
+            answers.append(await read(set_key))
 
     def everybody_has(entries: int) -> bool:
         last = [answers[-1] if answers else None for answers in seen.values()]
-        return all(one is not None and len(one.places) == entries for one in last)
+        return all(one is not None and len(one.entries) == entries for one in last)
 
     async with asyncio.TaskGroup() as tasks:
-        for board in BOARDS:
-            tasks.create_task(watch("table", board, table))
-            tasks.create_task(watch("REST", board, rest.one))
+        for set_key in SET_KEYS:
+            tasks.create_task(watch("table", set_key, table))
+            tasks.create_task(watch("REST", set_key, rest.one))
         for cycle in range(1, CYCLES + 1):
             twelve = [
                 plain_sale(number, HOUR, sale_id=f"whole-{number}", amount=Decimal(cycle) + number, version=2 * cycle)
@@ -62,18 +62,20 @@ async def test_every_read_is_one_published_set(sales: Sales, reader: Reader, sto
         done.set()
     await until_own_right(reader, sales, "the ranking at the end")
 
-    published: dict[SetKey, dict[int, Served]] = {board: {} for board in BOARDS}
+    published: dict[SetKey, dict[int, Served]] = {set_key: {} for set_key in SET_KEYS}
     for every in reader.sets.values():
-        for board, one in map(from_record, every):
-            if board in published:
-                published[board][one.revision] = one
-    for (name, answers), board in zip(seen.items(), [BOARDS[0], BOARDS[0], BOARDS[1], BOARDS[1]], strict=True):
-        first = next(place for place, one in enumerate(answers) if one is not None)
+        for set_key, one in map(from_record, every):
+            if set_key in published:
+                published[set_key][one.revision] = one
+    for (name, answers), set_key in zip(
+        seen.items(), [SET_KEYS[0], SET_KEYS[0], SET_KEYS[1], SET_KEYS[1]], strict=True
+    ):
+        first = next(number for number, one in enumerate(answers) if one is not None)
         got = [one for one in answers[first:] if one is not None]
         assert len(got) == len(answers) - first, f"{name}: a ranking that was served is absent later"
-        wrong = [one for one in got if published[board].get(one.revision) != one]
+        wrong = [one for one in got if published[set_key].get(one.revision) != one]
         assert not wrong, f"{name}: {len(wrong)} answers are no published set, for example {wrong[0]}"
         assert all(a.revision <= b.revision for a, b in pairwise(got)), f"{name}: a revision goes back"
         assert len({one.revision for one in got}) >= REVISIONS, name
-        assert {0, 7, 10} <= {len(one.places) for one in got}, name
+        assert {0, 7, 10} <= {len(one.entries) for one in got}, name
     assert_whole_and_growing(reader)

@@ -13,17 +13,17 @@ from hypothesis import strategies as st
 
 from contracts.rankings import ranking_windows
 from contracts.windows import window_length
-from flink.ranking import keeper
+from flink.ranking import window_state
 from flink.ranking.contract import money
-from flink.ranking.keeper import (
+from flink.ranking.store import Store
+from flink.ranking.window_state import (
     CONFIRM_AFTER_MS,
     CONFIRM_AT_ONCE,
     EMPTY_AFTER_MS,
     HEARTBEAT_MS,
-    Keeper,
     Publication,
     Rules,
-    Store,
+    WindowState,
 )
 from flink.ranking.windows.clock import LAG_MS
 from flink.ranking.windows.top_n import Total
@@ -33,8 +33,8 @@ INTERVAL_MS = 1000
 IDLE_MS = 60_000
 DAY_MS = 24 * HOUR_MS
 TTL_MS = 35 * DAY_MS
-BOARD = ranking_windows([window_length("1h")])[1]
-Place = tuple[str, int]
+SALESMEN_PER_HOUR = ranking_windows([window_length("1h")])[1]
+WindowKey = tuple[str, int]
 V = TypeVar("V")
 
 
@@ -79,7 +79,7 @@ class Cell(Generic[V]):
 
 @dataclass
 class Job:
-    """A keeper with a clock and its timers, as Flink would drive it."""
+    """The state of a ranking window with a clock and its timers, as Flink would drive it."""
 
     now_ms: int
     store: Store = field(
@@ -100,20 +100,22 @@ class Job:
         self.shadow = self.shadow if shadow is None else shadow
         assert self.since_ms is not None
         rules = Rules(INTERVAL_MS, IDLE_MS, self.shadow, TTL_MS, self.since_ms)
-        self.keeper = Keeper(BOARD, self.store, rules, now_ms=self.now_ms, rejected=self.rejected.append)
+        self.state = WindowState(
+            SALESMEN_PER_HOUR, self.store, rules, now_ms=self.now_ms, rejected=self.rejected.append
+        )
 
-    def _arm(self, due_ms: int | None) -> None:
+    def _set_timer(self, due_ms: int | None) -> None:
         if due_ms is not None:
             self.timers.add(due_ms)
 
-    def total(self, place: Place, name: str, total: Total) -> None:
+    def total(self, window: WindowKey, name: str, total: Total) -> None:
         """A row with a total."""
-        entry = f"{money(total.cents)}|{total.sales}|{place[0]}|{place[1]}|{name}"
-        self._arm(self.keeper.note(entry, self.now_ms))
+        entry = f"{money(total.cents)}|{total.sales}|{window[0]}|{window[1]}|{name}"
+        self._set_timer(self.state.on_total(entry, self.now_ms))
 
     def clock(self, newest_ms: int) -> None:
         """A row with a source's clock."""
-        self._arm(self.keeper.note(f"{newest_ms}.00|1|@postgres", self.now_ms))
+        self._set_timer(self.state.on_total(f"{newest_ms}.00|1|@postgres", self.now_ms))
 
     def pass_time(self, ms: int) -> None:
         """Let time pass, and fire what is due on the way."""
@@ -121,9 +123,9 @@ class Job:
         while due := sorted(timer for timer in self.timers if timer <= end):
             self.timers.remove(due[0])
             self.now_ms = max(self.now_ms, due[0])
-            publications, next_ms = self.keeper.look(due[0], self.now_ms)
+            publications, next_ms = self.state.on_timer(due[0], self.now_ms)
             self.published += [(self.now_ms, publication) for publication in publications]
-            self._arm(next_ms)
+            self._set_timer(next_ms)
         self.now_ms = end
 
     def last(self, key: str) -> tuple[str, list[str]]:
@@ -133,18 +135,18 @@ class Job:
 
 
 START_MS = 491_804 * HOUR_MS
-PLACE = ("BR", 491_804)
-KEY = "2026-02-07T20:00:00Z/BR"
+WINDOW = ("BR", 491_804)
+RECORD_KEY = "2026-02-07T20:00:00Z/BR"
 
 
 def test_a_change_is_published_at_once_and_the_next_one_a_second_later() -> None:
     """At most one set per window and second, but no second of waiting after a pause."""
     job = Job(START_MS)
-    job.total(PLACE, "Ana", Total(100, 1))
+    job.total(WINDOW, "Ana", Total(100, 1))
     job.pass_time(60)
-    assert job.last(KEY) == ("provisional", ["Ana"])
+    assert job.last(RECORD_KEY) == ("provisional", ["Ana"])
     for cents in (200, 300, 400):
-        job.total(PLACE, "Ana", Total(cents, 1))
+        job.total(WINDOW, "Ana", Total(cents, 1))
         job.pass_time(100)
     job.pass_time(2000)
     times = [at for at, _ in job.published]
@@ -155,70 +157,72 @@ def test_a_change_is_published_at_once_and_the_next_one_a_second_later() -> None
 def test_a_window_ends_when_the_clock_of_a_source_passes_it() -> None:
     """Final comes with the watermark, without any change of totals."""
     job = Job(START_MS + HOUR_MS - 10_000)
-    job.total(PLACE, "Ana", Total(100, 1))
+    job.total(WINDOW, "Ana", Total(100, 1))
     job.clock(job.now_ms)
     job.pass_time(10_000 + LAG_MS)
-    assert job.last(KEY)[0] == "provisional"
+    assert job.last(RECORD_KEY)[0] == "provisional"
     job.clock(job.now_ms)
     job.pass_time(1100)
-    assert job.last(KEY) == ("final", ["Ana"])
+    assert job.last(RECORD_KEY) == ("final", ["Ana"])
 
 
 def test_a_quiet_hour_ends_by_itself() -> None:
     """Without any input the window ends a minute after the last row or with its hour, whichever is later."""
     job = Job(START_MS)
-    job.total(PLACE, "Ana", Total(100, 1))
+    job.total(WINDOW, "Ana", Total(100, 1))
     job.clock(job.now_ms)
     job.pass_time(HOUR_MS + LAG_MS + INTERVAL_MS)
-    assert job.last(KEY)[0] == "final"
+    assert job.last(RECORD_KEY)[0] == "final"
 
 
-def test_an_idle_board_looks_seldom() -> None:
+def test_an_idle_ranking_window_has_only_its_heartbeat() -> None:
     """While the window cannot have ended, only the heartbeat wakes up."""
     job = Job(START_MS)
-    job.total(PLACE, "Ana", Total(100, 1))
+    job.total(WINDOW, "Ana", Total(100, 1))
     job.pass_time(5000)
     assert job.timers == {START_MS + HEARTBEAT_MS}
     job.pass_time(2 * HEARTBEAT_MS)
     assert job.timers == {START_MS + 3 * HEARTBEAT_MS}
 
 
-def test_what_a_killed_process_published_and_was_taken_back_is_published_anew() -> None:
+def test_what_a_killed_process_published_and_was_taken_back_is_published_again() -> None:
     """A name came after the state was saved and is gone in the restored state: the ranking is without it again."""
     job = Job(START_MS)
-    job.total(PLACE, "Ana", Total(100, 1))
+    job.total(WINDOW, "Ana", Total(100, 1))
     job.pass_time(5000)
     saved = copy.deepcopy((job.store, job.timers))
-    job.total(PLACE, "Bia", Total(200, 1))
+    job.total(WINDOW, "Bia", Total(200, 1))
     job.pass_time(5000)
-    assert job.last(KEY) == ("provisional", ["Bia", "Ana"])
+    assert job.last(RECORD_KEY) == ("provisional", ["Bia", "Ana"])
     before = job.published[-1][1].record["revision"]
 
     job.store, job.timers = saved
     job.restart()
     job.pass_time(CONFIRM_AFTER_MS + HEARTBEAT_MS)
 
-    assert job.last(KEY) == ("provisional", ["Ana"])
+    assert job.last(RECORD_KEY) == ("provisional", ["Ana"])
     assert job.published[-1][1].record["revision"] > before
 
 
 def test_a_restored_job_confirms_each_window_once_and_the_newest_first() -> None:
-    """Hundreds are confirmed in several looks and not written to the state; a job that starts afresh confirms none."""
+    """Hundreds are confirmed on several timers and not written to the state; a job that starts afresh confirms none."""
     job = Job(START_MS)
-    places = [("BR", PLACE[1] - number) for number in range(2 * CONFIRM_AT_ONCE + 10)]
-    for place in places:
-        job.total(place, "Ana", Total(100, 1))
+    windows = [("BR", WINDOW[1] - number) for number in range(2 * CONFIRM_AT_ONCE + 10)]
+    for window in windows:
+        job.total(window, "Ana", Total(100, 1))
     job.clock(job.now_ms)
     job.pass_time(2 * CONFIRM_AFTER_MS)
-    assert len(job.published) == len(places)
+    assert len(job.published) == len(windows)
 
     job.restart()
     job.published.clear()
     kept = dict(job.store.published.items())
     job.pass_time(CONFIRM_AFTER_MS + 5 * INTERVAL_MS)
 
-    assert sorted(one.key for _, one in job.published) == sorted(BOARD.record_key("BR", n * HOUR_MS) for _, n in places)
-    assert job.published[CONFIRM_AT_ONCE - 1][1].key == KEY
+    assert sorted(one.key for _, one in job.published) == sorted(
+        SALESMEN_PER_HOUR.record_key("BR", n * HOUR_MS) for _, n in windows
+    )
+    assert job.published[CONFIRM_AT_ONCE - 1][1].key == RECORD_KEY
     assert dict(job.store.published.items()) == kept
     times = {at for at, _ in job.published}
     assert len(times) == 3
@@ -226,12 +230,12 @@ def test_a_restored_job_confirms_each_window_once_and_the_newest_first() -> None
 
 
 def test_the_end_of_a_window_causes_no_second_set_within_a_second() -> None:
-    """A timer that was set for the window's end is passed over when a look has just taken place."""
+    """A timer that was set for the window's end is passed over when another has just fired."""
     job = Job(START_MS)
-    job.total(PLACE, "Ana", Total(100, 1))
+    job.total(WINDOW, "Ana", Total(100, 1))
     job.pass_time(HOUR_MS + LAG_MS - 300)
     for cents in (200, 300):
-        job.total(PLACE, "Ana", Total(cents, 1))
+        job.total(WINDOW, "Ana", Total(cents, 1))
         job.pass_time(200)
     job.pass_time(5000)
     times = [at for at, _ in job.published]
@@ -242,44 +246,44 @@ def test_the_end_of_a_window_causes_no_second_set_within_a_second() -> None:
 def test_a_restored_job_does_not_take_its_own_downtime_for_silence() -> None:
     """After hours of downtime a window stays provisional until what was missed has had a minute to arrive."""
     job = Job(START_MS)
-    job.total(PLACE, "Ana", Total(100, 1))
+    job.total(WINDOW, "Ana", Total(100, 1))
     job.clock(job.now_ms)
     job.pass_time(100)
     job.now_ms += 5 * HOUR_MS
     job.restart()
     job.pass_time(IDLE_MS - 2000)
-    assert job.last(KEY)[0] == "provisional"
+    assert job.last(RECORD_KEY)[0] == "provisional"
     job.pass_time(3 * INTERVAL_MS)
-    assert job.last(KEY)[0] == "final"
+    assert job.last(RECORD_KEY)[0] == "final"
 
 
 def test_what_arrived_before_a_crash_and_was_not_published_is_published_after_it() -> None:
     """What is not in a window yet is in the log."""
     job = Job(START_MS)
-    job.total(PLACE, "Ana", Total(100, 1))
+    job.total(WINDOW, "Ana", Total(100, 1))
     job.restart()
     job.pass_time(2000)
-    assert job.last(KEY) == ("provisional", ["Ana"])
+    assert job.last(RECORD_KEY) == ("provisional", ["Ana"])
 
 
 def test_countries_are_ranked_apart_and_names_may_hold_any_sign() -> None:
     """A name with the separator in it stays one name."""
     job = Job(START_MS)
-    job.total(("BR", PLACE[1]), "A|B|1", Total(100, 1))
-    job.total(("PT", PLACE[1]), "Ana", Total(100, 1))
+    job.total(("BR", WINDOW[1]), "A|B|1", Total(100, 1))
+    job.total(("PT", WINDOW[1]), "Ana", Total(100, 1))
     job.pass_time(100)
-    assert job.last(KEY) == ("provisional", ["A|B|1"])
-    assert job.last(KEY.replace("/BR", "/PT")) == ("provisional", ["Ana"])
+    assert job.last(RECORD_KEY) == ("provisional", ["A|B|1"])
+    assert job.last(RECORD_KEY.replace("/BR", "/PT")) == ("provisional", ["Ana"])
 
 
-def test_a_window_that_is_heard_of_before_its_first_sale_is_not_published_empty() -> None:
-    """A place without sales is published once nothing has followed for a while; a sale that follows is its first."""
+def test_a_window_whose_key_arrives_before_its_first_sale_is_not_published_empty() -> None:
+    """A window without sales is published once nothing has followed for a while; a sale that follows is its first."""
     job = Job(START_MS)
-    job.total(PLACE, "Ana", Total(0, 0))
-    job.total((PLACE[0], PLACE[1] - 1), "Ana", Total(0, 0))
+    job.total(WINDOW, "Ana", Total(0, 0))
+    job.total((WINDOW[0], WINDOW[1] - 1), "Ana", Total(0, 0))
     job.pass_time(2000)
     assert not job.published
-    job.total(PLACE, "Ana", Total(100, 1))
+    job.total(WINDOW, "Ana", Total(100, 1))
     job.pass_time(EMPTY_AFTER_MS + 2 * INTERVAL_MS)
     assert [(one.record["status"], len(one.record["entries"])) for _, one in job.published] == [
         ("provisional", 1),
@@ -287,20 +291,20 @@ def test_a_window_that_is_heard_of_before_its_first_sale_is_not_published_empty(
     ]
 
 
-def test_windows_leave_the_memory_and_the_log_starts_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_windows_leave_the_memory_and_the_log_is_cleared(monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond the limits totals go to the store, and a later change finds them there."""
-    monkeypatch.setattr(keeper, "LOG_ENTRIES", 4)
-    monkeypatch.setattr(keeper, "NAMES_IN_MEMORY", 2)
+    monkeypatch.setattr(window_state, "LOG_ENTRIES", 4)
+    monkeypatch.setattr(window_state, "NAMES_IN_MEMORY", 2)
     job = Job(START_MS)
     for number in range(5):
-        job.total(("BR", PLACE[1] - number), "Ana", Total(100, 1))
-        job.total(("BR", PLACE[1] - number), "Bia", Total(50, 1))
+        job.total(("BR", WINDOW[1] - number), "Ana", Total(100, 1))
+        job.total(("BR", WINDOW[1] - number), "Bia", Total(50, 1))
     job.pass_time(60)
     assert list(job.store.log.get()) == []
     assert len(list(job.store.totals.items())) == 5
-    job.total(("BR", PLACE[1]), "Bia", Total(200, 2))
+    job.total(("BR", WINDOW[1]), "Bia", Total(200, 2))
     job.pass_time(INTERVAL_MS)
-    assert job.last(KEY) == ("provisional", ["Bia", "Ana"])
+    assert job.last(RECORD_KEY) == ("provisional", ["Bia", "Ana"])
     assert len(list(job.store.log.get())) == 1
 
 
@@ -309,24 +313,24 @@ def test_a_shadow_publishes_nothing_and_its_successor_every_window_once(
     log_entries: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also windows of which the log holds nothing any more, and one that has lost all its sales."""
-    monkeypatch.setattr(keeper, "LOG_ENTRIES", log_entries)
+    monkeypatch.setattr(window_state, "LOG_ENTRIES", log_entries)
     job = Job(START_MS, shadow=True)
     for number in range(3):
-        job.total(("BR", PLACE[1] - number), "Ana", Total(100, 1))
+        job.total(("BR", WINDOW[1] - number), "Ana", Total(100, 1))
         job.pass_time(2 * INTERVAL_MS)
-    job.total(PLACE, "Ana", Total(0, 0))
+    job.total(WINDOW, "Ana", Total(0, 0))
     job.pass_time(EMPTY_AFTER_MS + IDLE_MS)
     assert not job.published
     job.restart(shadow=False)
     job.pass_time(4 * EMPTY_AFTER_MS)
     published = {one.key: [entry["name"] for entry in one.record["entries"]] for _, one in job.published}
     assert sorted(published.values()) == [[], ["Ana"], ["Ana"]]
-    assert published[KEY] == []
+    assert published[RECORD_KEY] == []
 
 
 ROWS = st.tuples(
     st.sampled_from(["BR", "PT"]),
-    st.integers(PLACE[1] - 2, PLACE[1]),
+    st.integers(WINDOW[1] - 2, WINDOW[1]),
     st.sampled_from([f"n{number}" for number in range(13)]),
     st.one_of(st.just(Total(0, 0)), st.builds(Total, st.integers(1, 5), st.integers(1, 3))),
 )
@@ -346,8 +350,8 @@ def test_every_history_ends_in_the_ranking_of_its_last_totals(
 ) -> None:
     """Whatever the order of rows, pauses and restarts: last sets are right, revisions grow, statuses never go back."""
     with pytest.MonkeyPatch.context() as limits:
-        limits.setattr(keeper, "LOG_ENTRIES", log_entries)
-        limits.setattr(keeper, "NAMES_IN_MEMORY", names_in_memory)
+        limits.setattr(window_state, "LOG_ENTRIES", log_entries)
+        limits.setattr(window_state, "NAMES_IN_MEMORY", names_in_memory)
         _run_history(events)
 
 
@@ -362,7 +366,7 @@ def _run_history(events: list[object]) -> None:
         elif isinstance(event, tuple):
             country, index, name, total = event
             job.total((country, index), name, total)
-            key = BOARD.record_key(country, index * HOUR_MS)
+            key = SALESMEN_PER_HOUR.record_key(country, index * HOUR_MS)
             totals.setdefault(key, {})[name] = total
     job.pass_time(EMPTY_AFTER_MS + 3000)
     seen: dict[str, list[dict[str, Any]]] = {}
