@@ -37,6 +37,11 @@ class Readiness:
         return dict(self._missing)
 
 
+def needs_operator(reason: str) -> bool:
+    """Whether a reason for not being ready names a task that the operator must run: waiting longer does not help."""
+    return "run task " in reason
+
+
 def application(readiness: Readiness, metrics: Metrics) -> web.Application:
     """The three routes."""
 

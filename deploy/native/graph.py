@@ -5,7 +5,9 @@ import os
 import signal
 import time
 from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 
+from chassis.ops import needs_operator
 from deploy.native import supervise
 from deploy.native.nodes import Node, Process, Step
 from deploy.native.probes import NotReady
@@ -15,8 +17,8 @@ from deploy.native.settings import NativeSettings
 PROBE_INTERVAL_S = 0.5
 ALIVE = ("STARTING", "RUNNING", None)
 GIVEN_UP = ("FATAL", "UNKNOWN")
-WRONG_SETTING = 2  # the exit status of a unit that no restart can help
-ENDS = 4  # so often a process may end while it boots
+WRONG_SETTING = 2  # the exit status of a unit for which no restart helps
+ENDS = 4  # a process that ends this many times while it boots is given up
 REPORT_INTERVAL_S = 10.0
 STEP_ATTEMPTS = 3
 
@@ -31,20 +33,20 @@ def closure(nodes: Mapping[str, Node], wanted: Collection[str]) -> set[str]:
     Raises:
         StartError: a name is unknown.
     """
-    found: set[str] = set()
+    reached: set[str] = set()
     pending = list(wanted)
     while pending:
         name = pending.pop()
         if name not in nodes:
             raise StartError(f"unknown process {name!r}; there are {', '.join(sorted(nodes))}")
-        if name not in found:
-            found.add(name)
+        if name not in reached:
+            reached.add(name)
             pending.extend(nodes[name].needs)
-    return found
+    return reached
 
 
 class Starter:
-    """One `up`: remembers what is ready and how long it took."""
+    """One `up`: keeps what is ready, and reports how long each took."""
 
     def __init__(self, settings: NativeSettings, nodes: Sequence[Node]) -> None:
         self._settings = settings
@@ -52,16 +54,16 @@ class Starter:
         self._ready = {node.name: asyncio.Event() for node in nodes}
         self._begun = time.monotonic()
 
-    def _say(self, text: str) -> None:
+    def _report(self, text: str) -> None:
         print(f"[{time.monotonic() - self._begun:5.1f} s] {text}", flush=True)
 
     async def run(self) -> None:
         """Start everything; returns when all is ready.
 
         Raises:
-            StartError: the first that did not become ready; what runs is left running, so that `up` can go on.
+            StartError: the first that did not become ready; what runs is left running, so that `up` can continue.
         """
-        waiting = asyncio.create_task(self._report())
+        waiting = asyncio.create_task(self._report_progress())
         try:
             async with asyncio.TaskGroup() as group:
                 for node in self._nodes.values():
@@ -85,20 +87,23 @@ class Starter:
             await self._process(node)
         self._ready[node.name].set()
         done = "done" if isinstance(node, Step) else "ready"
-        self._say(f"{node.name} {done} ({time.monotonic() - begun:.1f} s)")
+        self._report(f"{node.name} {done} ({time.monotonic() - begun:.1f} s)")
 
     def _log(self, name: str) -> str:
         return str(self._settings.state_dir / "logs" / f"{name}.log")
 
     async def _step(self, step: Step) -> None:
-        """Run a step; each can be repeated, so one that fails (a server that is slow at first) gets another try."""
+        """Run a step; each can be repeated, so one that fails (a server is slow at first) is retried."""
         for attempt in range(1, STEP_ATTEMPTS + 1):
+            log = Path(self._log(step.name))
+            before = log.stat().st_size if log.exists() else 0
             code = await self._run(step)
             if code == 0:
                 return
-            if attempt < STEP_ATTEMPTS:
-                self._say(f"{step.name} failed with status {code}, trying again: {_tail(self._log(step.name))}")
-        raise StartError(f"{step.name} failed with status {code}: {_tail(self._log(step.name))}")
+            reason = _tail(self._log(step.name), before)
+            if attempt == STEP_ATTEMPTS or needs_operator(reason):
+                raise StartError(f"{step.name} failed with status {code}: {reason}")
+            self._report(f"{step.name} failed with status {code}, trying again: {reason}")
 
     async def _run(self, step: Step) -> int:
         with open(self._log(step.name), "ab") as log:  # noqa: ASYNC230, PTH123 - opening a local log blocks nobody
@@ -124,7 +129,7 @@ class Starter:
     async def _process(self, process: Process) -> None:
         await asyncio.to_thread(supervise.start, self._settings, process.name)
         deadline = time.monotonic() + self._settings.ready_timeout_s
-        why, ends = "not asked yet", set()
+        why, ends = "not probed yet", set()
         while time.monotonic() < deadline:
             answers = False
             try:
@@ -132,10 +137,12 @@ class Starter:
                 answers = True
             except NotReady as error:
                 why = str(error)
+                if needs_operator(why):
+                    raise StartError(f"{process.name} is not ready: {why}") from None
             state = (await asyncio.to_thread(supervise.info, self._settings)).get(process.name, {})
             if answers and state.get("statename") == "RUNNING":
                 return
-            if answers:  # by somebody else on its port, or it started this moment
+            if answers:  # another process on its port, or this one a moment before the supervisor counts it as running
                 why = f"its port answers, but it is {state.get('statename', 'unknown').lower()}"
             if state.get("statename") not in ALIVE:
                 ends.add(state.get("stop", 0))
@@ -147,7 +154,7 @@ class Starter:
         limit = self._settings.ready_timeout_s
         raise StartError(f"{process.name} is not ready after {limit:.0f} s: {why} (log: {self._log(process.name)})")
 
-    async def _report(self) -> None:
+    async def _report_progress(self) -> None:
         while True:
             await asyncio.sleep(REPORT_INTERVAL_S)
             started = [
@@ -157,11 +164,12 @@ class Starter:
                 and all(self._ready[n].is_set() for n in node.needs if n in self._ready)
             ]
             ready = sum(event.is_set() for event in self._ready.values())
-            self._say(f"{ready} of {len(self._ready)} ready; waiting for {', '.join(started)}")
+            self._report(f"{ready} of {len(self._ready)} ready; waiting for {', '.join(started)}")
 
 
-def _tail(path: str) -> str:
-    """The last lines of a log, in one line, with its place."""
-    with open(path, encoding="utf-8", errors="replace") as log:  # noqa: PTH123 - a path as text
-        lines = [line.strip() for line in log.readlines()[-5:] if line.strip()]
+def _tail(path: str, start: int = 0) -> str:
+    """The last lines of a log from the byte `start` on, in one line, with its path."""
+    with open(path, "rb") as log:  # noqa: PTH123 - a path as text
+        log.seek(start)
+        lines = [line.strip() for line in log.read().decode(errors="replace").splitlines()[-5:] if line.strip()]
     return f"{' | '.join(lines)[-600:]} (log: {path})"

@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
@@ -108,12 +107,12 @@ class NativeSettings(BaseSettings):
         return self.unix_socket("supervisor")
 
     def unix_socket(self, name: str) -> Path:
-        """A place for a socket file: a Unix socket's path has room for about 100 characters."""
+        """The path of a socket file: a Unix socket's path has room for about 100 bytes."""
         near = self.state_dir / "run" / f"{name}.sock"
-        if len(str(near)) < 90:
+        if len(os.fsencode(near)) < 90:
             return near
         digest = hashlib.sha256(str(self.state_dir).encode()).hexdigest()[:12]
-        return Path(tempfile.gettempdir()) / f"placar-{digest}-{name}.sock"
+        return Path("/tmp") / f"placar-{digest}-{name}.sock"  # noqa: S108 - TMPDIR may be as long
 
 
 def ports(environment: Mapping[str, str]) -> dict[str, int]:
@@ -122,15 +121,15 @@ def ports(environment: Mapping[str, str]) -> dict[str, int]:
     Raises:
         ValueError: a value is not a port; the message names the setting.
     """
-    found = {}
+    values = {}
     for name, (default, _) in PORTS.items():
         text = environment.get(name, str(default))
         if not text.isdigit() or not 1 <= int(text) <= 65535:
             raise ValueError(f"{name} {text[:60]!r}: a port is a number from 1 to 65535")
-        found[name] = int(text)
-    return found
+        values[name] = int(text)
+    return values
 
 
 def secret(value: SecretStr) -> str:
-    """The value of a secret, at the place where it is handed over."""
+    """The value of a secret, to hand it over."""
     return value.get_secret_value()

@@ -12,6 +12,8 @@ LOCK = "placar.lock"
 RUNTIME = "runtime"
 """The file that remembers where the last `up` was: native or compose."""
 SHOWN = 3
+LONGEST = 500
+"""Bytes of a state folder's path: with this everything starts; Postgres has room for about 1,000."""
 
 
 class StateError(Exception):
@@ -36,6 +38,9 @@ def claim(folder: Path, setting: str) -> None:
     Raises:
         StateError: it holds something else, which `clean` would remove; or it cannot be written.
     """
+    size = len(os.fsencode(folder))
+    if size > LONGEST:
+        raise StateError(f"setting {setting}: a path of {size} bytes is too long, {LONGEST} are allowed: {folder}")
     try:
         others = _others(folder)
         if others:

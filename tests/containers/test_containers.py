@@ -222,7 +222,7 @@ def test_the_units_run_as_containers_against_native_servers(
 ) -> None:
     """Each Python unit starts from its image on the network of this machine, and its health check passes."""
     names = [name for name in UNITS if name != "flink_watcher"]  # it needs the folders of its Flink
-    state = tmp_path_factory.mktemp("native")  # RocksDB names files after the whole path, which must stay short
+    state = tmp_path_factory.mktemp("native")
     with start_runtime(state, ("connector", "ranking-job", "tables", "seed")) as runtime:
         places = ("KAFKA", "SCHEMA_REGISTRY", "CONNECT", "POSTGRES", "CLICKHOUSE", "FLINK_REST", "LEGACY_SOAP", "BIND")
         ports = {name: runtime.env[name] for name in PORTS}

@@ -55,8 +55,8 @@ def test_the_ranking_job_waits_for_neither_the_seed_nor_connect(settings: Native
     assert not {"connect", "connector", "seed", "clickhouse", "api"} & needed
 
 
-def test_lineage_stops_after_those_who_tell_it_of_their_end(settings: NativeSettings) -> None:
-    """At a stop every unit still has somebody to tell, and that one its database."""
+def test_lineage_stops_after_those_who_send_it_events(settings: NativeSettings) -> None:
+    """At a stop every unit can still emit its last events, and the service store them."""
     waves = {process.name: process.wave for process in processes(settings)}
 
     assert {waves[unit] for unit in UNITS if unit != "lineage"} == {0}
@@ -79,7 +79,7 @@ def test_every_port_belongs_to_a_process_of_the_table(settings: NativeSettings) 
 
 
 class Recorder:
-    """Stands for the supervisor: notes what is started, and makes each process ready by its probe."""
+    """Stands for the supervisor: records what is started, and makes each process ready by its probe."""
 
     def __init__(self) -> None:
         self.events: list[str] = []
@@ -88,17 +88,17 @@ class Recorder:
         """A probe that succeeds after some failures."""
         left = [failures]
 
-        async def ask() -> None:
+        async def attempt() -> None:
             await asyncio.sleep(0)
             if left[0]:
                 left[0] -= 1
                 raise NotReady("not yet")
             self.events.append(f"{name} ready")
 
-        return ask
+        return attempt
 
     def start(self, _: NativeSettings, name: str) -> None:
-        """Note the start."""
+        """Record the start."""
         self.events.append(f"{name} started")
 
     def info(self, _: NativeSettings) -> dict[str, dict[str, object]]:
@@ -109,11 +109,11 @@ class Recorder:
 @pytest.fixture
 def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
     """The supervisor replaced by a recorder, probes without a pause."""
-    found = Recorder()
-    monkeypatch.setattr(supervise, "start", found.start)
-    monkeypatch.setattr(supervise, "info", found.info)
+    stand_in = Recorder()
+    monkeypatch.setattr(supervise, "start", stand_in.start)
+    monkeypatch.setattr(supervise, "info", stand_in.info)
     monkeypatch.setattr(graph, "PROBE_INTERVAL_S", 0)
-    return found
+    return stand_in
 
 
 async def test_a_process_starts_only_when_all_its_needs_are_ready(settings: NativeSettings, recorder: Recorder) -> None:
@@ -130,7 +130,7 @@ async def test_a_process_starts_only_when_all_its_needs_are_ready(settings: Nati
     assert recorder.events[-2:] == ["c started", "c ready"]
 
 
-async def test_a_failed_step_ends_the_start_with_its_last_words(settings: NativeSettings, recorder: Recorder) -> None:
+async def test_a_failed_step_ends_the_start_with_its_log(settings: NativeSettings, recorder: Recorder) -> None:
     """What needs a failed step is not started, and the error shows the end of the step's log."""
     nodes: list[Process | Step] = [
         Step("contracts", ("sh", "-c", "echo the registry rejects; exit 3")),
@@ -145,16 +145,16 @@ async def test_a_failed_step_ends_the_start_with_its_last_words(settings: Native
 async def test_a_process_that_crashes_again_and_again_ends_the_start(
     settings: NativeSettings, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One crash while booting is left to the supervisor; the fourth is reported with the process's last words."""
-    asked: list[int] = []
+    """One crash while booting is left to the supervisor; the fourth is reported with the end of its log."""
+    polls: list[int] = []
 
     def crashing(times: int) -> Callable[[NativeSettings], dict[str, dict[str, object]]]:
         def info(_: NativeSettings) -> dict[str, dict[str, object]]:
-            asked.append(len(asked))
-            state = "BACKOFF" if len(asked) <= times else "RUNNING"
-            return {"api": {"statename": state, "exitstatus": 1, "stop": len(asked)}}
+            polls.append(len(polls))
+            state = "BACKOFF" if len(polls) <= times else "RUNNING"
+            return {"api": {"statename": state, "exitstatus": 1, "stop": len(polls)}}
 
-        asked.clear()
+        polls.clear()
         return info
 
     (settings.state_dir / "logs" / "api.log").write_text("NameError: name 'x' is not defined\n")
@@ -166,7 +166,39 @@ async def test_a_process_that_crashes_again_and_again_ends_the_start(
         await Starter(settings, [Process("api", (), recorder.probe("api", failures=9))]).run()
 
 
-async def test_a_port_that_somebody_else_answers_does_not_make_a_process_ready(
+LOST = "connector sales-postgres: the server gave up the slot: changes were missed, run task resnapshot"
+
+
+async def test_a_step_that_needs_the_operator_is_not_retried(
+    settings: NativeSettings, recorder: Recorder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A lost slot ends `up` with the task to run at its first report, not after three deadlines."""
+    tried = settings.state_dir / "tried"
+    (settings.state_dir / "logs" / "once.log").write_text(f"{LOST}\n")  # of an earlier `up`
+    await Starter(settings, [Step("once", ("sh", "-c", f"[ -e {tried} ] || {{ touch {tried}; exit 1; }}"))]).run()
+    assert "trying again" in capsys.readouterr().out
+    nodes = [Step("connector", ("sh", "-c", f"echo '{LOST}'; exit 1"))]
+
+    with pytest.raises(StartError, match=r"connector failed with status 1: .*run task resnapshot"):
+        await Starter(settings, nodes).run()
+    assert "trying again" not in capsys.readouterr().out
+
+
+async def test_a_unit_that_needs_the_operator_ends_the_start_at_once(
+    settings: NativeSettings, monkeypatch: pytest.MonkeyPatch, recorder: Recorder
+) -> None:
+    """A slot that is lost after the step is reported by the reconciler; nobody waits for its deadline."""
+
+    async def probe() -> None:
+        recorder.events.append("probed")
+        raise NotReady(LOST)
+
+    with pytest.raises(StartError, match=r"connect_watcher is not ready: .*run task resnapshot"):
+        await Starter(settings, [Process("connect_watcher", (), probe)]).run()
+    assert recorder.events.count("probed") == 1
+
+
+async def test_a_port_that_another_process_answers_does_not_make_a_process_ready(
     settings: NativeSettings, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A probe that is answered while the process itself does not run is not enough; the message says so."""

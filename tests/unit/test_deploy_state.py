@@ -159,3 +159,17 @@ def test_tools_are_not_installed_over_a_folder_of_somebody_else(tmp_path: Path) 
     assert run.returncode == 1
     assert "(setting PLACAR_HOME) is not Placar's" in run.stderr
     assert (tmp_path / "tools").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("x" * 256, r"\(setting PLACAR_STATE\): File name too long"),
+        ("/".join("x" * 200 for _ in range(3)), "is too long"),
+    ],
+)
+def test_a_path_that_is_too_long_is_named(tmp_path: Path, name: str, message: str) -> None:
+    """Before anything starts: a server would fail later with a message of its own."""
+    with pytest.raises(StateError, match=message):
+        claim(tmp_path / name, "PLACAR_STATE")
+    assert list(tmp_path.iterdir()) == []

@@ -20,9 +20,10 @@ SETTINGS = {
 
 @pytest.fixture(scope="package")
 def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
-    """The started runtime; the job runs."""
+    """The started runtime; the job runs, with a state folder whose path is longer than a file's name may be."""
     only = ("flink_watcher", "clickhouse_sink", "api")
-    with start_runtime(tmp_path_factory.mktemp("ranking"), only, SETTINGS) as started:
+    folder = tmp_path_factory.mktemp("ranking") / ("long" * 30) / ("long" * 30)
+    with start_runtime(folder, only, SETTINGS) as started:
         yield started
 
 
