@@ -1,6 +1,6 @@
 """`python -m deploy.containers`: writes the servers' configuration for containers, from the same templates as natively.
 
-Each service is found under its own name, listens on all addresses of its container, and keeps its data in the folder of
+Each service has the host name of its process, listens on all addresses of its container, and keeps its data in the folder of
 its image. Everything comes from the environment that compose.yaml gives the one-shot service `configuration`.
 """
 
@@ -18,10 +18,10 @@ DATA = Path("/var/lib")
 def configuration(settings: NativeSettings) -> Path:
     """Write every server's files; returns the folder.
 
-    Servers run under accounts of their own, so everybody may read them. They hold no password in plain text.
+    Servers run under different accounts, so the files are readable by all. They hold no password in plain text.
 
     Raises:
-        KeyError: a template names a value that there is none of.
+        KeyError: a template names a value that does not exist.
     """
     filled = {
         **render.values(settings),
@@ -30,8 +30,9 @@ def configuration(settings: NativeSettings) -> Path:
         "FLINK_BIND_HOST": settings.bind_host,
     }
     render.servers(settings, filled, lambda process: process)
-    render.fill(settings, "postgres/postgresql.conf", "postgres/postgresql.conf", filled)
     folder = settings.state_dir / "conf"
+    (folder / "postgres").mkdir(exist_ok=True)
+    (folder / "postgres" / "postgresql.conf").write_text(render.fill("postgres/postgresql.conf", filled), "utf-8")
     for path in folder.rglob("*"):
         path.chmod(0o755 if path.is_dir() else 0o644)
     return folder

@@ -1,9 +1,9 @@
-"""`python -m deploy.kubernetes.validate`: both trees, built by kustomize, against their schemas and our tests.
+"""`python -m deploy.kubernetes.validate`: both trees, built by kustomize, against the definitions of their operators.
 
-The tools and schemas are pinned and come from registries through their own clients: kustomize, kubeconform and the
-resources of KEDA and of Prometheus' operator from Go modules (`go`), those of Strimzi and of Flink's operator from
-Maven artifacts (`mvn`, and Java 21 for Strimzi's generator), Kubernetes' own from a Python package. Of ClickHouse's
-operator there is no artifact: its resource is left out, unless KUBERNETES_CRDS names a folder with its definition.
+Tools and definitions are pinned and come from registries through their own clients: kustomize and the resources of KEDA
+and of Prometheus' operator from Go modules (`go`), those of Strimzi and of Flink's operator from Maven artifacts
+(`mvn`, and Java 21 for Strimzi's generator). Of ClickHouse's operator there is no artifact: its resource is left out,
+unless KUBERNETES_CRDS names a folder with its definition. The tests then check Kubernetes' own resources.
 """
 
 import json
@@ -13,21 +13,18 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterator, Mapping, Set
-from importlib import resources
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).parent
 TREES = ("base", "overlays/kind")
 KUBERNETES = "1.34.0"
-TOOLS = {
-    "kustomize": "sigs.k8s.io/kustomize/kustomize/v5@v5.7.1",
-    "kubeconform": "github.com/yannh/kubeconform/cmd/kubeconform@v0.7.0",
-}
+KUSTOMIZE = "sigs.k8s.io/kustomize/kustomize/v5@v5.7.1"
 # Go module -> where in it the definitions are
 MODULES = {
     "github.com/kedacore/keda/v2@v2.21.0": "config/crd/bases/keda.sh_scaledobjects.yaml",
@@ -41,35 +38,34 @@ FLINK_DEFINITION = "META-INF/fabric8/flinkdeployments.flink.apache.org-v1.yml"
 FLINK_VERSION = "v2_2"
 STRIMZI = "io.strimzi:crd-generator:1.2.0", "io.strimzi:api:1.2.0"
 STRIMZI_MODELS = (
-    "kafka.Kafka",
-    "nodepool.KafkaNodePool",
-    "topic.KafkaTopic",
-    "connect.KafkaConnect",
-    "connector.KafkaConnector",
-)
+    "kafka.Kafka", "nodepool.KafkaNodePool", "topic.KafkaTopic", "connect.KafkaConnect", "connector.KafkaConnector",
+)  # fmt: skip
 JAVA = 21
-DEFINITIONS = "/api/_definitions.json#/$defs/"
+OPERATORS = re.compile(r"(?!.*\.k8s\.io/).+\..+/.+")
+"""The apiVersion of a resource that is not Kubernetes' own: its group is a domain outside k8s.io."""
+
+Schema = Mapping[str, Any]
 
 
 class ValidationError(Exception):
     """A tool is missing or failed, or a resource is wrong; the message says which and what to do."""
 
 
-def _run(*command: str, **more: Any) -> str:
+def _run(*command: str, **options: Any) -> str:
     if shutil.which(command[0]) is None:
         raise ValidationError(f"{command[0]} is not on this machine; `task kubernetes:validate` needs go, mvn and java")
     done: subprocess.CompletedProcess[str] = subprocess.run(
-        command, check=False, capture_output=True, text=True, **more
+        command, check=False, capture_output=True, text=True, **options
     )
     if done.returncode:
         raise ValidationError(f"{' '.join(command[:3])} failed: {(done.stdout + done.stderr).strip()[-3000:]}")
     return done.stdout
 
 
-def _tools(folder: Path) -> None:
-    for name, module in TOOLS.items():
-        if not (folder / name).exists():
-            _run("go", "install", module, env={**os.environ, "GOBIN": str(folder)})
+def _kustomize(folder: Path) -> str:
+    if not (folder / "kustomize").exists():
+        _run("go", "install", KUSTOMIZE, env={**os.environ, "GOBIN": str(folder)})
+    return str(folder / "kustomize")
 
 
 def _java() -> str:
@@ -80,15 +76,15 @@ def _java() -> str:
     """
     home = os.environ.get("JAVA21_HOME")
     java = str(Path(home) / "bin" / "java") if home else "java"
-    said = subprocess.run([java, "-version"], check=False, capture_output=True, text=True).stderr
-    version = re.search(r'version "(\d+)', said)
+    output = subprocess.run([java, "-version"], check=False, capture_output=True, text=True).stderr
+    version = re.search(r'version "(\d+)', output)
     if version is None or int(version[1]) < JAVA:
         raise ValidationError(f"Strimzi's generator needs Java {JAVA} or newer: set JAVA21_HOME to one")
     return java
 
 
-def _copied(artifacts: tuple[str, ...], folder: Path) -> None:
-    """The artifacts and what they need, as jars in the folder."""
+def _fetch(artifacts: tuple[str, ...], folder: Path) -> None:
+    """The artifacts and their dependencies, as jars in the folder."""
     parts = [dict(zip(("groupId", "artifactId", "version"), each.split(":"), strict=True)) for each in artifacts]
     needs = "".join(f"<dependency>{''.join(f'<{k}>{v}</{k}>' for k, v in part.items())}</dependency>" for part in parts)
     folder.mkdir(parents=True, exist_ok=True)
@@ -102,33 +98,23 @@ def _copied(artifacts: tuple[str, ...], folder: Path) -> None:
     )
 
 
-def _from_modules() -> Iterator[str]:
+def _definitions(work: Path) -> Iterator[str]:
+    """The YAML texts with the operators' definitions."""
     for module, pattern in MODULES.items():
-        place = json.loads(_run("go", "mod", "download", "-json", module, env={**os.environ, "GOFLAGS": "-mod=mod"}))
-        yield from (path.read_text("utf-8") for path in sorted(Path(place["Dir"]).glob(pattern)))
-
-
-def _from_flink(folder: Path) -> Iterator[str]:
-    _copied((FLINK,), folder)
-    with zipfile.ZipFile(next(folder.glob("flink-kubernetes-operator-api-*.jar"))) as jar:
+        answer = _run("go", "mod", "download", "-json", module, env={**os.environ, "GOFLAGS": "-mod=mod"})
+        yield from (path.read_text("utf-8") for path in sorted(Path(json.loads(answer)["Dir"]).glob(pattern)))
+    _fetch((FLINK,), work / "flink")
+    with zipfile.ZipFile(next((work / "flink").glob("flink-kubernetes-operator-api-*.jar"))) as jar:
         text = jar.read(FLINK_DEFINITION).decode()
     yield text.replace("- v1_20\n", f"- v1_20\n                - {FLINK_VERSION}\n", 1)
-
-
-def _from_strimzi(folder: Path) -> Iterator[str]:
-    _copied(STRIMZI, folder)
-    java = _java()
+    strimzi = work / "strimzi"
+    _fetch(STRIMZI, strimzi)
+    generator = (_java(), "-cp", f"{strimzi}/*", "io.strimzi.crdgenerator.CrdGenerator", "--yaml", "--api-versions")
     for model in STRIMZI_MODELS:
-        made = folder / f"{model}.yaml"
-        generator = ("io.strimzi.crdgenerator.CrdGenerator", "--yaml", "--api-versions", "v1")
-        _run(java, "-cp", f"{folder}/*", *generator, f"io.strimzi.api.kafka.model.{model}={made}")
-        yield made.read_text("utf-8")
-
-
-def _given() -> Iterator[str]:
-    folder = os.environ.get("KUBERNETES_CRDS")
-    if folder:
-        yield from (path.read_text("utf-8") for path in sorted(Path(folder).glob("*.y*ml")))
+        _run(*generator, "v1", f"io.strimzi.api.kafka.model.{model}={strimzi / model}.yaml")
+        yield (strimzi / f"{model}.yaml").read_text("utf-8")
+    given = os.environ.get("KUBERNETES_CRDS")
+    yield from (path.read_text("utf-8") for path in sorted(Path(given).glob("*.y*ml"))) if given else ()
 
 
 def strict(node: Any) -> Any:
@@ -146,68 +132,48 @@ def strict(node: Any) -> Any:
     return kept
 
 
-def custom_schemas(text: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """The schema of each version of each definition in a YAML text, by the name under which kubeconform looks."""
-    for each in yaml.safe_load_all(text):
+def schemas(texts: Iterator[str]) -> dict[tuple[str, str], Schema]:
+    """The schema of each version of each definition, by apiVersion and kind."""
+    kinds = {}
+    for each in (each for text in texts for each in yaml.safe_load_all(text)):
         if each and each["kind"] == "CustomResourceDefinition":
             spec = each["spec"]
             for version in spec["versions"]:
                 schema = strict(version["schema"]["openAPIV3Schema"])
                 every = {"apiVersion": {"type": "string"}, "kind": {"type": "string"}, "metadata": {"type": "object"}}
                 schema["properties"] = {**schema["properties"], **every}
-                yield f"{spec['group']}_{spec['names']['kind'].lower()}_{version['name']}", schema
+                kinds[f"{spec['group']}/{version['name']}", spec["names"]["kind"]] = schema
+    return kinds
 
 
-def core_schemas() -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Kubernetes' own, each with the definitions that it refers to."""
-    place = resources.files("kubernetes_validate") / "kubernetes-json-schema" / f"v{KUBERNETES}-local-strict"
-    definitions = json.loads((place / "_definitions.json").read_text("utf-8"))["$defs"]
-    for full, definition in definitions.items():
-        for kind in definition.get("x-kubernetes-group-version-kind", []):
-            if full.endswith(f".{kind['kind']}"):
-                group = kind["group"] or "core"
-                schema = {"$ref": f"#/$defs/{full}", "$defs": definitions}
-                yield f"{group}_{kind['kind'].lower()}_{kind['version']}", schema
+def check(text: str, definitions: Mapping[tuple[str, str], Schema]) -> str:
+    """How many resources of operators a built tree has, and which of their kinds have no definition.
 
-
-def schemas(folder: Path, work: Path, wanted: Set[str]) -> None:
-    """Write the schemas of the wanted kinds into the folder."""
-    folder.mkdir(parents=True, exist_ok=True)
-    texts = [*_from_modules(), *_from_flink(work / "flink"), *_from_strimzi(work / "strimzi"), *_given()]
-    found = dict(core_schemas()) | {name: schema for text in texts for name, schema in custom_schemas(text)}
-    for name in wanted & found.keys():
-        (folder / f"{name}.json").write_text(json.dumps(found[name]), "utf-8")
-
-
-def name_of(resource: Mapping[str, Any]) -> str:
-    """The name of a resource's schema."""
-    group, _, version = resource["apiVersion"].rpartition("/")
-    return f"{group or 'core'}_{resource['kind'].lower()}_{version}"
-
-
-def _conform(kubeconform: Path, folder: Path, text: str) -> str:
-    """What kubeconform says of a built tree, and which kinds it was not asked about."""
-    kinds = {each["kind"] for each in yaml.safe_load_all(text) if not (folder / f"{name_of(each)}.json").exists()}
-    named = "{{ .ResourceKind }}_{{ .ResourceAPIVersion }}.json"
-    places = (f"{folder}/{{{{ .Group }}}}_{named}", f"{folder}/core_{named}")
-    options = [word for place in places for word in ("-schema-location", place)]
-    if kinds:
-        options += ["-skip", ",".join(sorted(kinds))]
-    said = _run(str(kubeconform), "-strict", "-summary", *options, input=text).strip()
-    return f"{said} (no schema: {', '.join(sorted(kinds))})" if kinds else said
+    Raises:
+        ValidationError: a resource has a field or value that its definition does not allow.
+    """
+    valid, without = 0, set()
+    for each in yaml.safe_load_all(text):
+        kind = (each["apiVersion"], each["kind"])
+        if kind in definitions:
+            errors = jsonschema.Draft202012Validator(definitions[kind]).iter_errors(each)
+            if wrong := [f"{error.json_path}: {error.message[:300]}" for error in errors]:
+                raise ValidationError(f"{each['kind']} {each['metadata']['name']}: {'; '.join(wrong)}")
+            valid += 1
+        elif OPERATORS.fullmatch(each["apiVersion"]):
+            without.add(each["kind"])
+    return f"{valid} resources of operators are valid" + (f"; no definition of {', '.join(without)}" if without else "")
 
 
 def main() -> int:
     """Validate both trees, print what was validated, and return the exit status."""
     home = Path(os.environ.get("PLACAR_HOME", ROOT / ".placar")) / "kubernetes"
-    tools = home / "bin"
     try:
-        _tools(tools)
-        built = {tree: _run(str(tools / "kustomize"), "build", str(HERE / tree)) for tree in TREES}
-        wanted = {name_of(each) for text in built.values() for each in yaml.safe_load_all(text)}
-        schemas(home / "schemas", home / "work", wanted)
+        kustomize = _kustomize(home / "bin")
+        built = {tree: _run(kustomize, "build", str(HERE / tree)) for tree in TREES}
+        definitions = schemas(_definitions(home / "work"))
         for tree, text in built.items():
-            sys.stdout.write(f"{tree}: {_conform(tools / 'kubeconform', home / 'schemas', text)}\n")
+            sys.stdout.write(f"{tree}: {check(text, definitions)}\n")
             (home / f"{tree.replace('/', '-')}.yaml").write_text(text, "utf-8")
     except ValidationError as error:
         sys.stderr.write(f"{error}\n")

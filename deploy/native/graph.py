@@ -95,8 +95,7 @@ class Starter:
     async def _step(self, step: Step) -> None:
         """Run a step; each can be repeated, so one that fails (a server is slow at first) is retried."""
         for attempt in range(1, STEP_ATTEMPTS + 1):
-            log = Path(self._log(step.name))
-            before = log.stat().st_size if log.exists() else 0
+            before = _size(self._log(step.name))
             code = await self._run(step)
             if code == 0:
                 return
@@ -165,6 +164,10 @@ class Starter:
             ]
             ready = sum(event.is_set() for event in self._ready.values())
             self._report(f"{ready} of {len(self._ready)} ready; waiting for {', '.join(started)}")
+
+
+def _size(path: str) -> int:
+    return Path(path).stat().st_size if Path(path).exists() else 0
 
 
 def _tail(path: str, start: int = 0) -> str:

@@ -15,31 +15,30 @@ from deploy.native.processes import UNITS, environment
 from deploy.native.servers import flink_environment
 from deploy.native.settings import PORTS, ROOT, NativeSettings, secret
 
-# the host under which a process, by its name, is found
+# the host of a process, by its name
 Host = Callable[[str], str]
 
-# template in deploy/ -> place in the state's conf/
-TEMPLATES: Mapping[str, str] = {
-    "kafka/server.properties": "kafka/server.properties",
-    "connect/worker.properties": "connect/worker.properties",
-    "clickhouse/config.xml": "clickhouse/config.xml",
-    "clickhouse/users.xml": "clickhouse/users.xml",
-    "flink/config.yaml": "flink/config.yaml",
-}
-# as it is: what looks like a place to fill belongs to the file itself
-AS_THEY_ARE = (
+# files of deploy/ that go to the same path below the state's conf/, with their ${NAME} filled in
+TEMPLATES = (
+    "kafka/server.properties",
+    "connect/worker.properties",
+    "clickhouse/config.xml",
+    "clickhouse/users.xml",
+    "flink/config.yaml",
+    "alertmanager/alertmanager.yml",
+)
+# the same, unchanged: a ${NAME} in them belongs to the file itself
+COPIED = (
     "kafka/jmx.yml",
     "connect/jmx.yml",
     "flink/jmx.yml",
     "kafka/log4j2.properties",
     "flink/log4j-console.properties",
-)
-PROMETHEUS = (
     "prometheus/prometheus.yml",
     "prometheus/recording.yml",
     "prometheus/alerts.yml",
 )
-# what servers write there is of no use to the next ones, and a killed server leaves it behind
+# scratch files of servers, which a killed server leaves behind
 SCRATCH = ("run/flink", "run/java")
 FOLDERS = (
     "data",
@@ -68,7 +67,7 @@ SERVER_METRICS: Mapping[str, str] = {
     "ALERTMANAGER_PORT": "alertmanager",
 }
 
-# what of the caller's environment is a setting of ours, and so restarts a process when it changes
+# the settings of ours in the caller's environment: a changed one restarts the processes
 SETTING_PREFIXES = (
     "API_", "BIND_", "CDC_", "CLICKHOUSE_", "CONNECT_", "FILES_", "FILE_POLLER_", "FLINK_", "KAFKA_", "LEGACY_",
     "LINEAGE_", "LOG_LEVEL", "MARQUEZ_", "OPS_", "POSTGRES_", "PROMETHEUS_", "RANKING_", "S3_", "SCHEMA_REGISTRY_",
@@ -120,7 +119,7 @@ stdout_logfile_backups = 2
 
 
 def values(settings: NativeSettings) -> dict[str, str]:
-    """What the templates' ${NAME} places are filled with."""
+    """What the templates' ${NAME} are filled with."""
     return {
         **{name: str(port) for name, port in settings.ports.items()},
         "BIND_HOST": settings.bind_host,
@@ -133,7 +132,7 @@ def values(settings: NativeSettings) -> dict[str, str]:
         "CLICKHOUSE_LOG_LEVEL": CLICKHOUSE_LEVELS[settings.log_level_servers or "warning"],
         "CLICKHOUSE_USER": settings.clickhouse.user,
         "CLICKHOUSE_PASSWORD_SHA256": hashlib.sha256(secret(settings.clickhouse.password).encode()).hexdigest(),
-        # an address must be well-formed also where no alert is sent to it
+        # an address must be well-formed even where no alert is sent to it
         "ALERT_RECEIVER": "webhook" if settings.alert_webhook_url else "none",
         "ALERT_WEBHOOK_URL": settings.alert_webhook_url or "http://127.0.0.1/",
         "PLUGIN_DIR": str(settings.home / "jars" / "plugins"),
@@ -144,13 +143,13 @@ def values(settings: NativeSettings) -> dict[str, str]:
 
 def targets(settings: NativeSettings, host: Host) -> list[dict[str, Any]]:
     """What Prometheus scrapes, in the form of its file_sd: `job` is the kind of server, `instance` the process."""
-    places = {**{f"{unit.upper()}_OPS_PORT": "unit" for unit in UNITS}, **SERVER_METRICS}
+    scraped = {**{f"{unit.upper()}_OPS_PORT": "unit" for unit in UNITS}, **SERVER_METRICS}
     return [
         {
             "targets": [f"{host(PORTS[port][1])}:{settings.ports[port]}"],
             "labels": {"job": job, "instance": PORTS[port][1]},
         }
-        for port, job in places.items()
+        for port, job in scraped.items()
     ]
 
 
@@ -169,7 +168,7 @@ def configuration(settings: NativeSettings, processes: Sequence[Process]) -> Pat
     """Write everything; returns the supervisor's configuration file.
 
     Raises:
-        KeyError: a template names a value that there is none of.
+        KeyError: a template names a value that does not exist.
     """
     state = settings.state_dir
     for folder in FOLDERS:
@@ -183,49 +182,36 @@ def configuration(settings: NativeSettings, processes: Sequence[Process]) -> Pat
 
 
 def servers(settings: NativeSettings, filled: Mapping[str, str], host: Host) -> None:
-    """The files of every server but Postgres, with the places `filled`; `host` tells where a process is found.
+    """The files of every server but Postgres, filled with these values; `host` names where a process is found.
 
     Raises:
-        KeyError: a template names a value that there is none of.
+        KeyError: a template names a value that does not exist.
     """
-    for template, target in TEMPLATES.items():
-        fill(settings, template, target, filled)
-    _copy(settings, AS_THEY_ARE)
-    monitoring(settings, filled, host)
+    conf = settings.state_dir / "conf"
+    for name in TEMPLATES:
+        _write(conf / name, fill(name, filled))
+    for name in COPIED:
+        _write(conf / name, (ROOT / "deploy" / name).read_text("utf-8"))
+    for name, addresses in (("targets", targets(settings, host)), ("alertmanagers", alertmanagers(settings, host))):
+        _write(conf / "prometheus" / f"{name}.json", json.dumps(addresses, indent=1))
     client_log = Path(flink_environment(settings)["FLINK_HOME"]) / "conf" / "log4j-cli.properties"
-    _write(settings.state_dir / "conf" / "flink" / client_log.name, client_log.read_text("utf-8"))
+    _write(conf / "flink" / client_log.name, client_log.read_text("utf-8"))
 
 
-def fill(settings: NativeSettings, template: str, target: str, filled: Mapping[str, str]) -> None:
-    """Write one template of deploy/ to its place under the state's conf/."""
-    text = (ROOT / "deploy" / template).read_text("utf-8")
-    _write(settings.state_dir / "conf" / target, string.Template(text).substitute(filled))
-
-
-def _copy(settings: NativeSettings, names: Sequence[str]) -> None:
-    for name in names:
-        _write(settings.state_dir / "conf" / name, (ROOT / "deploy" / name).read_text("utf-8"))
-
-
-def monitoring(settings: NativeSettings, filled: Mapping[str, str], host: Host) -> None:
-    """Prometheus' and Alertmanager's files, with the addresses of this runtime."""
-    _copy(settings, PROMETHEUS)
-    for name, found in (("targets", targets(settings, host)), ("alertmanagers", alertmanagers(settings, host))):
-        _write(settings.state_dir / "conf" / "prometheus" / f"{name}.json", json.dumps(found, indent=1))
-    fill(settings, "alertmanager/alertmanager.yml", "alertmanager/alertmanager.yml", filled)
+def fill(template: str, filled: Mapping[str, str]) -> str:
+    """The text of a template of deploy/ with its ${NAME} filled in."""
+    return string.Template((ROOT / "deploy" / template).read_text("utf-8")).substitute(filled)
 
 
 def _postgres(settings: NativeSettings, filled: Mapping[str, str]) -> None:
     """Postgres' own folder, with its script and configuration beside the data: its account may not enter ours."""
     folder = postgres.data_dir(settings).parent
     postgres.own(folder)
-    template = (ROOT / "deploy" / "postgres" / "postgresql.conf").read_text("utf-8")
-    start = (ROOT / "deploy" / "postgres" / "start.sh").read_text("utf-8")
-    for name, text, mode in (
-        ("postgresql.conf", string.Template(template).substitute(filled), 0o644),
-        ("start.sh", start, 0o755),
-    ):
-        (folder / name).write_text(text, "utf-8")
+    for name, mode in (("postgresql.conf", 0o644), ("start.sh", 0o755)):
+        text = (ROOT / "deploy" / "postgres" / name).read_text("utf-8")
+        (folder / name).write_text(
+            string.Template(text).substitute(filled) if name == "postgresql.conf" else text, "utf-8"
+        )
         (folder / name).chmod(mode)
 
 

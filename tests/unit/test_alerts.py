@@ -34,7 +34,7 @@ def configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> NativeSett
 
 def rendered(settings: NativeSettings) -> Path:
     """The folder of the rendered configuration."""
-    render.monitoring(settings, render.values(settings), lambda _: settings.bind_host)
+    render.servers(settings, render.values(settings), lambda _: settings.bind_host)
     return settings.state_dir / "conf"
 
 

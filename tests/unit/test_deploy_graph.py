@@ -242,7 +242,7 @@ def test_configuration_is_filled_in_and_readable_by_the_supervisor(settings: Nat
     path = render.configuration(settings, processes(settings))
 
     folder = settings.state_dir / "conf"
-    for name in render.TEMPLATES.values():
+    for name in render.TEMPLATES:
         assert "${" not in (folder / name).read_text("utf-8"), name
     assert f"rest.port: {settings.ports['FLINK_REST_PORT']}" in (folder / "flink" / "config.yaml").read_text("utf-8")
     options = ServerOptions()

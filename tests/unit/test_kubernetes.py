@@ -41,7 +41,7 @@ from chassis.stream import STOP_TIMEOUT_S
 from contracts.catalogue import catalogue
 from contracts.windows import window_lengths
 from deploy.kubernetes import generate
-from deploy.kubernetes.validate import KUBERNETES
+from deploy.kubernetes.validate import KUBERNETES, ValidationError, check, schemas
 from deploy.native.processes import UNITS, processes, steps
 from deploy.native.servers import HOT
 from deploy.native.settings import PORTS, NativeSettings
@@ -301,7 +301,7 @@ def test_a_service_leads_to_the_port_that_clients_are_told() -> None:
 
 
 def test_every_setting_is_read_by_somebody_and_every_address_is_given() -> None:
-    """No variable is a typing error, and no unit looks for a server on its own pod."""
+    """No variable is a typing error, and no unit expects a server on its own pod."""
     read_by_units = {key: value for name in HERE for key, value in variables(settings_of(name)).items()}
     others = {*bundle.CONFIGURATION, *bundle.STATE_CONFIGURATION, *variables(TopicSettings)}
 
@@ -522,7 +522,7 @@ def test_a_unit_has_time_to_drain(name: str) -> None:
     assert spec["terminationGracePeriodSeconds"] - before >= 1.5 * slowest
 
 
-def test_the_made_manifests_are_current() -> None:
+def test_the_generated_manifests_are_current() -> None:
     """`task kubernetes:generate` would change nothing."""
     assert [path.name for path, text in generate.files().items() if path.read_text("utf-8") != text] == []
 
@@ -587,8 +587,8 @@ def test_the_monitors_find_what_they_scrape() -> None:
         assert endpoint["interval"] == "15s"
         chosen = selects(each["spec"]["selector"])
         for pod in pods().values():
-            found = pod.get("metadata", {}).get("labels", {})
-            if found in chosen and (found.get("app.kubernetes.io/component") in ours or name == "ranking"):
+            given = pod.get("metadata", {}).get("labels", {})
+            if given in chosen and (given.get("app.kubernetes.io/component") in ours or name == "ranking"):
                 named = {port["name"] for one in pod["spec"]["containers"] for port in one["ports"]}
                 assert endpoint["port"] in named, name
 
@@ -701,3 +701,22 @@ def test_every_image_has_a_version() -> None:
 def test_a_resource_of_kubernetes_own_fits_its_schema(key: tuple[str, str]) -> None:
     """Every field is one that this version of Kubernetes knows, with a value of its type."""
     kubernetes_validate.validate(dict(resources()[key]), KUBERNETES, strict=True)
+
+
+def test_a_resource_of_an_operator_must_fit_its_definition() -> None:
+    """A field or a value that the definition does not know is an error that names the resource and the field."""
+    properties = {"spec": {"type": "object", "properties": {"replicas": {"type": "integer"}}}}
+    version = {"name": "v1", "schema": {"openAPIV3Schema": {"type": "object", "properties": properties}}}
+    spec = {"group": "kafka.strimzi.io", "names": {"kind": "Kafka"}, "versions": [version]}
+    definitions = schemas(iter([yaml.safe_dump({"kind": "CustomResourceDefinition", "spec": spec})]))
+    kafka = {"apiVersion": "kafka.strimzi.io/v1", "kind": "Kafka", "metadata": {"name": "placar"}}
+    others = [
+        {"apiVersion": "keda.sh/v1alpha1", "kind": "ScaledObject"},
+        {"apiVersion": "apps/v1", "kind": "Deployment"},
+    ]
+
+    tree = yaml.safe_dump_all([{**kafka, "spec": {"replicas": 3}}, *others])
+    assert check(tree, definitions) == "1 resources of operators are valid; no definition of ScaledObject"
+    for wrong in ({"replicas": "three"}, {"replicsa": 3}):
+        with pytest.raises(ValidationError, match=r"Kafka placar: \$\.spec.*repli|Kafka placar: .*three"):
+            check(yaml.safe_dump({**kafka, "spec": wrong}), definitions)
