@@ -26,7 +26,7 @@ BASE_IMAGE = "debian:bookworm-20260803-slim"
 
 
 def docker(*arguments: str, timeout_s: float) -> tuple[bool, str]:
-    """Whether a docker command succeeds in time, and what it says."""
+    """Whether a docker command succeeds in time, and its output."""
     try:
         run = subprocess.run(
             ["docker", *arguments],
@@ -36,8 +36,8 @@ def docker(*arguments: str, timeout_s: float) -> tuple[bool, str]:
         return False, f"`docker {arguments[0]}` does not answer in {timeout_s:g} s"
     except OSError as error:
         return False, str(error)
-    said = run.stdout if run.returncode == 0 else run.stderr or run.stdout
-    return run.returncode == 0, said.strip()
+    output = run.stdout if run.returncode == 0 else run.stderr or run.stdout
+    return run.returncode == 0, output.strip()
 
 
 def missing() -> str | None:
@@ -48,31 +48,31 @@ def missing() -> str | None:
         engine = both.submit(docker, "version", "--format", "{{.Server.Version}}", timeout_s=ENGINE_TIMEOUT_S)
         plugin = both.submit(docker, "compose", "version", timeout_s=ENGINE_TIMEOUT_S)
         for question, answer in (("no Docker engine", engine.result()), ("Docker has no Compose", plugin.result())):
-            answers, said = answer
-            if not answers:
-                return f"{question}: {_first_line(said)}"
+            succeeded, output = answer
+            if not succeeded:
+                return f"{question}: {_first_line(output)}"
     return _missing_image()
 
 
 def _missing_image() -> str | None:
-    """Why the images cannot be had: none is missing, or the registry answers for the first that is."""
-    known, said = docker("compose", "config", "--images", timeout_s=REGISTRY_TIMEOUT_S)
-    there, listed = docker("image", "ls", "--format", "{{.Repository}}:{{.Tag}}", timeout_s=REGISTRY_TIMEOUT_S)
-    if not known or not there:
-        return _first_line(said if not known else listed)
-    wanted = set(said.split())
+    """Why an image is not available; None where none is missing, or the registry has the first that is."""
+    known, images = docker("compose", "config", "--images", timeout_s=REGISTRY_TIMEOUT_S)
+    local, listed = docker("image", "ls", "--format", "{{.Repository}}:{{.Tag}}", timeout_s=REGISTRY_TIMEOUT_S)
+    if not known or not local:
+        return _first_line(images if not known else listed)
+    wanted = set(images.split())
     absent = wanted - set(listed.split())
     pulled = sorted(name for name in absent if not name.startswith(OWN))
     if len(pulled) < len(absent) and BASE_IMAGE not in listed.split():
         pulled.append(BASE_IMAGE)  # our own are built from it
     if not pulled:
         return None
-    found, why = docker("manifest", "inspect", pulled[0], timeout_s=REGISTRY_TIMEOUT_S)
-    return None if found else f"the image {pulled[0]} cannot be had: {_first_line(why)}"
+    available, why = docker("manifest", "inspect", pulled[0], timeout_s=REGISTRY_TIMEOUT_S)
+    return None if available else f"the image {pulled[0]} is not available: {_first_line(why)}"
 
 
 def _first_line(text: str) -> str:
-    return text.strip().partition("\n")[0][:200] or "it says nothing"
+    return text.strip().partition("\n")[0][:200] or "no output"
 
 
 def _environment() -> dict[str, str]:
@@ -134,12 +134,12 @@ def _status(settings: NativeSettings, given: argparse.Namespace) -> int:
     sizes = dict(line.split("\t", 1) for line in memory.splitlines() if used and "\t" in line)
     table, healthy = Table("service", "state", "health", "memory", "uptime"), bool(containers)
     for container in sorted(map(json.loads, containers.splitlines()), key=lambda each: str(each["Service"])):
-        said, fine = health(container)
+        text, fine = health(container)
         healthy = healthy and fine
         table.add_row(
             container["Service"],
             container["State"],
-            said,
+            text,
             sizes.get(container["Name"], ""),
             container.get("Status", ""),
         )
@@ -149,7 +149,7 @@ def _status(settings: NativeSettings, given: argparse.Namespace) -> int:
 
 
 def health(container: Mapping[str, Any]) -> tuple[str, bool]:
-    """What a line of `docker compose ps` says of a container's health, and whether that is right."""
+    """A container's health by its line of `docker compose ps`, and whether that is right."""
     if container["State"] == "exited":
         code = container["ExitCode"]
         return ("done" if code == 0 else f"ended with {code}"), code == 0
@@ -174,7 +174,7 @@ COMMANDS: Mapping[str, Callable[[NativeSettings, argparse.Namespace], int]] = {
 
 
 def _parser() -> argparse.ArgumentParser:
-    """The command line: that of deploy.native, as far as it has a meaning here."""
+    """The command line: that of deploy.native, as far as it applies here."""
     top = argparse.ArgumentParser(prog="task", description=__doc__)
     sub = top.add_subparsers(dest="command", required=True)
     parsers = {name: sub.add_parser(name, description=command.__doc__) for name, command in COMMANDS.items()}

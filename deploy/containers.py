@@ -1,7 +1,7 @@
 """`python -m deploy.containers`: writes the servers' configuration for containers, from the same templates as natively.
 
-Each service has the host name of its process, listens on all addresses of its container, and keeps its data in the folder of
-its image. Everything comes from the environment that compose.yaml gives the one-shot service `configuration`.
+Each service has the host name of its process, listens on all addresses of its container, and keeps its data in the
+folder of its image. Everything comes from the environment that compose.yaml gives the one-shot service `configuration`.
 """
 
 import sys

@@ -16,10 +16,10 @@ def status(url: str) -> str:
     Raises:
         OSError: nobody answers.
     """
-    place = urlsplit(url)
-    host, port = place.hostname or "", place.port or 80
+    target = urlsplit(url)
+    host, port = target.hostname or "", target.port or 80
     with socket.create_connection((host, port), TIMEOUT_S) as connection:
-        connection.sendall(f"GET {place.path or '/'} HTTP/1.0\r\nHost: {host}:{port}\r\n\r\n".encode())
+        connection.sendall(f"GET {target.path or '/'} HTTP/1.0\r\nHost: {host}:{port}\r\n\r\n".encode())
         with connection.makefile("rb") as answer:
             head, _, body = answer.read(4096).partition(b"\r\n\r\n")
     return f"{head.split(None, 2)[1].decode()} {body.decode(errors='replace')}" if head else "closed without an answer"
@@ -28,12 +28,12 @@ def status(url: str) -> str:
 def main(url: str) -> int:
     """Print why, where it is not ready; returns the exit status."""
     try:
-        said = status(url)
+        answer = status(url)
     except OSError as error:
-        said = str(error)
-    if said.startswith("2"):
+        answer = str(error)
+    if answer.startswith("2"):
         return 0
-    sys.stdout.write(f"{url}: {said[:300]}\n")
+    sys.stdout.write(f"{url}: {answer[:300]}\n")
     return 1
 
 

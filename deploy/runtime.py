@@ -54,7 +54,7 @@ def choose(wanted: str, last: str, command: str, missing: Callable[[], str | Non
         return Choice("native", "nothing was started yet")
     why = missing()
     if why is None:
-        return Choice("compose", "a Docker engine with Compose answers and the images can be had")
+        return Choice("compose", "a Docker engine with Compose answers and the images are available")
     return Choice("native", why)
 
 

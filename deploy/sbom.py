@@ -17,13 +17,13 @@ NAME = re.compile(r"(?P<name>.+?)-(?P<version>\d[\w.+-]*)")
 
 def bom(lock: str) -> Bom:
     """Each jar of the lock with version and sha256; the same jar in two folders is one component."""
-    found = {
+    jar_files = {
         (PurePosixPath(path).stem, locked.sha256): path
         for path, locked in jars.read_lock(lock).items()
         if path.endswith(".jar")
     }
     components = []
-    for (stem, sha256), path in sorted(found.items()):
+    for (stem, sha256), path in sorted(jar_files.items()):
         parts = NAME.fullmatch(stem)
         components.append(
             Component(

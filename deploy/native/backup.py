@@ -16,7 +16,7 @@ class BackupError(Exception):
     """Nothing was copied, or not all; the message says what to do."""
 
 
-def places(settings: NativeSettings) -> list[Path]:
+def folders(settings: NativeSettings) -> list[Path]:
     """The folders that are copied together: stores, offsets, checkpoints and slot belong to one moment."""
     return [*(settings.state_dir / name for name in KEPT), postgres.data_dir(settings).parent]
 
@@ -44,9 +44,9 @@ def backup(settings: NativeSettings, file: Path) -> int:
         BackupError: the runtime runs, there is nothing to copy, or the file cannot be written.
     """
     _stopped(settings, "a backup")
-    missing = [str(path) for path in places(settings) if not path.is_dir()]
+    missing = [str(path) for path in folders(settings) if not path.is_dir()]
     if missing:
-        raise BackupError(f"nothing to back up: {', '.join(missing)} is not there (setting PLACAR_STATE)")
+        raise BackupError(f"nothing to back up: {', '.join(missing)} does not exist (setting PLACAR_STATE)")
     if file.exists():
         raise BackupError(f"{file} exists: name another file")
     unfinished = file.with_name(f"{file.name}.part")
@@ -56,7 +56,7 @@ def backup(settings: NativeSettings, file: Path) -> int:
     except OSError as error:
         raise BackupError(f"{unfinished}: {error.strerror}") from error
     try:
-        _tar(("--create", "--sparse", f"--file={unfinished}"), places(settings))
+        _tar(("--create", "--sparse", f"--file={unfinished}"), folders(settings))
     except BackupError:
         unfinished.unlink()
         raise
@@ -72,14 +72,14 @@ def restore(settings: NativeSettings, file: Path) -> None:
     """
     _stopped(settings, "restoring")
     if not file.is_file():
-        raise BackupError(f"{file}: there is no such file")
-    present = [str(path) for path in places(settings) if path.exists()]
+        raise BackupError(f"{file}: no such file")
+    present = [str(path) for path in folders(settings) if path.exists()]
     if present:
         raise BackupError(f"{', '.join(present)} would be overwritten: task clean first, or move it away")
     try:
-        _tar(("--extract", "--same-permissions", f"--file={file}"), places(settings))
+        _tar(("--extract", "--same-permissions", f"--file={file}"), folders(settings))
     except BackupError as error:
-        for path in places(settings):
+        for path in folders(settings):
             shutil.rmtree(path, ignore_errors=True)
-        folders = ", ".join(map(str, places(settings)))
-        raise BackupError(f"{file} is no backup of {folders} (setting PLACAR_STATE), or broken: {error}") from None
+        names = ", ".join(map(str, folders(settings)))
+        raise BackupError(f"{file} is not a backup of {names} (setting PLACAR_STATE), or broken: {error}") from None

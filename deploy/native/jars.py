@@ -95,15 +95,15 @@ def _fetch(folder: Path, cache: Path) -> None:
 
 
 def _run_maven(command: list[str], profile: str) -> None:
-    begun = said = time.monotonic()
+    begun = reported = time.monotonic()
     files, last = 0, [""]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as maven:
         for line in maven.stdout or ():
             files += "Downloaded from" in line
             last = [*last, line.rstrip()][-8:]
-            if time.monotonic() - said >= REPORT_INTERVAL_S:
-                said = time.monotonic()
-                print(f"  {profile}: {files} files downloaded ({said - begun:.0f} s)", flush=True)
+            if time.monotonic() - reported >= REPORT_INTERVAL_S:
+                reported = time.monotonic()
+                print(f"  {profile}: {files} files downloaded ({reported - begun:.0f} s)", flush=True)
     if maven.returncode != 0:
         what = "\n".join(text for text in last if "ERROR" in text) or "\n".join(last)
         raise InstallError(f"Maven could not fetch the Java parts ({profile}); check the network and repeat:\n{what}")

@@ -33,13 +33,13 @@ class Requirement:
 
 
 def version(text: str) -> tuple[int, ...] | None:
-    """The first number with at least one dot, or of its own, in what a program says of itself."""
+    """The first number with at least one dot, or of its own, in the output of a program."""
     plain = re.sub(r"\x1b\[[0-9;]*m", "", text)  # Maven writes its name in bold
-    found = re.search(r"\d+(?:\.\d+)*", plain)
-    return tuple(int(part) for part in found.group().split(".")) if found else None
+    match = re.search(r"\d+(?:\.\d+)*", plain)
+    return tuple(int(part) for part in match.group().split(".")) if match else None
 
 
-def _says(*command: str) -> tuple[int, ...] | None:
+def _version_of(*command: str) -> tuple[int, ...] | None:
     """The version that a command prints; None where there is no such command or it fails."""
     program = shutil.which(command[0], path=SEARCH_PATH)
     if program is None:
@@ -53,7 +53,7 @@ def _says(*command: str) -> tuple[int, ...] | None:
 
 def _postgres() -> tuple[int, ...] | None:
     debian = [int(path.parts[-3]) for path in Path("/usr/lib/postgresql").glob("*/bin/initdb")]
-    return (max(debian),) if debian else _says("initdb", "--version")
+    return (max(debian),) if debian else _version_of("initdb", "--version")
 
 
 def _clickhouse() -> tuple[int, ...] | None:
@@ -63,12 +63,12 @@ def _clickhouse() -> tuple[int, ...] | None:
         ("clickhouse", ("clickhouse", "local", "--version")),
     ):
         if shutil.which(server, path=SEARCH_PATH):
-            return _says(*tool)
+            return _version_of(*tool)
     return None
 
 
 def _alertmanager() -> tuple[int, ...] | None:
-    return _says("prometheus-alertmanager", "--version") or _says("alertmanager", "--version")
+    return _version_of("prometheus-alertmanager", "--version") or _version_of("alertmanager", "--version")
 
 
 PROGRAMS = (
@@ -76,15 +76,15 @@ PROGRAMS = (
     "chromium",
 )  # fmt: skip
 REQUIREMENTS = (
-    Requirement("Java", (17,), "default-jre-headless", None, lambda: _says("java", "--version")),
-    Requirement("Maven", (3,), "maven", None, lambda: _says("mvn", "--version")),
+    Requirement("Java", (17,), "default-jre-headless", None, lambda: _version_of("java", "--version")),
+    Requirement("Maven", (3,), "maven", None, lambda: _version_of("mvn", "--version")),
     Requirement("Postgres", (15,), "postgresql", "postgresql", _postgres),
     Requirement("ClickHouse", (18, 16), "clickhouse-server clickhouse-client", "clickhouse-server", _clickhouse),
-    Requirement("Prometheus", (2, 42), "prometheus", "prometheus", lambda: _says("prometheus", "--version")),
+    Requirement("Prometheus", (2, 42), "prometheus", "prometheus", lambda: _version_of("prometheus", "--version")),
     Requirement("Alertmanager", (0, 25), "prometheus-alertmanager", "prometheus-alertmanager", _alertmanager),
 )
 
-FOR_TESTS = (Requirement("Chromium", (123,), "chromium", None, lambda: _says("chromium", "--version")),)
+FOR_TESTS = (Requirement("Chromium", (123,), "chromium", None, lambda: _version_of("chromium", "--version")),)
 """What only the tests need: the page is looked at in a browser."""
 
 
@@ -113,7 +113,7 @@ def script(wanted: Sequence[Requirement]) -> str:
 
 
 def by_hand(wanted: Sequence[Requirement]) -> str:
-    """The one command for somebody who may type a password."""
+    """The one command for a user who may type a password."""
     packages = " ".join(each.package for each in wanted)
     daemons = " ".join(each.daemon for each in wanted if each.daemon)
     stop = f" && sudo systemctl disable --now {daemons}" if daemons else ""
@@ -135,16 +135,18 @@ def _administrator() -> list[str] | None:
 
 
 def fingerprint() -> str:
-    """Which programs would be used, and since when: asking each for its version again takes seconds."""
-    found = [shutil.which(name, path=SEARCH_PATH) for name in PROGRAMS]
-    paths = [Path(path).resolve() for path in found if path] + sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    """The programs that would be used, with their times: asking each for its version takes seconds."""
+    programs = [shutil.which(name, path=SEARCH_PATH) for name in PROGRAMS]
+    paths = [Path(path).resolve() for path in programs if path] + sorted(
+        Path("/usr/lib/postgresql").glob("*/bin/initdb")
+    )
     return "".join(f"{path} {path.stat().st_mtime_ns}\n" for path in paths)
 
 
 def ensure(stamp: Path, requirements: Sequence[Requirement] = REQUIREMENTS) -> bool:
     """Have every requirement met; returns whether anything had to be installed.
 
-    The file `stamp` remembers which programs were found to be right.
+    The file `stamp` keeps which programs were checked.
 
     Raises:
         InstallError: it cannot be installed from here, or is still too old afterwards.

@@ -24,8 +24,8 @@ def bin_dir() -> Path:
     debian = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
     if debian:
         return debian[-1].parent
-    found = shutil.which("initdb")
-    return Path(found).resolve().parent if found else Path("/usr/lib/postgresql/15/bin")
+    initdb = shutil.which("initdb")
+    return Path(initdb).resolve().parent if initdb else Path("/usr/lib/postgresql/15/bin")
 
 
 def account() -> tuple[str, ...]:
@@ -63,7 +63,7 @@ async def _connect(settings: PostgresSettings, database: str) -> asyncpg.Connect
 
 
 async def prepare(settings: PostgresSettings) -> None:
-    """Make the databases and the schema; a second run changes nothing.
+    """Create the databases and the schema; a second run changes nothing.
 
     Raises:
         OSError | asyncpg.PostgresError: the server is unavailable or rejects.
@@ -92,7 +92,7 @@ def main() -> int:
     except (OSError, asyncpg.PostgresError) as error:
         sys.stderr.write(f"POSTGRES_HOST:POSTGRES_PORT {settings.host}:{settings.port}: {error}\n")
         return 1
-    sys.stdout.write(f"databases {settings.db}, {REGISTRY_DATABASE} and {LINEAGE_DATABASE} are there\n")
+    sys.stdout.write(f"databases {settings.db}, {REGISTRY_DATABASE} and {LINEAGE_DATABASE} exist\n")
     return 0
 
 

@@ -207,11 +207,10 @@ def _postgres(settings: NativeSettings, filled: Mapping[str, str]) -> None:
     """Postgres' own folder, with its script and configuration beside the data: its account may not enter ours."""
     folder = postgres.data_dir(settings).parent
     postgres.own(folder)
-    for name, mode in (("postgresql.conf", 0o644), ("start.sh", 0o755)):
-        text = (ROOT / "deploy" / "postgres" / name).read_text("utf-8")
-        (folder / name).write_text(
-            string.Template(text).substitute(filled) if name == "postgresql.conf" else text, "utf-8"
-        )
+    start = (ROOT / "deploy" / "postgres" / "start.sh").read_text("utf-8")
+    configured = fill("postgres/postgresql.conf", filled)
+    for name, text, mode in (("postgresql.conf", configured, 0o644), ("start.sh", start, 0o755)):
+        (folder / name).write_text(text, "utf-8")
         (folder / name).chmod(mode)
 
 

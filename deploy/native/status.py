@@ -14,11 +14,11 @@ from deploy.native.nodes import Process
 from deploy.native.probes import NotReady
 from deploy.native.settings import NativeSettings
 
-SAID = 300
+SHOWN = 300
 
 
 def urls(settings: NativeSettings) -> dict[str, str]:
-    """Where to look, by name."""
+    """The addresses to open, by name."""
     host, ports = settings.bind_host, settings.ports
     return {
         "page": f"http://{host}:{ports['API_PORT']}/",
@@ -39,7 +39,7 @@ async def _health(process: Process) -> str:
     try:
         await asyncio.wait_for(process.probe(), 8)
     except (NotReady, TimeoutError) as error:
-        return f"not ready: {error}"[:SAID]
+        return f"not ready: {error}"[:SHOWN]
     return "ready"
 
 
@@ -64,19 +64,19 @@ def _rss(pid: int) -> int:
 async def show(settings: NativeSettings, processes: Sequence[Process]) -> int:
     """Print the table and the URLs; returns 1 where something is not healthy."""
     known = supervise.info(settings)
-    asked = [process for process in processes if known.get(process.name, {}).get("statename") == "RUNNING"]
-    health = dict(zip([p.name for p in asked], await asyncio.gather(*map(_health, asked)), strict=True))
+    running = [process for process in processes if known.get(process.name, {}).get("statename") == "RUNNING"]
+    health = dict(zip([p.name for p in running], await asyncio.gather(*map(_health, running)), strict=True))
     table = Table("process", "state", "health", "memory MiB", "uptime", "pid")
     total, healthy = 0, True
     for process in processes:
         state = known.get(process.name, {"statename": "STOPPED", "pid": 0})
         memory = _rss(state["pid"]) if state["pid"] else 0
         total += memory
-        said = health.get(process.name, "")
-        healthy = healthy and said == "ready"
+        text = health.get(process.name, "")
+        healthy = healthy and text == "ready"
         up = str(int(time.time() - state["start"])) + " s" if state["pid"] else ""
         table.add_row(
-            process.name, state["statename"].lower(), said, f"{memory / 2**20:.0f}", up, str(state["pid"] or "")
+            process.name, state["statename"].lower(), text, f"{memory / 2**20:.0f}", up, str(state["pid"] or "")
         )
     table.add_section()
     table.add_row("all", "", "", f"{total / 2**20:.0f}", "", "")

@@ -25,7 +25,7 @@ UP = ("STARTING", "RUNNING", "BACKOFF")
 
 
 class SupervisorError(Exception):
-    """The supervisor does not do what it was asked; the message says what and where to look."""
+    """The supervisor failed or declined; the message says what and where to look."""
 
 
 def _rpc(settings: NativeSettings) -> Any:
@@ -41,7 +41,7 @@ def running(settings: NativeSettings) -> bool:
 
 
 def info(settings: NativeSettings) -> dict[str, dict[str, Any]]:
-    """What the supervisor knows of each process: statename, pid, start, now, exitstatus; empty when it is down."""
+    """The supervisor's state of each process: statename, pid, start, now, exitstatus; empty when it is down."""
     try:
         return {each["name"]: each for each in _rpc(settings).getAllProcessInfo()}
     except (OSError, http.client.HTTPException):
@@ -61,12 +61,12 @@ def leftovers(settings: NativeSettings) -> list[psutil.Process]:
     """Processes of this state folder that no supervisor of ours holds: a killed supervisor's, or orphaned workers."""
     held = pids(settings) | {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
     mark = str(settings.state_dir)
-    found = []
+    orphans = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
             if process.pid not in held and process.environ().get("PLACAR_RUNTIME") == mark:
-                found.append(process)
-    return found
+                orphans.append(process)
+    return orphans
 
 
 def end(processes: Sequence[psutil.Process]) -> None:
@@ -95,7 +95,7 @@ def launch(settings: NativeSettings, configuration: Path) -> None:
     for scratch in SCRATCH:
         shutil.rmtree(settings.state_dir / scratch, ignore_errors=True)
         (settings.state_dir / scratch).mkdir(parents=True)
-    # the supervisor is told apart by the same mark as its processes
+    # the supervisor carries the same mark as its processes
     command = [sys.executable, "-m", "supervisor.supervisord", "-c", str(configuration)]
     result = subprocess.run(
         command, env={**os.environ, **environment(settings)}, capture_output=True, text=True, check=False
@@ -109,7 +109,7 @@ def launch(settings: NativeSettings, configuration: Path) -> None:
 
 
 def _until(seconds: float) -> Iterator[None]:
-    """Turns at a tenth of a second until the deadline."""
+    """Yields every tenth of a second until the deadline."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         yield

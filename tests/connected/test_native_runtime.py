@@ -36,14 +36,14 @@ def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
 
 def alive(runtime: Runtime) -> dict[int, str]:
     """The processes of this runtime, by process id, with their command lines."""
-    found = {}
+    result = {}
     for process in psutil.process_iter():
         try:
             if process.environ().get("PLACAR_RUNTIME") == str(runtime.state_dir):
-                found[process.pid] = " ".join(process.cmdline())
+                result[process.pid] = " ".join(process.cmdline())
         except (psutil.NoSuchProcess, psutil.AccessDenied):
             continue
-    return found
+    return result
 
 
 def listening(runtime: Runtime, setting: str) -> int:
@@ -72,7 +72,7 @@ def clickhouse(runtime: Runtime, query: str) -> str:
     return answer.text
 
 
-def test_up_a_second_time_starts_nothing_anew(runtime: Runtime) -> None:
+def test_a_second_up_starts_nothing_again(runtime: Runtime) -> None:
     """The same processes run after a second `up`, which is quick."""
     before = alive(runtime)
     begun = time.monotonic()
@@ -118,9 +118,9 @@ async def test_a_killed_postgres_comes_back_by_itself_with_its_rows(runtime: Run
     @eventually
     async def count() -> int:
         again = await connect(runtime)
-        found: int = await again.fetchval("SELECT count(*) FROM salesman WHERE name = 'Killed Once'")
+        result: int = await again.fetchval("SELECT count(*) FROM salesman WHERE name = 'Killed Once'")
         await again.close()
-        return found
+        return result
 
     assert await count() == 1
 
@@ -146,7 +146,7 @@ def test_status_shows_health_and_fails_while_something_is_down(runtime: Runtime)
     assert run.returncode == 1
 
 
-def test_the_doctor_tells_a_half_started_runtime(runtime: Runtime) -> None:
+def test_the_doctor_reports_a_half_started_runtime(runtime: Runtime) -> None:
     """What does not run is named with what to do, and the ports of what runs are the pipeline's own."""
     runtime.up(*SERVERS)  # as above
     run = subprocess.run(
@@ -156,7 +156,7 @@ def test_the_doctor_tells_a_half_started_runtime(runtime: Runtime) -> None:
     half = r"MISSING  pipeline +3 of \d+ processes run; not alertmanager \(stopped\), .* more"
     assert re.search(half, run.stdout), run.stdout
     assert "get it: ./taskw up starts what is missing" in run.stdout
-    assert re.search(r"ok +ports +\d+ are Placar's, \d+ in use by this pipeline\n", run.stdout)
+    assert re.search(r"ok +ports +\d+ of Placar, \d+ in use by this pipeline\n", run.stdout)
     assert run.returncode == 1
 
 
@@ -239,8 +239,8 @@ def test_an_interrupted_up_leaves_no_process(tmp_path: Path, number: signal.Sign
 
         booting()
         up.send_signal(number)
-        said, _ = up.communicate(timeout=60)
+        output, _ = up.communicate(timeout=60)
 
-    assert up.returncode == 130, said
+    assert up.returncode == 130, output
     assert alive(runtime) == {}
     assert runtime.command("clean").returncode == 0

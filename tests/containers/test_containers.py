@@ -41,7 +41,7 @@ OVERRIDE = {
 }
 
 
-def tell(*words: object) -> None:
+def show(*words: object) -> None:
     """Say a figure; pytest shows it with `-s`."""
     sys.stdout.write(" ".join(map(str, words)) + "\n")
 
@@ -71,9 +71,11 @@ def answers() -> bool:
 def own_engine(folder: Path) -> Iterator[None]:
     """An engine of the test's own, removed with all that it holds."""
     address = f"unix://{folder}/docker.sock"
-    places = [f"--data-root={folder}/data", f"--exec-root={folder}/exec", f"--pidfile={folder}/pid"]
+    folders = [f"--data-root={folder}/data", f"--exec-root={folder}/exec", f"--pidfile={folder}/pid"]
     with (folder / "dockerd.log").open("wb") as log:
-        engine = subprocess.Popen(["dockerd", f"--host={address}", *places, "--iptables=false"], stdout=log, stderr=log)
+        engine = subprocess.Popen(
+            ["dockerd", f"--host={address}", *folders, "--iptables=false"], stdout=log, stderr=log
+        )
     before = os.environ.get("DOCKER_HOST")
     os.environ["DOCKER_HOST"] = address
     try:
@@ -148,14 +150,14 @@ def built(engine: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, 
     options = ("compose", "--file", "compose.yaml", "--file", str(override), "--profile", "*")
     begun = time.monotonic()
     docker(*options, "build")
-    tell(f"\nbuilt in {time.monotonic() - begun:.0f} s")
+    show(f"\nbuilt in {time.monotonic() - begun:.0f} s")
     return options
 
 
 def inspect(image: str) -> dict[str, Any]:
     """What the engine knows of an image."""
-    found: dict[str, Any] = json.loads(docker("image", "inspect", image))[0]
-    return found
+    inspected: dict[str, Any] = json.loads(docker("image", "inspect", image))[0]
+    return inspected
 
 
 def test_our_images_are_small_labelled_and_without_tools(built: tuple[str, ...]) -> None:
@@ -164,7 +166,7 @@ def test_our_images_are_small_labelled_and_without_tools(built: tuple[str, ...])
         image = f"placar/{name}:0.1.0"
         known = inspect(image)
         size = known["Size"] / 1e6
-        tell(f"\n{image}: {size:.0f} MB")
+        show(f"\n{image}: {size:.0f} MB")
         assert known["Config"]["User"] == "10001:10001"
         assert known["Config"]["Labels"]["org.opencontainers.image.title"] == f"placar/{name}"
         script = "for tool in gcc cc make mvn pip pip3 uv git; do ! command -v $tool || exit 1; done"
@@ -189,7 +191,7 @@ def test_a_changed_unit_is_soon_in_its_image(built: tuple[str, ...], tmp_path: P
     )  # fmt: skip
 
     took = time.monotonic() - begun
-    tell(f"\nrebuilt in {took:.1f} s")
+    show(f"\nrebuilt in {took:.1f} s")
     script = "import services.api.__main__ as unit; assert unit.CHANGED"
     docker("run", "--rm", "--entrypoint=python", "placar/units:0.1.0-changed", "-c", script)
     docker("image", "rm", "placar/units:0.1.0-changed")
@@ -224,10 +226,10 @@ def test_the_units_run_as_containers_against_native_servers(
     names = [name for name in UNITS if name != "flink_watcher"]  # it needs the folders of its Flink
     state = tmp_path_factory.mktemp("native")
     with start_runtime(state, ("connector", "ranking-job", "tables", "seed")) as runtime:
-        places = ("KAFKA", "SCHEMA_REGISTRY", "CONNECT", "POSTGRES", "CLICKHOUSE", "FLINK_REST", "LEGACY_SOAP", "BIND")
+        servers = ("KAFKA", "SCHEMA_REGISTRY", "CONNECT", "POSTGRES", "CLICKHOUSE", "FLINK_REST", "LEGACY_SOAP", "BIND")
         ports = {name: runtime.env[name] for name in PORTS}
         environment = {
-            **{f"{place}_HOST": "127.0.0.1" for place in places},
+            **{f"{server}_HOST": "127.0.0.1" for server in servers},
             **ports,
             "LEGACY_SOAP_DATA_DIR": "/var/lib/placar/legacy_soap",
             "SERVER_EXPORTER_DISK": "/var/lib/placar",
@@ -239,14 +241,14 @@ def test_the_units_run_as_containers_against_native_servers(
                 start(name, environment, f"python -IS deploy/ready.py {url}")
             for name in names:
                 healthy(name, begun + 300)
-            tell(f"\n{len(names)} units healthy after {time.monotonic() - begun:.0f} s")
+            show(f"\n{len(names)} units healthy after {time.monotonic() - begun:.0f} s")
             page = f"http://127.0.0.1:{ports['API_PORT']}/api/v1"
             assert httpx.get(f"{page}/health", timeout=30).json()["status"] == "UP"
             while not httpx.get(f"{page}/sales/top-by-city", timeout=30).json().get("rankings"):
                 assert time.monotonic() < begun + 300, "no ranking"
                 time.sleep(1)
-            tell(f"ranked after {time.monotonic() - begun:.0f} s")
-            tell(docker("stats", "--no-stream", "--format", "{{.Name}} {{.MemUsage}}"))
+            show(f"ranked after {time.monotonic() - begun:.0f} s")
+            show(docker("stats", "--no-stream", "--format", "{{.Name}} {{.MemUsage}}"))
         finally:
             there = docker("ps", "--all", "--quiet", "--filter", "name=placar-beside-").split()
             docker("rm", "--force", "--volumes", *there)
@@ -264,18 +266,18 @@ def test_the_whole_file_comes_up_and_serves_rankings(built: tuple[str, ...], tmp
     begun = time.monotonic()
     try:
         docker(*options, "up", "--detach", "--wait", *wanted, environment=FREE)
-        tell(f"\nup in {time.monotonic() - begun:.0f} s")
-        tell(docker("stats", "--no-stream", "--format", "{{.Name}} {{.MemUsage}}"))
+        show(f"\nup in {time.monotonic() - begun:.0f} s")
+        show(docker("stats", "--no-stream", "--format", "{{.Name}} {{.MemUsage}}"))
         ranked()
-        tell(f"ranked after {time.monotonic() - begun:.0f} s")
+        show(f"ranked after {time.monotonic() - begun:.0f} s")
         again = time.monotonic()
         docker(*options, "up", "--detach", "--wait", *wanted, environment=FREE)
-        tell(f"up once more in {time.monotonic() - again:.0f} s")
+        show(f"up once more in {time.monotonic() - again:.0f} s")
         docker(*options, "down", environment=FREE)
         docker(*options, "up", "--detach", "--wait", *wanted, environment=FREE)
         ranked()
     except AssertionError:
-        tell(
+        show(
             docker(*options, "ps", "--all", environment=FREE),
             docker(*options, "logs", "--tail", "25", environment=FREE),
         )

@@ -27,16 +27,16 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> NativeSettings:
     return load(NativeSettings)
 
 
-def move_away(settings: NativeSettings) -> None:
+def remove_data(settings: NativeSettings) -> None:
     """What `clean` leaves: no data."""
-    for number, place in enumerate(backup.places(settings)):
-        place.rename(settings.state_dir.parent / f"gone-{number}")
+    for number, folder in enumerate(backup.folders(settings)):
+        folder.rename(settings.state_dir.parent / f"gone-{number}")
 
 
 def test_what_was_backed_up_is_there_again(settings: NativeSettings, tmp_path: Path) -> None:
     """Data, checkpoints and database return with their modes; logs are left out, holes are not written."""
     size = backup.backup(settings, tmp_path / "b.tar")
-    move_away(settings)
+    remove_data(settings)
     backup.restore(settings, tmp_path / "b.tar")
     assert (settings.state_dir / "data/kafka/log").read_text() == "state/data/kafka/log"
     assert (settings.state_dir / "flink/ranking.json").is_file()
@@ -65,7 +65,7 @@ def test_a_backup_of_another_state_folder_is_rejected(
     backup.backup(settings, tmp_path / "b.tar")
     monkeypatch.setenv("PLACAR_STATE", str(tmp_path / "other"))
     monkeypatch.setattr("deploy.native.postgres.data_dir", lambda _: tmp_path / "other" / "postgres" / "data")
-    with pytest.raises(BackupError, match=r"is no backup of .*other/data.* \(setting PLACAR_STATE\)"):
+    with pytest.raises(BackupError, match=r"is not a backup of .*other/data.* \(setting PLACAR_STATE\)"):
         backup.restore(load(NativeSettings), tmp_path / "b.tar")
 
 
@@ -73,11 +73,11 @@ def test_a_broken_backup_leaves_nothing_behind(settings: NativeSettings, tmp_pat
     """Half of the data is not taken for all of it."""
     (settings.state_dir / "data/kafka/segment").write_bytes(os.urandom(200_000))
     backup.backup(settings, tmp_path / "b.tar")
-    move_away(settings)
+    remove_data(settings)
     os.truncate(tmp_path / "b.tar", 100_000)
     with pytest.raises(BackupError, match=r"or broken: .*Unexpected EOF"):
         backup.restore(settings, tmp_path / "b.tar")
-    assert not [path for path in backup.places(settings) if path.exists()]
+    assert not [path for path in backup.folders(settings) if path.exists()]
 
 
 def test_a_running_runtime_is_neither_copied_nor_overwritten(
@@ -99,7 +99,7 @@ def test_a_backup_that_fails_leaves_no_file(settings: NativeSettings, tmp_path: 
     assert (tmp_path / "b.tar").read_text() == "mine"
     with pytest.raises(BackupError, match="No such file"):
         backup.backup(settings, tmp_path / "missing" / "b.tar")
-    move_away(settings)
+    remove_data(settings)
     with pytest.raises(BackupError, match=r"nothing to back up: .*state/data"):
         backup.backup(settings, tmp_path / "c.tar")
     assert sorted(path.name for path in tmp_path.glob("*.tar*")) == ["b.tar"]

@@ -91,8 +91,8 @@ def of_module(module: str) -> set[str]:
     return {name for each in own for name in variables(each)}
 
 
-class Asked(dict[str, str]):
-    """An environment that notes what it is asked for."""
+class Queried(dict[str, str]):
+    """An environment that notes what it is queried for."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -106,8 +106,8 @@ class Asked(dict[str, str]):
 
 def read_by(name: str) -> set[str]:
     """The variables that a service of ours reads."""
-    asked = Asked()
-    job.read(asked)
+    queried = Queried()
+    job.read(queried)
     internal = {"RANKING_SHADOW", "RANKING_STATE_SINCE_MS"}
     steps_read: Mapping[str, set[str]] = {
         "configuration": {*variables(NativeSettings), "FLINK_REST_HOST"},
@@ -117,8 +117,8 @@ def read_by(name: str) -> set[str]:
         "seed": of_module("tools.traffic"),
         "traffic": of_module("tools.traffic"),
         "connector": of_module("services.connect_watcher"),
-        "ranking-job": of_module("services.flink_watcher") | asked.names - internal,
-        "flink_watcher": of_module("services.flink_watcher") | asked.names - internal,
+        "ranking-job": of_module("services.flink_watcher") | queried.names - internal,
+        "flink_watcher": of_module("services.flink_watcher") | queried.names - internal,
     }
     return steps_read[name] if name in steps_read else of_module(UNITS[name][0])
 
@@ -136,7 +136,7 @@ def test_the_file_keeps_to_the_compose_specification() -> None:
 
 
 def test_both_runtimes_have_the_same_servers_steps_and_units(settings: NativeSettings) -> None:
-    """What runs natively runs in containers under the same name, and what is only here is known."""
+    """Every native process is a service of the same name, and the services that are only here are known."""
     native = {process.name for process in processes(settings)} | {step.name for step in steps(settings)}
 
     assert native == set(SERVICES) - ONLY_HERE
@@ -266,9 +266,9 @@ def test_every_port_is_published_where_its_setting_says() -> None:
     published = set()
     for name, service in SERVICES.items():
         for mapping in service.get("ports", []):
-            found = re.fullmatch(r"\$\{BIND_HOST:-127\.0\.0\.1\}:\$\{(\w+):-(\d+)\}:(\d+)", mapping)
-            assert found, f"{name}: {mapping}"
-            setting, default, inside = found.groups()
+            match = re.fullmatch(r"\$\{BIND_HOST:-127\.0\.0\.1\}:\$\{(\w+):-(\d+)\}:(\d+)", mapping)
+            assert match, f"{name}: {mapping}"
+            setting, default, inside = match.groups()
             published.add(setting)
             assert DOCUMENTED[setting] == default
             if setting in PORTS:
@@ -290,9 +290,9 @@ def test_a_unit_runs_its_module_and_is_asked_at_its_operations_port(settings: Na
 def test_every_python_module_of_a_command_exists() -> None:
     """What `python -m` is told to run is there, in the image's copy of the tree too."""
     for name, service in SERVICES.items():
-        said = words(service)
-        modules = [said[at + 1] for at, word in enumerate(said[:-1]) if word == "-m"] or (
-            said if "/units" in service["image"] else []
+        command = words(service)
+        modules = [command[at + 1] for at, word in enumerate(command[:-1]) if word == "-m"] or (
+            command if "/units" in service["image"] else []
         )
         for module in modules:
             spec = importlib.util.find_spec(module)
@@ -305,14 +305,14 @@ def test_every_python_module_of_a_command_exists() -> None:
 
 def test_every_variable_of_the_file_is_documented_with_its_default() -> None:
     """What the file fills in has the default of .env.example, or the address of a service instead of this machine's."""
-    found = set(re.findall(r"(?<!\$)\$\{(\w+)(?::-([^}]*))?\}", TEXT))
+    references = set(re.findall(r"(?<!\$)\$\{(\w+)(?::-([^}]*))?\}", TEXT))
     elsewhere = {
         "S3_ENDPOINT": "http://s3:9000",
         "LINEAGE_URL": "http://lineage:5000",
         "PROMETHEUS_URL": "http://prometheus:9090",
     }
 
-    assert dict(found) == {name: elsewhere.get(name, DOCUMENTED.get(name)) for name, _ in found}
+    assert dict(references) == {name: elsewhere.get(name, DOCUMENTED.get(name)) for name, _ in references}
     handed_on = {
         name for service in SERVICES.values() for name, value in service.get("environment", {}).items() if value is None
     }
@@ -327,25 +327,25 @@ def test_java_servers_run_as_natively(settings: NativeSettings) -> None:
     assert " ".join(JAVA[1:]) in dockerfile
     assert f"AGENT=/opt/placar/jars/{agent}" in dockerfile
     for server in processes(settings):
-        said = " ".join(words(SERVICES[server.name])) + str(SERVICES[server.name].get("environment", ""))
+        text = " ".join(words(SERVICES[server.name])) + str(SERVICES[server.name].get("environment", ""))
         own = " ".join((*server.command, *server.environment.values()))
         for option in set(re.findall(r"-X(?:mx\w+|X:[+\w=]+)", own)) - set(JAVA):
-            assert option in said, server.name
+            assert option in text, server.name
         for option in (QUICK[0], *HOT):
-            assert (option in own) == (option in said), server.name
+            assert (option in own) == (option in text), server.name
         if "-javaagent" in own:
             ports = {str(port) for name, (port, owner) in PORTS.items() if owner == server.name and "METRICS" in name}
-            assert set(re.findall(r"=0\.0\.0\.0:(\d+):\S+/jmx\.yml", said)) == ports
-            assert "$$AGENT" in said or f"/opt/placar/jars/{agent}" in said
+            assert set(re.findall(r"=0\.0\.0\.0:(\d+):\S+/jmx\.yml", text)) == ports
+            assert "$$AGENT" in text or f"/opt/placar/jars/{agent}" in text
 
 
 def test_the_object_store_is_told_the_same_as_natively(settings: NativeSettings) -> None:
-    """Every flag of the S3 server but those of places and addresses."""
+    """Every flag of the S3 server but those of folders and addresses."""
     (native,) = [process for process in processes(settings) if process.name == "s3"]
-    places = ("-dir", "-ip", "localSocket")
+    excluded = ("-dir", "-ip", "localSocket")
 
     def flags(command: list[str]) -> set[str]:
-        return {word for word in command if word.startswith("-") and not any(place in word for place in places)}
+        return {word for word in command if word.startswith("-") and not any(each in word for each in excluded)}
 
     filled = [word.replace("${S3_BUCKET:-sales-data}", "sales-data") for word in words(SERVICES["s3"])]
     assert flags(filled) == flags(list(native.command))
@@ -353,7 +353,7 @@ def test_the_object_store_is_told_the_same_as_natively(settings: NativeSettings)
 
 @pytest.mark.usefixtures("settings")
 def test_the_configuration_for_containers_is_whole_and_names_services(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No place is left unfilled, every scraped host is a service, and every file that a service is given is written."""
+    """Every ${NAME} is filled in, every scraped host is a service, and every file that a service reads is written."""
     for name, value in SERVICES["configuration"]["environment"].items():
         if value is not None:
             monkeypatch.setenv(name, value)
@@ -368,7 +368,7 @@ def test_the_configuration_for_containers_is_whole_and_names_services(monkeypatc
             "http://127.0.0.1/", ""
         ), name
         if not name.endswith("jmx.yml") and "prometheus" not in name:
-            assert "${" not in text.replace("${sys:", ""), name  # the logging library's own places
+            assert "${" not in text.replace("${sys:", ""), name  # the logging library's own syntax
     targets = json.loads((folder / "prometheus" / "targets.json").read_text("utf-8"))
     assert {each["targets"][0].split(":")[0] for each in targets} <= set(SERVICES)
     assert all(path.stat().st_mode & 0o044 for path in folder.rglob("*"))

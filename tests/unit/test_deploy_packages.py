@@ -8,9 +8,9 @@ from deploy.native import packages
 from deploy.native.packages import InstallError, Requirement
 
 
-def requirement(name: str, found: tuple[int, ...] | None, daemon: str | None = None) -> Requirement:
+def requirement(name: str, version: tuple[int, ...] | None, daemon: str | None = None) -> Requirement:
     """A requirement of version 15 with a given finding."""
-    return Requirement(name, (15,), name.lower(), daemon, lambda: found)
+    return Requirement(name, (15,), name.lower(), daemon, lambda: version)
 
 
 @pytest.mark.parametrize(
@@ -52,23 +52,23 @@ def test_without_administrator_rights_one_command_is_printed_and_nothing_install
     with pytest.raises(InstallError) as caught:
         packages.ensure(tmp_path / "stamp", wanted)
 
-    said = str(caught.value)
-    assert "Postgres >= 15, Maven >= 15" in said
-    assert "sudo apt-get install -y postgres maven && sudo systemctl disable --now postgresql" in said
+    message = str(caught.value)
+    assert "Postgres >= 15, Maven >= 15" in message
+    assert "sudo apt-get install -y postgres maven && sudo systemctl disable --now postgresql" in message
     assert not (tmp_path / "stamp").exists()
 
 
 def test_what_was_found_right_is_not_asked_again(tmp_path: Path) -> None:
     """The second call asks no program for its version."""
-    asked = []
+    checks = []
 
     def find() -> tuple[int, ...]:
-        asked.append(1)
+        checks.append(1)
         return (99,)
 
     for _ in range(2):
         assert packages.ensure(tmp_path / "stamp", [Requirement("Java", (17,), "java", None, find)]) is False
-    assert len(asked) == 1
+    assert len(checks) == 1
 
 
 def test_installed_daemons_are_not_left_running() -> None:
@@ -81,6 +81,6 @@ def test_installed_daemons_are_not_left_running() -> None:
 
 
 def test_the_browser_is_for_tests_only() -> None:
-    """What runs Placar does not ask for a browser."""
+    """Running Placar does not need a browser."""
     assert [each.package for each in packages.FOR_TESTS] == ["chromium"]
     assert not {each.package for each in packages.FOR_TESTS} & {each.package for each in packages.REQUIREMENTS}

@@ -38,7 +38,7 @@ def docker(folder: Path, cases: str) -> None:
         ("native", "compose", "down", None, "native", "RUNTIME says so"),
         ("auto", "compose", "up", "no engine", "compose", "so is the data"),
         ("auto", "native", "up", None, "native", "so is the data"),
-        ("auto", "", "up", None, "compose", "the images can be had"),
+        ("auto", "", "up", None, "compose", "the images are available"),
         ("auto", "", "build", "there is no docker command", "native", "there is no docker command"),
         ("auto", "", "status", None, "native", "nothing was started"),
     ],
@@ -53,8 +53,8 @@ def test_the_runtime_is_the_wanted_one_or_where_the_data_is_or_what_can_run(
     assert why in choice.why
 
 
-def test_nobody_is_asked_what_can_run_where_that_is_decided() -> None:
-    """The question costs time, so it is not put for `down`, `status` and `logs`, nor where RUNTIME says it."""
+def test_docker_is_not_asked_where_the_runtime_is_decided() -> None:
+    """The question takes time, so it is not asked for `down`, `status` and `logs`, nor where RUNTIME says it."""
 
     def fail() -> str | None:
         raise AssertionError("asked")
@@ -87,8 +87,8 @@ def test_no_docker_command_is_a_reason(path: Path) -> None:
     assert compose.missing() == "there is no docker command"
 
 
-def test_an_engine_that_is_away_is_a_reason(path: Path) -> None:
-    """The client's own words are passed on."""
+def test_an_engine_that_does_not_answer_is_a_reason(path: Path) -> None:
+    """The client's own message is passed on."""
     docker(path, '"compose version") echo v2;;\n')
 
     assert compose.missing() == "no Docker engine: asked: version --format {{.Server.Version}}"
@@ -102,7 +102,7 @@ def test_docker_without_compose_is_a_reason(path: Path) -> None:
 
 
 def test_an_engine_that_hangs_is_given_up_soon(path: Path) -> None:
-    """Both questions are put at once and given up after a second and a half, so that `up` is not held up."""
+    """Both questions are asked at once and given up after a second and a half, so that `up` is not delayed."""
     docker(path, "*) exec /bin/sleep 60;;\n")
     begun = time.monotonic()
 
@@ -121,26 +121,26 @@ def test_images_that_are_there_need_no_registry(path: Path) -> None:
 
 
 def test_a_registry_that_has_no_image_for_us_is_a_reason(path: Path) -> None:
-    """An image that is absent is looked for, and its name is told."""
+    """An image that is missing is looked up, and named."""
     docker(path, f'{ANSWERS}"image ls --format {{{{.Repository}}}}:{{{{.Tag}}}}") true;;\n')
 
     why = compose.missing()
 
-    assert why == "the image prom/prometheus:v3.5.5 cannot be had: asked: manifest inspect prom/prometheus:v3.5.5"
+    assert why == "the image prom/prometheus:v3.5.5 is not available: asked: manifest inspect prom/prometheus:v3.5.5"
 
 
-def test_the_base_of_our_images_must_be_had_too(path: Path) -> None:
+def test_the_base_of_our_images_must_be_available_too(path: Path) -> None:
     """Our own images are never looked for in a registry, what they are built from is."""
     listed = "printf '%s\\n' prom/prometheus:v3.5.5"
     docker(path, f'{ANSWERS}"image ls --format {{{{.Repository}}}}:{{{{.Tag}}}}") {listed};;\n')
 
     assert compose.missing() == (
-        f"the image {compose.BASE_IMAGE} cannot be had: asked: manifest inspect {compose.BASE_IMAGE}"
+        f"the image {compose.BASE_IMAGE} is not available: asked: manifest inspect {compose.BASE_IMAGE}"
     )
 
 
 @pytest.mark.parametrize(
-    ("state", "health", "code", "said", "fine"),
+    ("state", "health", "code", "text", "fine"),
     [
         ("running", "healthy", 0, "healthy", True),
         ("running", "starting", 0, "starting", False),
@@ -151,10 +151,10 @@ def test_the_base_of_our_images_must_be_had_too(path: Path) -> None:
     ],
 )
 def test_status_is_right_where_all_is_healthy_or_done(
-    state: str, health: str, code: int, said: str, fine: bool
+    state: str, health: str, code: int, text: str, fine: bool
 ) -> None:
     """A one-shot service that ended well counts as well."""
-    assert compose.health({"State": state, "Health": health, "ExitCode": code}) == (said, fine)
+    assert compose.health({"State": state, "Health": health, "ExitCode": code}) == (text, fine)
 
 
 class Answer(BaseHTTPRequestHandler):

@@ -100,11 +100,11 @@ def test_a_wrong_port_ends_with_one_line_that_names_it(monkeypatch: pytest.Monke
 
 def test_free_ports_gives_every_port_a_free_one_of_its_own() -> None:
     """A second runtime gets a port for every setting, all different."""
-    found = ports.free_ports()
+    free = ports.free_ports()
 
-    assert set(found) == set(PORTS)
-    assert len(set(found.values())) == len(PORTS)
-    assert ports.taken({name: int(port) for name, port in found.items()}, "127.0.0.1", ours=set()) == []
+    assert set(free) == set(PORTS)
+    assert len(set(free.values())) == len(PORTS)
+    assert ports.taken({name: int(port) for name, port in free.items()}, "127.0.0.1", ours=set()) == []
 
 
 def test_the_socket_of_a_deep_state_folder_stays_short(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

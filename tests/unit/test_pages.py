@@ -28,7 +28,7 @@ def test_every_task_exists(page: str) -> None:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_every_link_and_path_leads_somewhere(page: str) -> None:
-    """A link to a file, and a path in a folder of ours, is there; one with a place to fill is left out."""
+    """A link to a file, and a path in a folder of ours, is there; one with a `<name>` in it is left out."""
     links = {link.partition("#")[0] for link in re.findall(r"\]\(([^)]+)\)", text(page)) if "://" not in link}
     paths = set(re.findall(rf"`((?:{'|'.join(FOLDERS)})/[\w./-]+)`", text(page)))
     wanted = {path for path in links | paths if path}
