@@ -15,14 +15,19 @@ import typer
 from typer.exceptions import TyperException
 
 from tools.audit.cli import audit
+from tools.dead_letters.cli import dead_letters
 from tools.lineage.cli import lineage
+from tools.topics.cli import produce, topics
+from tools.watch.cli import watch
 
 NOT_DONE = 2
 PIPE_CLOSED = 141  # the status that a shell gives a command whose reader has gone
 
 app = typer.Typer(no_args_is_help=True, context_settings={"help_option_names": ["--help", "-h"]})
-for command in (audit, lineage):
+for command in (audit, lineage, produce, watch):
     app.command()(command)
+for name, group in {"dead-letters": dead_letters, "topics": topics}.items():
+    app.add_typer(group, name=name)
 
 
 @app.callback()
@@ -46,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         status = typer.main.get_command(app).main(given, prog_name="placar", standalone_mode=False)
         sys.stdout.flush()
     except TyperException as error:
-        if error.message:  # without any argument the help is shown, and this is empty
+        if error.format_message():  # without any argument the help is shown, and this is empty
             sys.stderr.write(f"{_usage(error)}\n")
         return NOT_DONE
     except BrokenPipeError:  # of `... | head`

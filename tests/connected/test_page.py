@@ -416,7 +416,7 @@ async def test_watch_once(scene: Scene, hour: datetime) -> None:
     await scene.publish(hour, 1, CITIES, PEOPLE)
 
     async def printed() -> Run:
-        return await command("tools.watch", scene.environment, "--once")
+        return await command("tools", scene.environment, "watch", "--once")
 
     async def current() -> bool:
         return "184,230.55" in (await printed()).out
@@ -425,12 +425,12 @@ async def test_watch_once(scene: Scene, hour: datetime) -> None:
     run = await printed()
     assert (run.status, run.err) == (0, "")
     assert all(name in run.out for name, _, _ in (*CITIES, *PEOPLE))
-    away = await command("tools.watch", {**scene.environment, "API_PORT": str(free_port())}, "--once")
+    away = await command("tools", {**scene.environment, "API_PORT": str(free_port())}, "watch", "--once")
     assert away.status == 2
     assert away.out == ""
     assert away.err.startswith("watch not done: the API at 127.0.0.1:")
     assert away.err.count("\n") == 1
-    wrong = await command("tools.watch", scene.environment, "--length", "9h")
+    wrong = await command("tools", scene.environment, "watch", "--length", "9h")
     assert wrong.status == 2
     assert wrong.err.startswith("watch not done: the API at 127.0.0.1:")
     assert "RANKING_WINDOWS" in wrong.err
@@ -441,7 +441,7 @@ async def test_watch_in_a_terminal(scene: Scene, hour: datetime) -> None:
     await scene.publish(hour, 1, CITIES, PEOPLE)
     ours, theirs = pty.openpty()
     started = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tools.watch",
+        sys.executable, "-m", "tools", "watch",
         env={**os.environ, **scene.environment, "TERM": "xterm-256color", "COLUMNS": "170", "LINES": "50"},
         stdin=theirs, stdout=theirs, stderr=theirs,
     )  # fmt: skip

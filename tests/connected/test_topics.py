@@ -1,4 +1,4 @@
-"""`task topics` and `task produce` against a real broker and registry."""
+"""`placar topics` and `placar produce` against a real broker and registry."""
 
 import asyncio
 import json
@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from contracts.catalogue import catalogue
+from contracts.text import quoted
 from tests.connected.commands import Run, called
 from tests.connected.streams import Servers, free_port, unique
-from tools.topics.__main__ import main
+from tools.__main__ import main
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -29,7 +30,8 @@ class Scene:
 
     async def run(self, *arguments: str, **more: str) -> Run:
         """Run the command."""
-        return await called(main, {**self.servers, **more}, *arguments)
+        group = () if arguments[0] == "produce" else ("topics",)
+        return await called(main, {**self.servers, **more}, *group, *arguments)
 
     async def produce(self, topic: str, content: object, *options: str) -> Run:
         """Write what is a JSON value, or bytes as they are."""
@@ -81,7 +83,7 @@ async def test_a_record_that_does_not_fit_is_not_written(scene: Scene) -> None:
     ):
         run = await scene.produce("sales.legacy", json.dumps(good).encode() + json.dumps(wrong).encode(), "--key", "k")
         assert (run.status, run.out, run.err.count("\n")) == (2, "", 1)
-        assert run.err.startswith("topics not done: record 2 does not fit the contract of sales.legacy: ")
+        assert run.err.startswith("produce not done: record 2 does not fit the contract of sales.legacy: ")
         assert message in run.err
     for content, message in ((b"{", "line 1 column 2"), (b"", "is empty"), (b"\xff", "holds no JSON")):
         run = await scene.produce("sales.legacy", content)
@@ -90,7 +92,7 @@ async def test_a_record_that_does_not_fit_is_not_written(scene: Scene) -> None:
     absent = await scene.run("produce", "sales.legacy", str(scene.folder / "absent"))
     assert (absent.status, absent.err) == (
         2,
-        f"topics not done: FILE {str(scene.folder / 'absent')[:80]!r}: No such file or directory\n",
+        f"produce not done: FILE {quoted(str(scene.folder / 'absent'))}: No such file or directory\n",
     )
     assert (await scene.run("describe", "sales.legacy", "--json")).lines == before.lines
 
@@ -149,7 +151,7 @@ async def test_following_shows_what_comes_until_it_is_interrupted(scene: Scene) 
     sale = {**LEGACY.examples()["canonical"], "sale_id": name}
     await scene.produce("sales.legacy", {**sale, "sale_id": unique("before")}, "--key", "k")
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tools.topics", "tail", "sales.legacy", "-n", "1", "-f", "--json",
+        sys.executable, "-m", "tools", "topics", "tail", "sales.legacy", "-n", "1", "-f", "--json",
         env={**os.environ, **scene.servers}, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
     assert process.stdout is not None
@@ -171,7 +173,7 @@ async def test_what_is_not_there_is_one_line_and_status_2(scene: Scene) -> None:
     ):
         run = await scene.run(*arguments)
         assert (run.status, run.out, run.err.count("\n")) == (2, "", 1)
-        assert run.err.startswith("topics not done: ")
+        assert run.err.startswith(f"{'topics' if arguments[0] == 'tail' else 'produce'} not done: ")
         assert message in run.err
     for setting, server in (("KAFKA_PORT", "kafka"), ("SCHEMA_REGISTRY_PORT", "schema registry")):
         run = await scene.run("describe", "sales.legacy", **{setting: str(free_port())})

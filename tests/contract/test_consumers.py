@@ -27,7 +27,7 @@ from tests import invalid
 from tests.contract.registry import MemoryRegistry
 from tests.contract.test_streams import EXPECTED
 from tests.unit.test_clickhouse_sink_mapping import TABLES
-from tools.dead_letters.transform import Filter, Letter, place, unreplayable
+from tools.dead_letters.transform import DeadLetter, Position, Query, position, unreplayable
 
 MAPPINGS = load_mappings(MAPPINGS_FILE, [window_length("1h")])
 Record = dict[str, Any]
@@ -64,21 +64,21 @@ def ranking(_: Topic, record: Record) -> None:
 
 def file_poller(_: Topic, record: Record) -> None:
     """The file poller: its own position is read back as it was written."""
-    position = progress.newest(record["position"])
-    assert position is not None
+    read_back = progress.newest(record["position"])
+    assert read_back is not None
     if record["unit"] == "file_poller":
-        before = reading(position)
+        before = reading(read_back)
         assert before is not None
-        assert before.position() == position
+        assert before.position() == read_back
 
 
 def legacy_poller(_: Topic, record: Record) -> None:
     """The legacy poller: its own position is read back as it was written."""
-    position = progress.newest(record["position"])
-    assert position is not None
+    read_back = progress.newest(record["position"])
+    assert read_back is not None
     if record["unit"] == "legacy_poller":
-        assert cursor(position) != Cursor()
-        assert cursor(position).position() == position
+        assert cursor(read_back) != Cursor()
+        assert cursor(read_back).position() == read_back
 
 
 def streams(topic: Topic, _: Record) -> None:
@@ -87,13 +87,13 @@ def streams(topic: Topic, _: Record) -> None:
 
 
 def dead_letters(topic: Topic, record: Record) -> None:
-    """The dead letters' command: lists a letter of its topic, and reads its own notes back."""
+    """The dead letters' command: lists a dead letter of its topic, and reads its own positions back."""
     if topic.name == "sales.dlq":
-        letter = Letter(place=(0, 7), **record)
-        assert Filter(reason=letter.reason, topic=letter.topic, unit=letter.unit, since=letter.time).fits(letter)
-        assert (unreplayable(letter, catalogue()[letter.topic]) is None) == (letter.partition >= 0)
+        one = DeadLetter(Position(0, 7), **record)
+        assert Query(reason=one.reason, topic=one.topic, unit=one.unit, since=one.time).matches(one)
+        assert (unreplayable(one, catalogue()[one.topic]) is None) == (one.partition >= 0)
     elif record["unit"] == "dead_letters":
-        assert place(record["cursor"]) == (2, 17)
+        assert position(record["cursor"]) == (2, 17)
         assert (progress.newest(record["position"]) or {}).keys() == {"attempt", "replayed_at"}
 
 

@@ -113,11 +113,11 @@ EXPECTED: dict[str, dict[str, dict[str, Any] | None]] = {
 
 async def outcome_of(agent: Agent, payload: bytes | None, registry: MemoryRegistry) -> tuple[str, str, dict[str, Any]]:
     """Outcome, published topic and decoded published value of one raw message."""
-    unified, letters = (catalogue()[name] for name in (agent.publishes, dead_letters.TOPIC))
+    unified, dlq = (catalogue()[name] for name in (agent.publishes, dead_letters.TOPIC))
     codecs = Codecs(
         Decoder(registry.client, catalogue()[agent.consumes]),
         await codec.encoder(MemoryRegistry(unified).client, unified),
-        await codec.encoder(MemoryRegistry(letters).client, letters),
+        await codec.encoder(MemoryRegistry(dlq).client, dlq),
     )
     message = SimpleNamespace(
         topic=agent.consumes,
@@ -154,21 +154,21 @@ async def test_examples_become_unified_sales(agent: Agent) -> None:
 
 @pytest.mark.parametrize("agent", AGENTS, ids=lambda agent: agent.consumes)
 async def test_invalid_examples_become_dead_letters(agent: Agent) -> None:
-    """Each invalid example becomes one dead letter with its reason, original bytes, place, attempt and unit."""
+    """Each invalid example becomes one dead letter with its reason, original bytes, position, attempt and unit."""
     topic = catalogue()[agent.consumes]
     for name, example in topic.examples("invalid").items():
         if not invalid.is_record(example):  # rejected by the poller, before it is a record
             continue
         registry = MemoryRegistry(topic)
         payload = await invalid.payload(example, topic, registry.schema_id)
-        outcome, published, letter = await outcome_of(agent, payload, registry)
+        outcome, published, dead_letter = await outcome_of(agent, payload, registry)
         assert (outcome, published) == ("dead_letter", "sales.dlq"), name
-        assert letter["reason"] == example["reason"], f"{name}: {letter['detail']}"
-        assert letter["value"] == payload, name
-        assert letter["topic"] == topic.name
-        assert (letter["key"], letter["partition"], letter["offset"]) == (KEY, PARTITION, OFFSET)
-        assert (letter["unit"], letter["attempt"]) == ("unit-under-test", 2)
-        assert len(letter["detail"]) < 400, name
+        assert dead_letter["reason"] == example["reason"], f"{name}: {dead_letter['detail']}"
+        assert dead_letter["value"] == payload, name
+        assert dead_letter["topic"] == topic.name
+        assert (dead_letter["key"], dead_letter["partition"], dead_letter["offset"]) == (KEY, PARTITION, OFFSET)
+        assert (dead_letter["unit"], dead_letter["attempt"]) == ("unit-under-test", 2)
+        assert len(dead_letter["detail"]) < 400, name
 
 
 @pytest.mark.parametrize("agent", AGENTS, ids=lambda agent: agent.consumes)

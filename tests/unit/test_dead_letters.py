@@ -1,6 +1,6 @@
 """The rules of the dead letters' command: what is meant, what is replayed, what a patch makes of a record."""
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -14,27 +14,20 @@ from contracts.examples import plain, typed
 from contracts.json_avro import RejectedError
 from contracts.text import one_line, printable
 from tests.contract.registry import MemoryRegistry
-from tools.dead_letters.__main__ import arguments
+from tools.__main__ import main
+from tools.dead_letters import report
 from tools.dead_letters.app import Outcome
-from tools.dead_letters.records import patched
-from tools.dead_letters.transform import (
-    Choice,
-    Filter,
-    Letter,
-    merge_patch,
-    newest,
-    place,
-    unreplayable,
-)
+from tools.dead_letters.patch import merge_patch, patched
+from tools.dead_letters.transform import DeadLetter, Position, Query, Selection, position, unreplayable
 
 AT = datetime(2026, 2, 19, 10, tzinfo=UTC)
 FILES = catalogue()["sales.files"]
 
 
-def letter(number: int, **more: Any) -> Letter:
-    """A letter at offset `number`."""
+def dead_letter(number: int, **more: Any) -> DeadLetter:
+    """A dead letter at offset `number`."""
     of: dict[str, Any] = {
-        "place": (0, number),
+        "position": Position(0, number),
         "topic": "sales.files",
         "partition": 1,
         "offset": 7,
@@ -46,52 +39,57 @@ def letter(number: int, **more: Any) -> Letter:
         "attempt": 1,
         "time": AT + timedelta(seconds=number),
     }
-    return Letter(**of | more)
+    return DeadLetter(**of | more)
 
 
 @pytest.mark.parametrize(
-    ("wanted", "fits"),
+    ("query", "meant"),
     [
-        (Filter(), True),
-        (Filter(places=frozenset({(0, 3)})), True),
-        (Filter(places=frozenset({(1, 3)})), False),
-        (Filter(reason="wire_format", topic="sales.files", unit="files", since=AT + timedelta(seconds=3)), True),
-        (Filter(reason="file_bom"), False),
-        (Filter(topic="sales.legacy"), False),
-        (Filter(unit="legacy"), False),
-        (Filter(since=AT + timedelta(seconds=4)), False),
+        (Query(), True),
+        (Query(frozenset({Position(0, 3)})), True),
+        (Query(frozenset({Position(1, 3)})), False),
+        (Query(reason="wire_format", topic="sales.files", unit="files", since=AT + timedelta(seconds=3)), True),
+        (Query(reason="file_bom"), False),
+        (Query(topic="sales.legacy"), False),
+        (Query(unit="legacy"), False),
+        (Query(since=AT + timedelta(seconds=4)), False),
     ],
 )
-def test_filter(wanted: Filter, fits: bool) -> None:
-    """A letter is meant where everything that was asked for fits, a moment itself included."""
-    assert wanted.fits(letter(3)) == fits
+def test_query(query: Query, meant: bool) -> None:
+    """A dead letter is meant where every part of the query matches, the instant of `since` included."""
+    assert query.matches(dead_letter(3)) == meant
 
 
-def chosen(wanted: Filter, *letters: Letter) -> Mapping[Any, Any]:
-    """What a replay chooses."""
-    choice = Choice(wanted)
-    for one in letters:
-        choice.see(one)
-    return choice.chosen()
+def selected(query: Query, *dead_letters: DeadLetter) -> Mapping[Any, Any]:
+    """What a replay selects."""
+    selection = Selection(query)
+    for one in dead_letters:
+        selection.add(one)
+    return selection.selected()
 
 
 def test_of_the_same_record_the_newest_attempt_is_replayed() -> None:
-    """Letters of the same topic, key and bytes are one: the newest attempt stands for all, whatever their order."""
-    attempts = [letter(1), letter(3, attempt=3), letter(2, attempt=2)]
-    assert chosen(Filter(), *attempts) == {(0, 3): [(0, 1), (0, 3), (0, 2)]}
-    others = [letter(4, key=None), letter(5, key=b""), letter(6, value=None), letter(7, topic="sales.legacy")]
-    assert set(chosen(Filter(), *attempts, *others)) == {(0, n) for n in (3, 4, 5, 6, 7)}
+    """Dead letters of the same topic, key and bytes are one: the newest attempt stands for all, in whatever order."""
+    attempts = [dead_letter(1), dead_letter(3, attempt=3), dead_letter(2, attempt=2)]
+    assert selected(Query(), *attempts) == {(0, 3): [(0, 1), (0, 3), (0, 2)]}
+    others = [
+        dead_letter(4, key=None),
+        dead_letter(5, key=b""),
+        dead_letter(6, value=None),
+        dead_letter(7, topic="sales.legacy"),
+    ]
+    assert set(selected(Query(), *attempts, *others)) == {(0, n) for n in (3, 4, 5, 6, 7)}
 
 
 def test_an_older_attempt_is_not_replayed_for_its_reason() -> None:
     """What has been rejected for another reason since is not replayed for the reason of the older attempt."""
-    attempts = [letter(1, reason="schema_unknown"), letter(2, attempt=2, reason="country_unknown")]
-    assert chosen(Filter(reason="schema_unknown"), *attempts) == {}
-    assert set(chosen(Filter(reason="country_unknown"), *attempts)) == {(0, 2)}
+    attempts = [dead_letter(1, reason="schema_unknown"), dead_letter(2, attempt=2, reason="country_unknown")]
+    assert selected(Query(reason="schema_unknown"), *attempts) == {}
+    assert set(selected(Query(reason="country_unknown"), *attempts)) == {(0, 2)}
 
 
 @pytest.mark.parametrize(
-    ("of", "said"),
+    ("of", "remedy"),
     [
         ({}, None),
         ({"partition": -1, "reason": "row_ragged"}, "upload it again"),
@@ -100,11 +98,11 @@ def test_an_older_attempt_is_not_replayed_for_its_reason() -> None:
         ({"topic": "sales.gone"}, "not in contracts/topics"),
     ],
 )
-def test_what_cannot_be_replayed_says_what_to_do(of: dict[str, Any], said: str | None) -> None:
-    """A letter that never was in a topic, or whose topic keeps the newest record, is rejected with a remedy."""
-    one = letter(1, **of)
+def test_what_cannot_be_replayed_says_what_to_do(of: dict[str, Any], remedy: str | None) -> None:
+    """A dead letter that never was in a topic, or whose topic keeps the newest record, is rejected with a remedy."""
+    one = dead_letter(1, **of)
     why = unreplayable(one, catalogue().get(one.topic))
-    assert why is None if said is None else why is not None and said in why
+    assert why is None if remedy is None else why is not None and remedy in why
 
 
 # the examples of RFC 7386, appendix A
@@ -173,7 +171,7 @@ async def test_a_patch_keeps_what_the_contract_does_not_name() -> None:
 
 
 @pytest.mark.parametrize(
-    ("patch", "said"),
+    ("patch", "message"),
     [
         ({"price": "1.00"}, "does not fit schema id 1: field price is not in the schema; there are "),
         ({"amount": 1.5}, "amount"),
@@ -184,12 +182,12 @@ async def test_a_patch_keeps_what_the_contract_does_not_name() -> None:
         ({"last_modified": 7}, "does not fit schema id 1"),
     ],
 )
-async def test_a_patch_that_does_not_fit_is_rejected(patch: dict[str, Any], said: str) -> None:
+async def test_a_patch_that_does_not_fit_is_rejected(patch: dict[str, Any], message: str) -> None:
     """An unknown field, a missing one and a wrong type are named."""
     registry, content = written("sales.files", "canonical")
     with pytest.raises(RejectedError) as rejected:
         await patched(registry.client, FILES, content, patch)
-    assert said in str(rejected.value)
+    assert message in str(rejected.value)
 
 
 async def test_a_patch_of_another_topics_record_is_rejected() -> None:
@@ -203,7 +201,7 @@ async def test_a_patch_of_another_topics_record_is_rejected() -> None:
 
 @pytest.mark.parametrize("content", [b"", b"a,b,c", b"\0\0\0\0\7x", b"\0\0\0\0\1\4"])
 async def test_bytes_that_are_no_record_cannot_be_patched(content: bytes) -> None:
-    """There is nothing to patch in bytes that cannot be read, and that is said."""
+    """There is nothing to patch in bytes that cannot be read, and the message says so."""
     with pytest.raises(RejectedError, match="cannot be read, so there is nothing to patch"):
         await patched(MemoryRegistry(FILES).client, FILES, content, {"city": "Recife"})
 
@@ -236,25 +234,37 @@ def test_bytes_are_shown_as_what_they_are(content: bytes, as_text: str | None, l
     assert one_line(None, 20) == "-"
 
 
-def test_the_newest_letters_are_kept() -> None:
-    """Of many letters a table has the newest, oldest of them first."""
-    letters = [letter(number) for number in (5, 1, 4, 2, 3)]
-    assert [one.place[1] for one in newest(letters, 3)] == [3, 4, 5]
-    tie = [replace(letter(9), time=AT), replace(letter(8), time=AT)]
-    assert [one.place[1] for one in newest(tie, 2)] == [8, 9]
+async def test_a_table_has_the_newest(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of many dead letters a table has the newest, oldest of them first, and says that there are more."""
+    monkeypatch.setattr(report, "SHOWN", 3)
+    tie = [replace(dead_letter(number), time=AT) for number in (9, 8)]
+
+    async def listed(numbers: list[DeadLetter]) -> AsyncIterator[tuple[DeadLetter, str | None]]:
+        for one in numbers:
+            yield one, None
+
+    await report.print_list(listed([dead_letter(number) for number in (5, 1, 4, 2, 3)]), as_json=False)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[1:4]] == ["0-3", "0-4", "0-5"]
+    assert lines[4] == "5 dead letters, of which the newest 3 are shown (--json shows all)"
+    await report.print_list(listed(tie), as_json=False)
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()[1:3]] == ["0-8", "0-9"]
+    await report.print_list(listed([dead_letter(number) for number in range(9)]), as_json=True)
+    assert len(capsys.readouterr().out.splitlines()) == 9
 
 
-@pytest.mark.parametrize(("text_", "found"), [("2-17", (2, 17)), ("0-0", (0, 0))])
-def test_id(text_: str, found: tuple[int, int]) -> None:
+@pytest.mark.parametrize(("identity", "expected"), [("2-17", (2, 17)), ("0-0", (0, 0))])
+def test_id(identity: str, expected: tuple[int, int]) -> None:
     """An id is partition and offset."""
-    assert place(text_) == found
+    assert position(identity) == expected
+    assert str(position(identity)) == identity
 
 
 @pytest.mark.parametrize("wrong", ["", "7", "a-b", "1-2-3", "-1-2", "1--2", "99999999999-1"])
 def test_wrong_id(wrong: str) -> None:
     """Anything else is no id."""
     with pytest.raises(ValueError, match="is not the id of a dead letter, such as 2-17"):
-        place(wrong)
+        position(wrong)
 
 
 @pytest.mark.parametrize(
@@ -264,7 +274,7 @@ def test_wrong_id(wrong: str) -> None:
         (Outcome(0, 0, 1), 0),
         (Outcome(0, 0, 0), 1),
         (Outcome(1, 1, 0), 1),
-        (Outcome(1, 0, 0, "away"), 1),
+        (Outcome(1, 0, 0, "no broker"), 1),
     ],
 )
 def test_status(outcome: Outcome, status: int) -> None:
@@ -273,22 +283,38 @@ def test_status(outcome: Outcome, status: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong",
+    ("wrong", "message"),
     [
-        [],
-        ["show"],
-        ["show", "x"],
-        ["list", "--reason", "unheard_of"],
-        ["list", "--since", "yesterday"],
-        ["replay", "--patch", "/nowhere/patch.json"],
-        ["replay", "--topic", "sales.gone"],
+        (["show"], "ID"),
+        (["show", "x"], "'x' is not the id of a dead letter, such as 2-17"),
+        (["list", "--reason", "unheard_of"], "'unheard_of' is not one of wire_format, "),
+        (["list", "--since", "yesterday"], "'yesterday': not an RFC 3339 instant such as 2026-02-19T10:00:00Z"),
+        (["list", "--since", "20260219T10"], "not an RFC 3339 instant"),
+        (["replay", "--patch", "/nowhere/patch.json"], "'/nowhere/patch.json' is no JSON file"),
+        (["replay", "--topic", "sales.gone"], "'sales.gone' is not one of "),
     ],
 )
-def test_wrong_usage(wrong: list[str]) -> None:
-    """A wrong command line ends with status 2."""
-    with pytest.raises(SystemExit) as ended:
-        arguments(wrong)
-    assert ended.value.code == 2
+def test_wrong_usage(wrong: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A wrong command line ends with status 2 and one line that says what is wrong."""
+    assert main(["dead-letters", *wrong]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert message in err
+
+
+def test_an_instant_without_a_zone_is_utc(monkeypatch: pytest.MonkeyPatch) -> None:
+    """--since takes an instant in any zone, and one that names none as UTC."""
+    queries: list[Query] = []
+
+    async def matching(_: object, query: Query) -> AsyncIterator[tuple[DeadLetter, str | None]]:
+        queries.append(query)
+        return
+        yield
+
+    monkeypatch.setattr("tools.dead_letters.app.matching", matching)
+    for text in ("2026-02-19T10:00:00", "2026-02-19T07:00-03:00", "2026-02-19T10:00:00Z"):
+        assert main(["dead-letters", "list", "--since", text]) == 0
+    assert {query.since for query in queries} == {AT}
 
 
 def test_the_header_of_an_attempt_is_what_units_read() -> None:

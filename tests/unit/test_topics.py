@@ -1,10 +1,10 @@
-"""Pure rules of `task topics` and `task produce`."""
+"""`placar topics` and `placar produce`: their pure rules and their usage."""
 
 from typing import Any
 
 import pytest
 
-from tools.topics.__main__ import arguments
+from tools.__main__ import main
 from tools.topics.transform import headers, objects, reaches
 
 
@@ -40,10 +40,19 @@ def test_headers_are_short_text() -> None:
     assert headers((("attempt", b"2"), ("id", b"\xff"), ("none", None))) == {"attempt": "2", "id": "ff", "none": "-"}
 
 
-@pytest.mark.parametrize("given", [["tail"], ["tail", "t", "-n", "0"], ["tail", "t", "-n", "many"], ["produce", "t"]])
-def test_wrong_usage_ends_with_status_2(given: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    """A wrong command line is explained on standard error."""
-    with pytest.raises(SystemExit) as ended:
-        arguments(given)
-    assert ended.value.code == 2
-    assert "topics" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (["topics", "tail"], "TOPIC"),
+        (["topics", "tail", "t", "-n", "0"], "'--lines'"),
+        (["topics", "tail", "t", "-n", "many"], "'many'"),
+        (["topics", "tail", "t", "-n", "3", "--from-beginning", "-f"], "leave out -f"),
+        (["produce", "t"], "FILE"),
+    ],
+)
+def test_wrong_usage(wrong: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A wrong command line ends with status 2 and one line that says what is wrong."""
+    assert main(wrong) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert message in err

@@ -1,4 +1,4 @@
-"""The terminal view: what frames make of the state, and how it looks."""
+"""The terminal view: what frames make of the state, and what is on the screen."""
 
 import json
 from decimal import Decimal
@@ -11,9 +11,10 @@ from websockets.datastructures import Headers
 from websockets.exceptions import InvalidStatus
 from websockets.http11 import Response
 
-from tools.watch import client
-from tools.watch.__main__ import arguments
-from tools.watch.transform import Change, RejectedError, State, heard, parse
+from contracts.rankings import RANKINGS
+from tools.__main__ import main
+from tools.watch import app
+from tools.watch.transform import Change, RejectedError, State, apply, parse
 from tools.watch.view import screen
 
 HELLO = {"type": "hello", "protocol": 1, "heartbeatSeconds": 5, "subscription": {}}
@@ -50,7 +51,7 @@ def after(*frames: dict[str, Any]) -> State:
     """The state after these frames, a second apart."""
     state = State(0)
     for second, frame in enumerate(frames, 1):
-        heard(state, frame, second)
+        apply(state, frame, second)
     return state
 
 
@@ -77,7 +78,7 @@ def test_changes_of_a_revision() -> None:
             "set": ranking_set(2, ("Natal", "35.50"), ("Recife", "29.00"), ("Manaus", "9.00")),
         },
     )
-    assert state.boards["city"].changes == {
+    assert state.rankings["city"].changes == {
         "Natal": Change(1, Decimal("15.50")),
         "Recife": Change(-1, Decimal("-1.00")),
         "Manaus": Change(is_new=True),
@@ -92,22 +93,22 @@ def test_a_new_window_is_no_change() -> None:
         {"type": "ranking", "seq": "2", "set": ranking_set(6, ("Recife", "1.00"), hour=11)},
         {"type": "ranking", "seq": "3", "set": ranking_set(7, ("Recife", "31.00"))},
     )
-    board = state.boards["city"]
-    assert (board.found["revision"], board.changes) == (6, {})
+    shown_ranking = state.rankings["city"]
+    assert (shown_ranking.set["revision"], shown_ranking.changes) == (6, {})
 
 
 def test_an_older_revision_is_not_shown() -> None:
     """A resumed snapshot that repeats what is known changes nothing."""
     state = after(snapshot(ranking_set(5, ("Recife", "30.00"))), snapshot(ranking_set(4, ("x", "1.00")), resumed=True))
-    assert state.boards["city"].found["revision"] == 5
+    assert state.rankings["city"].set["revision"] == 5
 
 
 def test_a_whole_snapshot_replaces_everything() -> None:
     """What a snapshot that is not resumed does not have is no longer shown, and lower revisions count."""
     state = after(snapshot(ranking_set(5, ("Recife", "30.00"))), snapshot(ranking_set(1, ("Natal", "1.00"))))
-    assert [entry["city"] for entry in state.boards["city"].found["rankings"]] == ["Natal"]
-    heard(state, snapshot(), 9)
-    assert state.boards == {}
+    assert [entry["city"] for entry in state.rankings["city"].set["rankings"]] == ["Natal"]
+    apply(state, snapshot(), 9)
+    assert state.rankings == {}
 
 
 def test_rejection() -> None:
@@ -152,53 +153,75 @@ def test_an_emptied_window() -> None:
 
 def test_waits_double_and_end() -> None:
     """Attempts are ever further apart, at most LONGEST_RETRY_S seconds, and never all at one time."""
-    waits = [client.wait_s(failures) for failures in range(40)]
+    waits = [app.wait_s(failures) for failures in range(40)]
     assert all(0.25 * 2**n <= wait <= 0.5 * 2**n for n, wait in enumerate(waits[:6]))
-    assert all(client.LONGEST_RETRY_S / 2 <= wait <= client.LONGEST_RETRY_S for wait in waits[6:])
+    assert all(app.LONGEST_RETRY_S / 2 <= wait <= app.LONGEST_RETRY_S for wait in waits[6:])
     assert len(set(waits[10:])) > 1
 
 
-async def test_the_token_is_shown_to_the_api_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A token goes into a header, not into the address; a resumed connection names its place."""
-    asked: list[tuple[str, dict[str, str]]] = []
+@pytest.mark.parametrize("token", ["secret-of-sixteen", ""])
+async def test_the_token_is_shown_to_the_api_only(monkeypatch: pytest.MonkeyPatch, token: str) -> None:
+    """A token goes into a header, not into the address; a resumed connection names its position."""
+    connections: list[tuple[str, dict[str, str]]] = []
 
     def connect(address: str, *, additional_headers: dict[str, str], **_: Any) -> Any:
-        asked.append((address, additional_headers))
+        connections.append((address, additional_headers))
         raise ConnectionRefusedError
 
-    monkeypatch.setattr(client, "connect", connect)
+    monkeypatch.setattr(app, "connect", connect)
     state = after(snapshot(seq="12.3"))
-    for token in ("secret-of-sixteen", ""):
-        with pytest.raises(ConnectionRefusedError):
-            await anext(client.frames("ws://api/live", {"countries": "BR"}, token, state))
-    address = "ws://api/live?countries=BR&since=12.3"
-    assert asked == [(address, {"Authorization": "Bearer secret-of-sixteen"}), (address, {})]
+    with pytest.raises(ConnectionRefusedError):
+        app.connection(app.Subscription("ws://api/live", {"countries": "BR"}, token), state.seq)
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    assert connections == [("ws://api/live?countries=BR&since=12.3", headers)]
 
 
 def test_a_rejected_token() -> None:
     """Where the API wants another token, the setting is named."""
     rejected = InvalidStatus(Response(401, "Unauthorized", Headers()))
-    assert client.why(rejected) == "it wants another token (setting API_LIVE_TOKEN)"
+    assert app.why(rejected) == "it wants another token (setting API_LIVE_TOKEN)"
 
 
 @pytest.mark.parametrize(
-    ("given", "expected"),
+    ("address", "expected"),
     [
         ("http://127.0.0.1:8080", "ws://127.0.0.1:8080/api/v1/sales/live"),
         ("https://placar.example/", "wss://placar.example/api/v1/sales/live"),
     ],
 )
-def test_address(given: str, expected: str) -> None:
+def test_address(address: str, expected: str) -> None:
     """The address of the API is the one of its page; the path is known."""
-    assert arguments(["--url", given]).url == expected
+    assert app.live_url(address) == expected
 
 
 def test_a_wrong_address(capsys: pytest.CaptureFixture[str]) -> None:
-    """An address without a scheme ends the command with status 2 and says what one looks like."""
-    with pytest.raises(SystemExit) as ended:
-        arguments(["--url", "localhost:8080"])
-    assert ended.value.code == 2
-    assert "such as http://127.0.0.1:8080" in capsys.readouterr().err
+    """An address without a scheme ends the command with status 2 and names an example."""
+    assert main(["watch", "--url", "localhost:8080"]) == 2
+    assert "--url" in (err := capsys.readouterr().err)
+    assert "such as http://127.0.0.1:8080" in err
+
+
+@pytest.mark.parametrize("width", [80, 160, 240, 400])
+def test_every_ranking_of_the_table_is_shown(width: int) -> None:
+    """Each ranking has its title and the name of its competitors, in whatever columns the terminal has."""
+    sets = [
+        {
+            **ranking_set(1),
+            "ranking": ranking.name,
+            "rankings": [{"rank": 1, field: f"first {ranking.name}", "totalSales": Decimal(1), "transactionCount": 1}],
+        }
+        for ranking, field in zip(RANKINGS, ("city", "salesmanName", "product"), strict=True)
+    ]
+    text = " ".join(shown(after(snapshot(*sets)), 1, width).split())
+    for ranking in RANKINGS:
+        assert ranking.title["en"] in text
+        assert ranking.competitor["en"] in text
+        assert f"first {ranking.name}" in text
+
+
+def test_a_ranking_that_is_not_known_is_left_out() -> None:
+    """An API that has one ranking more is watched all the same."""
+    assert after(snapshot({**ranking_set(1), "ranking": "channel"})).rankings == {}
 
 
 def test_parse_keeps_text() -> None:

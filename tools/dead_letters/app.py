@@ -1,39 +1,45 @@
-"""The three commands, over what the store gives and what the report takes."""
+"""Reads dead letters, decodes what they hold, and sends their records again."""
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any
 
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from chassis.dead_letters import ATTEMPT_HEADER
+from chassis import kafka, progress
+from chassis.dead_letters import ATTEMPT_HEADER, TOPIC
 from chassis.kafka import Record
-from contracts.codec import DecodeError, as_written
+from contracts import codec
+from contracts.codec import DecodeError, Decoder, as_written
 from contracts.examples import plain
 from contracts.json_avro import RejectedError
 from contracts.text import printable
-from tools.dead_letters.records import patched
-from tools.dead_letters.store import Servers, Unreadable
-from tools.dead_letters.transform import Choice, Filter, Letter, Place, unreplayable
+from tools.dead_letters.patch import patched
+from tools.dead_letters.transform import DeadLetter, Position, Query, Selection, unreplayable
+from tools.records import Extent, Servers, between, extent
+from tools.table import warn
 
+UNIT = "dead_letters"
+"""Under this name replays are noted in `ingestion.progress`."""
 BATCH_RECORDS = 500
 BATCH_BYTES = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True)
-class Sent:
-    """What happened to one letter: `why` tells why it cannot be replayed, else `record` is what is or would be sent."""
+class Replayed:
+    """What became of one dead letter: `record` is or would be sent, `rejected` says why there is none."""
 
-    letter: Letter
+    dead_letter: DeadLetter
     record: Record | None = None
-    values: Mapping[str, Any] | None = None
-    why: str | None = None
+    patched: Mapping[str, Any] | None = None
+    rejected: str | None = None
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How many letters were replayed, could not be, or had been before; `broken` is why the sending ended early."""
+    """How many were replayed, could not be, or had been before; `broken` is why the sending ended early."""
 
     replayed: int
     rejected: int
@@ -46,47 +52,58 @@ class Outcome:
         return 1 if self.rejected or self.broken or not (self.replayed or self.before) else 0
 
 
-class Report(Protocol):
-    """Where results go as they come."""
+async def _read(
+    client: AIOKafkaConsumer, decoder: Decoder, held: Extent, unreadable: Callable[[str], None] = warn
+) -> AsyncIterator[DeadLetter]:
+    """Every dead letter of an extent; `unreadable` gets a line for each record that is none."""
+    async for message in between(client, held.first, held.ends):
+        position = Position(message.partition, message.offset)
+        try:
+            dead_letter = DeadLetter(position, **await decoder.decode(message.value or b""))
+        except DecodeError as error:
+            unreadable(f"{position} is no dead letter: {error.detail}")
+        else:
+            yield dead_letter
 
-    def letter(self, letter: Letter, replayed_at: str | None) -> None:
-        """One letter of a list."""
 
-    def sent(self, sent: Sent) -> None:
-        """One letter of a replay."""
+async def _replayed_at(servers: Servers) -> dict[str, str]:
+    """When each dead letter was replayed last, by its id."""
+    times: dict[str, str] = {}
+    prefix = f"{UNIT}/".encode()
+    decoder = servers.decoder(progress.TOPIC)
+    async with servers.reading() as client:
+        held = await extent(client, progress.TOPIC)
+        async for message in between(client, held.first, held.ends):
+            if message.value is not None and (message.key or b"").startswith(prefix):
+                position = progress.newest((await decoder.decode(message.value))["position"]) or {}
+                times[message.key.removeprefix(prefix).decode()] = str(position.get("replayed_at", "-"))
+    return times
 
-    def unreadable(self, found: Unreadable) -> None:
-        """A record that is no letter."""
 
-
-async def list_letters(servers: Servers, wanted: Filter, report: Report) -> int:
-    """Report every letter that is meant, once where it was written twice; returns how many that are.
+async def matching(servers: Servers, query: Query) -> AsyncIterator[tuple[DeadLetter, str | None]]:
+    """Every dead letter that is meant, once where it was written twice, and when it was replayed.
 
     Raises:
         KafkaError | RegistryUnavailableError: a server is unavailable.
     """
-    seen: set[tuple[object, ...]] = set()
-    replayed = await servers.replayed()
-    async with servers.letters() as letters:
-        async for letter in letters.all():
-            if isinstance(letter, Unreadable):
-                report.unreadable(letter)
-            elif wanted.fits(letter) and letter.rejection not in seen:
-                seen.add(letter.rejection)
-                report.letter(letter, replayed.get(letter.id))
-    return len(seen)
+    rejections: set[tuple[object, ...]] = set()
+    replayed_at = await _replayed_at(servers)
+    async with servers.reading() as client:
+        async for dead_letter in _read(client, servers.decoder(TOPIC), await extent(client, TOPIC)):
+            if query.matches(dead_letter) and dead_letter.rejection not in rejections:
+                rejections.add(dead_letter.rejection)
+                yield dead_letter, replayed_at.get(str(dead_letter.position))
 
 
-async def _content(servers: Servers, letter: Letter, content: bytes | None) -> dict[str, Any] | None:
+async def _forms(servers: Servers, topic: str, content: bytes | None) -> dict[str, Any] | None:
     """Bytes in every form that they have: hexadecimal always, text and record where they are that."""
     if content is None:
         return None
     forms: dict[str, Any] = {"bytes": len(content), "hex": content.hex()}
-    said = printable(content)
-    if said is not None:
-        forms["text"] = said
-    topic = servers.topics.get(letter.topic)
-    if topic is not None:
+    text = printable(content)
+    if text is not None:
+        forms["text"] = text
+    if topic in servers.topics:
         try:
             written = await as_written(servers.client, content)
         except DecodeError as error:
@@ -96,119 +113,113 @@ async def _content(servers: Servers, letter: Letter, content: bytes | None) -> d
     return forms
 
 
-async def show(servers: Servers, place: Place) -> dict[str, Any] | None:
-    """Everything about one letter as JSON values; None where there is none.
+async def show(servers: Servers, position: Position) -> dict[str, Any] | None:
+    """Everything about one dead letter as JSON values; None where there is none.
 
     Raises:
         DecodeError: the record there is no dead letter.
         KafkaError | RegistryUnavailableError: a server is unavailable.
     """
-    async with servers.letters() as letters:
-        letter = await letters.one(place)
-    if letter is None:
+    partition = TopicPartition(TOPIC, position.partition)
+    async with servers.reading() as client:
+        held = await extent(client, TOPIC)
+        if not held.first.get(partition, 0) <= position.offset < held.ends.get(partition, 0):
+            return None
+        messages = between(client, {partition: position.offset}, {partition: position.offset + 1})
+        content = [message.value or b"" async for message in messages]
+    if not content:
         return None
-    if isinstance(letter, Unreadable):
-        raise DecodeError("avro_malformed", letter.why)
-    topic = servers.topics.get(letter.topic)
+    dead_letter = DeadLetter(position, **await servers.decoder(TOPIC).decode(content[0]))
     return {
-        "id": letter.id,
-        "time": plain(letter.time),
-        "reason": letter.reason,
-        "detail": letter.detail,
-        "unit": letter.unit,
-        "topic": letter.topic,
-        "partition": letter.partition,
-        "offset": letter.offset,
-        "attempt": letter.attempt,
-        "replayed_at": (await servers.replayed()).get(letter.id),
-        "unreplayable": unreplayable(letter, topic),
-        "key": await _content(servers, letter, letter.key),
-        "value": await _content(servers, letter, letter.value),
+        "id": str(position),
+        "time": plain(dead_letter.time),
+        "reason": dead_letter.reason,
+        "detail": dead_letter.detail,
+        "unit": dead_letter.unit,
+        "topic": dead_letter.topic,
+        "partition": dead_letter.partition,
+        "offset": dead_letter.offset,
+        "attempt": dead_letter.attempt,
+        "replayed_at": (await _replayed_at(servers)).get(str(position)),
+        "unreplayable": unreplayable(dead_letter, servers.topics.get(dead_letter.topic)),
+        "key": await _forms(servers, dead_letter.topic, dead_letter.key),
+        "value": await _forms(servers, dead_letter.topic, dead_letter.value),
     }
 
 
-async def _prepared(servers: Servers, letter: Letter, patch: Mapping[str, Any] | None) -> Sent:
-    """The record that a replay of the letter sends, or why there is none."""
-    topic = servers.topics.get(letter.topic)
-    why = unreplayable(letter, topic)
-    if why is not None or topic is None:
-        return Sent(letter, why=why)
-    value, values = letter.value, None
+async def _prepared(servers: Servers, dead_letter: DeadLetter, patch: Mapping[str, Any] | None) -> Replayed:
+    """The record that a replay sends, or why there is none."""
+    topic = servers.topics.get(dead_letter.topic)
+    rejected = unreplayable(dead_letter, topic)
+    if rejected is not None or topic is None:
+        return Replayed(dead_letter, rejected=rejected)
+    value, values = dead_letter.value, None
     if patch is not None:
         try:
-            value, values = await patched(servers.client, topic, letter.value or b"", patch)
+            value, values = await patched(servers.client, topic, value or b"", patch)
         except RejectedError as error:
-            return Sent(letter, why=str(error))
-    headers = [(ATTEMPT_HEADER, str(letter.attempt + 1).encode())]
-    return Sent(letter, Record(letter.topic, letter.key, value, headers), values)
-
-
-class _Replay:
-    """Letters on their way: sent in batches, each noted once it is acknowledged."""
-
-    def __init__(self, choice: Mapping[Place, list[Place]]) -> None:
-        self._choice = choice
-        self._waiting: list[tuple[Letter, Record]] = []
-        self._bytes = 0
-
-    def put(self, letter: Letter, record: Record) -> bool:
-        """Take one; returns whether it is time to send."""
-        self._waiting.append((letter, record))
-        self._bytes += len(record.value or b"")
-        return len(self._waiting) >= BATCH_RECORDS or self._bytes >= BATCH_BYTES
-
-    def batch(self) -> tuple[list[Record], dict[str, Mapping[str, Any]]]:
-        """What waits, and its notes by letter's id, those of the same record included."""
-        now = plain(datetime.now(UTC))
-        notes: dict[str, Mapping[str, Any]] = {
-            f"{place[0]}-{place[1]}": {"attempt": letter.attempt + 1, "replayed_at": now}
-            for letter, _ in self._waiting
-            for place in self._choice[letter.place]
-        }
-        records = [record for _, record in self._waiting]
-        self._waiting, self._bytes = [], 0
-        return records, notes
+            return Replayed(dead_letter, rejected=str(error))
+    headers = [(ATTEMPT_HEADER, str(dead_letter.attempt + 1).encode())]
+    return Replayed(dead_letter, Record(topic.name, dead_letter.key, value, headers), values)
 
 
 async def replay(
-    servers: Servers, wanted: Filter, patch: Mapping[str, Any] | None, *, again: bool, dry_run: bool, report: Report
+    servers: Servers,
+    query: Query,
+    patch: Mapping[str, Any] | None,
+    report: Callable[[Replayed], None],
+    *,
+    again: bool,
+    dry_run: bool,
 ) -> Outcome:
-    """Send the letters that are meant once more to where they came from, and report each.
+    """Send the records of the dead letters that are meant to where they came from, and report each.
 
-    What was replayed before is left out, unless `again`. `dry_run` sends nothing. A letter that comes while this runs
-    is left for the next time, so that what is rejected again is not sent in circles.
+    What was replayed before is left out, unless `again`. `dry_run` sends nothing. A dead letter that comes while this
+    runs is left for the next time, so that what is rejected again is not sent in circles. Records go in batches, and
+    each is noted in `ingestion.progress` once its batch is acknowledged.
 
     Raises:
         KafkaError | RegistryUnavailableError: a server is unavailable before anything was sent.
+        ContractError: the registry does not hold the contract of `ingestion.progress`.
     """
-    choice = Choice(wanted)
-    noted = await servers.replayed()
-    async with servers.letters() as letters, servers.outbox() as outbox:
-        async for letter in letters.all():
-            if isinstance(letter, Unreadable):
-                report.unreadable(letter)
-            else:
-                choice.see(letter)
-        chosen = choice.chosen()
-        before = {place for place in chosen if not again and f"{place[0]}-{place[1]}" in noted}
-        replayed = rejected = 0
-        waiting = _Replay(chosen)
+    selection, replayed, rejected = Selection(query), 0, 0
+    replayed_at = await _replayed_at(servers)
+    encode = await codec.encoder(servers.client, servers.topics[progress.TOPIC])
+    decoder = servers.decoder(TOPIC)
+    batch: list[tuple[DeadLetter, Record]] = []
+    async with servers.reading() as client, kafka.sending(servers.name, servers.kafka) as producer:
+        held = await extent(client, TOPIC)
+        async for dead_letter in _read(client, decoder, held):
+            selection.add(dead_letter)
+        selected = selection.selected()
+        before = set() if again else {position for position in selected if str(position) in replayed_at}
 
         async def send() -> int:
-            records, notes = waiting.batch()
-            if records and not dry_run:
-                await outbox.send(records, notes)
-            return len(records)
+            if not dry_run:
+                await kafka.publish(producer, [record for _, record in batch])
+                now = plain(datetime.now(UTC))
+                positions = [
+                    progress.record(encode, UNIT, str(position), {"attempt": one.attempt + 1, "replayed_at": now})
+                    for one, _ in batch
+                    for position in selected[one.position]
+                ]
+                await kafka.publish(producer, positions)
+            sent = len(batch)
+            batch.clear()
+            return sent
 
         try:
-            async for letter in letters.all():
-                if isinstance(letter, Unreadable) or letter.place not in chosen or letter.place in before:
+            async for dead_letter in _read(client, decoder, held, lambda _: None):
+                if dead_letter.position not in selected or dead_letter.position in before:
                     continue
-                sent = await _prepared(servers, letter, patch)
-                report.sent(sent)
-                if sent.record is None:
+                one = await _prepared(servers, dead_letter, patch)
+                report(one)
+                if one.record is None:
                     rejected += 1
-                elif waiting.put(letter, sent.record):
+                    continue
+                batch.append((dead_letter, one.record))
+                size = sum(len(record.value or b"") for _, record in batch)
+                if len(batch) >= BATCH_RECORDS or size >= BATCH_BYTES:
                     replayed += await send()
             replayed += await send()
         except KafkaError as error:

@@ -1,85 +1,102 @@
-"""How the outcome is shown: a table for people, or one JSON object per line for machines."""
+"""Dead letters and replays as tables for people, or as one JSON object per line."""
 
+import heapq
 import json
-import sys
+from collections.abc import AsyncIterator
+from datetime import datetime
 from typing import Any
-
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Column
-from rich.table import Table as Grid
 
 from contracts.examples import plain
 from contracts.text import one_line, shortened
-from tools.dead_letters.app import Outcome, Sent
-from tools.dead_letters.store import Unreadable
-from tools.dead_letters.transform import Letter, newest
+from tools.dead_letters.app import Outcome, Replayed
+from tools.dead_letters.transform import DeadLetter, Position
+from tools.table import Rows, print_json, warn
 
-SHOWN = 1000  # a table is held until it is printed; --json shows every letter
-PLAIN_WIDTH = 160  # characters of a line where no terminal tells
+SHOWN = 1000  # rows of a table, which is held until it is printed; --json shows all
 SHORT = 70
+LISTED = ("id", "time", "reason", "unit", "topic", "attempt", "replayed_at", "detail")
+REPLAYED = ("id", "topic", "attempt", "key", "what is sent, or why not")
 
 
-def _note(text: str) -> None:
-    sys.stderr.write(f"{text}\n")
+def _add_listed(rows: Rows, dead_letter: DeadLetter, replayed_at: str | None) -> None:
+    record = {
+        "id": str(dead_letter.position),
+        "time": plain(dead_letter.time),
+        "reason": dead_letter.reason,
+        "unit": dead_letter.unit,
+        "topic": dead_letter.topic,
+        "partition": dead_letter.partition,
+        "offset": dead_letter.offset,
+        "attempt": dead_letter.attempt,
+        "replayed_at": replayed_at,
+        "detail": dead_letter.detail,
+    }
+    times = {"time": record["time"][:19], "replayed_at": (replayed_at or "-")[:19]}
+    rows.add(record, **times, detail=shortened(dead_letter.detail, SHORT))
 
 
-def _say_unreadable(found: Unreadable) -> None:
-    _note(f"{found.place[0]}-{found.place[1]} is no dead letter: {found.why}")
+async def print_list(dead_letters: AsyncIterator[tuple[DeadLetter, str | None]], *, as_json: bool) -> None:
+    """Print each as it comes as JSON, or the newest SHOWN in a table, newest last, and how many there are."""
+    rows = Rows(*LISTED, as_json=as_json)
+    newest: list[tuple[datetime, Position, DeadLetter, str | None]] = []
+    count = 0
+    async for dead_letter, replayed_at in dead_letters:
+        count += 1
+        if as_json:
+            _add_listed(rows, dead_letter, replayed_at)
+        else:
+            keep = heapq.heappush if len(newest) < SHOWN else heapq.heappushpop
+            keep(newest, (dead_letter.time, dead_letter.position, dead_letter, replayed_at))
+    if not count:
+        warn("there is no dead letter that matches")
+    elif not as_json:
+        for *_, dead_letter, replayed_at in sorted(newest):
+            _add_listed(rows, dead_letter, replayed_at)
+        rows.print()
+        more = f", of which the newest {SHOWN} are shown (--json shows all)" if count > SHOWN else ""
+        print(f"{count} dead letters{more}")
 
 
-def _console() -> Console:
-    return Console(file=sys.stdout, width=None if sys.stdout.isatty() else PLAIN_WIDTH)
+def print_one(dead_letter: dict[str, Any], *, as_json: bool) -> None:
+    """Print everything about one dead letter, its bytes last: as a record, as text, or in hexadecimal."""
+    if as_json:
+        print_json(dead_letter)
+        return
+    for name, value in dead_letter.items():
+        if name not in {"key", "value"}:
+            print(f"{name:<13} {'-' if value is None else value}")
+    for name in ("key", "value"):
+        forms = dead_letter[name]
+        if forms is None:
+            print(f"{name:<13} -")
+        elif "record" in forms:
+            print(f"{name:<13} {forms['bytes']} bytes, a record of schema id {forms['schema_id']}")
+            print(json.dumps(forms["record"], ensure_ascii=False, indent=2))
+        else:
+            kind = "text" if "text" in forms else "hex"
+            print(f"{name:<13} {forms['bytes']} bytes, as {kind}: {forms[kind]}")
+            if "unreadable" in forms and name == "value":
+                print(f"{'':<13} no record: {forms['unreadable']}")
 
 
-class Lines:
-    """One JSON object per line, as they come."""
+def add_replayed(rows: Rows, one: Replayed) -> None:
+    """Show what becomes of one dead letter as a row."""
+    dead_letter = one.dead_letter
+    record: dict[str, Any] = {"id": str(dead_letter.position), "topic": dead_letter.topic, "rejected": one.rejected}
+    text = f"cannot be replayed: {one.rejected}"
+    if one.record is not None:
+        value = one.record.value or b""
+        record |= {"attempt": dead_letter.attempt + 1, "hex": value.hex(), "record": one.patched}
+        text = one_line(one.record.value, SHORT)
+        if one.patched is not None:
+            text = shortened(json.dumps(one.patched, ensure_ascii=False), 4 * SHORT)
+    rows.add(record, **{"key": one_line(dead_letter.key, 40), REPLAYED[-1]: text})
 
-    def _write(self, record: dict[str, Any]) -> None:
-        sys.stdout.write(json.dumps(record, ensure_ascii=False) + "\n")
 
-    def letter(self, letter: Letter, replayed_at: str | None) -> None:
-        """Write a letter, without its bytes."""
-        self._write(
-            {
-                "id": letter.id,
-                "time": plain(letter.time),
-                "reason": letter.reason,
-                "unit": letter.unit,
-                "topic": letter.topic,
-                "partition": letter.partition,
-                "offset": letter.offset,
-                "attempt": letter.attempt,
-                "replayed_at": replayed_at,
-                "detail": letter.detail,
-            }
-        )
-
-    def sent(self, sent: Sent) -> None:
-        """Write what happens to a letter."""
-        record: dict[str, Any] = {"id": sent.letter.id, "topic": sent.letter.topic, "rejected": sent.why}
-        if sent.record is not None:
-            record |= {
-                "attempt": sent.letter.attempt + 1,
-                "hex": (sent.record.value or b"").hex(),
-                "record": sent.values,
-            }
-        self._write(record)
-
-    def unreadable(self, found: Unreadable) -> None:
-        """Say that a record is no letter; the lines hold letters only."""
-        _say_unreadable(found)
-
-    def listed(self, count: int) -> None:
-        """Nothing: the lines are the answer."""
-
-    def all(self, shown_letter: dict[str, Any]) -> None:
-        """Write everything about one letter."""
-        self._write(shown_letter)
-
-    def outcome(self, outcome: Outcome, *, dry_run: bool) -> None:
-        """Write the numbers."""
-        self._write(
+def print_outcome(rows: Rows, outcome: Outcome, *, dry_run: bool) -> None:
+    """Print the table and the numbers."""
+    if rows.as_json:
+        print_json(
             {
                 "replayed": 0 if dry_run else outcome.replayed,
                 "would_replay": outcome.replayed if dry_run else 0,
@@ -88,98 +105,15 @@ class Lines:
                 "broken": outcome.broken,
             }
         )
-
-
-class Table:
-    """Tables of the newest SHOWN letters, and the numbers in a line."""
-
-    def __init__(self) -> None:
-        self._letters: list[Letter] = []
-        self._replayed: dict[str, str] = {}
-        self._sent = Grid(
-            "id", "topic", Column("attempt", justify="right"), "key", "what is sent, or why not", box=None
-        )
-        self._more = 0
-
-    def letter(self, letter: Letter, replayed_at: str | None) -> None:
-        """Hold a letter; the oldest go where there are many."""
-        self._letters.append(letter)
-        if replayed_at is not None:
-            self._replayed[letter.id] = replayed_at
-        if len(self._letters) >= 2 * SHOWN:
-            self._letters = newest(self._letters, SHOWN)
-
-    def sent(self, sent: Sent) -> None:
-        """Add a letter's fate, or count it."""
-        if self._sent.row_count == SHOWN:
-            self._more += 1
-            return
-        letter = sent.letter
-        if sent.record is None:
-            said, attempt = f"cannot be replayed: {sent.why}", "-"
-        else:
-            attempt = str(letter.attempt + 1)
-            said = one_line(sent.record.value, SHORT)
-            if sent.values is not None:
-                said = shortened(json.dumps(sent.values, ensure_ascii=False), 4 * SHORT)
-        self._sent.add_row(letter.id, letter.topic, attempt, escape(one_line(letter.key, 40)), escape(said))
-
-    def unreadable(self, found: Unreadable) -> None:
-        """Say that a record is no letter."""
-        _say_unreadable(found)
-
-    def listed(self, count: int) -> None:
-        """Print the letters that are held."""
-        if not count:
-            _note("no dead letter fits")
-            return
-        kept = (Column(name, no_wrap=True) for name in ("id", "time", "reason", "unit", "topic"))
-        grid = Grid(*kept, Column("attempt", justify="right"), "replayed", "detail", box=None)
-        for letter in newest(self._letters, SHOWN):
-            grid.add_row(
-                letter.id,
-                plain(letter.time)[:19],
-                letter.reason,
-                letter.unit,
-                letter.topic,
-                str(letter.attempt),
-                self._replayed.get(letter.id, "-")[:19],
-                escape(shortened(letter.detail, SHORT)),
-            )
-        _console().print(grid)
-        more = f", of which the newest {SHOWN} are shown (--json shows all)" if count > SHOWN else ""
-        sys.stdout.write(f"{count} dead letters{more}\n")
-
-    def all(self, shown_letter: dict[str, Any]) -> None:
-        """Print everything about one letter, its bytes at last: as a record, as text, or in hexadecimal."""
-        for name, value in shown_letter.items():
-            if name not in {"key", "value"}:
-                sys.stdout.write(f"{name:<13} {'-' if value is None else value}\n")
-        for name in ("key", "value"):
-            forms = shown_letter[name]
-            if forms is None:
-                sys.stdout.write(f"{name:<13} -\n")
-            elif "record" in forms:
-                sys.stdout.write(f"{name:<13} {forms['bytes']} bytes, a record of schema id {forms['schema_id']}\n")
-                sys.stdout.write(json.dumps(forms["record"], ensure_ascii=False, indent=2) + "\n")
-            else:
-                kind = "text" if "text" in forms else "hex"
-                sys.stdout.write(f"{name:<13} {forms['bytes']} bytes, as {kind}: {forms[kind]}\n")
-                if "unreadable" in forms and name == "value":
-                    sys.stdout.write(f"{'':<13} no record: {forms['unreadable']}\n")
-
-    def outcome(self, outcome: Outcome, *, dry_run: bool) -> None:
-        """Print what happened to each, and the numbers."""
-        if self._sent.row_count:
-            _console().print(self._sent)
-        if self._more:
-            sys.stdout.write(f"and {self._more} more (--json shows all)\n")
-        would = "would be " if dry_run else ""
-        said = [f"{outcome.replayed} {would}replayed"]
-        said += [f"{outcome.rejected} cannot be replayed"] if outcome.rejected else []
-        said += [f"{outcome.before} replayed before (--again replays them)"] if outcome.before else []
-        sys.stdout.write(", ".join(said) + "\n")
-        if not (outcome.replayed or outcome.rejected or outcome.before):
-            _note("no dead letter fits")
-        if outcome.broken:
-            _note(f"not all were acknowledged: {outcome.broken}; run it again: what is not noted is sent again")
+        return
+    rows.print()
+    if rows.hidden:
+        print(f"and {rows.hidden} more (--json shows all)")
+    counts = [f"{outcome.replayed} {'would be ' if dry_run else ''}replayed"]
+    counts += [f"{outcome.rejected} cannot be replayed"] if outcome.rejected else []
+    counts += [f"{outcome.before} replayed before (--again replays them)"] if outcome.before else []
+    print(", ".join(counts))
+    if not (outcome.replayed or outcome.rejected or outcome.before):
+        warn("there is no dead letter that matches")
+    if outcome.broken:
+        warn(f"not all were acknowledged: {outcome.broken}; run it again: what is not noted is sent again")

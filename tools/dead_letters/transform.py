@@ -1,16 +1,17 @@
-"""Pure rules of the command: what a letter is, which are meant, which of them are replayed, and what a patch does."""
+"""Which dead letters a command means, which of them a replay sends, and why others cannot be replayed. Pure."""
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, NamedTuple
 
-from contracts.catalogue import Topic
 from contracts.reasons import REASONS
+from contracts.text import quoted
 
-Place = tuple[int, int]
+if TYPE_CHECKING:  # help does not wait for it
+    from contracts.catalogue import Topic
 
 _ID = re.compile(r"(\d{1,9})-(\d{1,18})")
 AT_ITS_SOURCE = {
@@ -19,23 +20,33 @@ AT_ITS_SOURCE = {
 }
 
 
-def place(text: str) -> Place:
-    """Partition and offset of a letter's id.
+class Position(NamedTuple):
+    """Where a dead letter is in `sales.dlq`; as text it is the dead letter's id, such as 2-17."""
+
+    partition: int
+    offset: int
+
+    def __str__(self) -> str:
+        return f"{self.partition}-{self.offset}"
+
+
+def position(text: str) -> Position:
+    """The position that an id names.
 
     Raises:
         ValueError: not of the form 2-17.
     """
-    found = _ID.fullmatch(text)
-    if found is None:
-        raise ValueError(f"{text[:40]!r} is not the id of a dead letter, such as 2-17")
-    return int(found[1]), int(found[2])
+    match = _ID.fullmatch(text)
+    if match is None:
+        raise ValueError(f"{quoted(text)} is not the id of a dead letter, such as 2-17")
+    return Position(int(match[1]), int(match[2]))
 
 
 @dataclass(frozen=True)
-class Letter:
-    """A dead letter and its place in `sales.dlq`; the fields are those of its contract."""
+class DeadLetter:
+    """A dead letter and its position in `sales.dlq`; the other fields are those of its contract."""
 
-    place: Place
+    position: Position
     topic: str
     partition: int
     offset: int
@@ -46,11 +57,6 @@ class Letter:
     unit: str
     attempt: int
     time: datetime
-
-    @property
-    def id(self) -> str:
-        """How people name it."""
-        return f"{self.place[0]}-{self.place[1]}"
 
     @property
     def identity(self) -> bytes:
@@ -67,80 +73,64 @@ class Letter:
 
 
 @dataclass(frozen=True)
-class Filter:
-    """Which letters are meant; None means any."""
+class Query:
+    """Which dead letters are meant; None, or no position, means any."""
 
-    places: frozenset[Place] | None = None
+    positions: Collection[Position] = frozenset()
     reason: str | None = None
     topic: str | None = None
     unit: str | None = None
     since: datetime | None = None
 
-    def fits(self, letter: Letter) -> bool:
-        """Whether the letter is meant."""
+    def matches(self, dead_letter: DeadLetter) -> bool:
+        """Whether the dead letter is meant."""
         return (
-            (self.places is None or letter.place in self.places)
-            and (self.reason is None or letter.reason == self.reason)
-            and (self.topic is None or letter.topic == self.topic)
-            and (self.unit is None or letter.unit == self.unit)
-            and (self.since is None or letter.time >= self.since)
+            (not self.positions or dead_letter.position in self.positions)
+            and self.reason in (None, dead_letter.reason)
+            and self.topic in (None, dead_letter.topic)
+            and self.unit in (None, dead_letter.unit)
+            and (self.since is None or dead_letter.time >= self.since)
         )
 
 
 @dataclass
 class _Attempts:
-    """What is known of all letters of one identity."""
+    """All dead letters of one identity: the newest attempt, whether that one is meant, and where all of them are."""
 
-    newest: tuple[int, datetime, Place]
+    newest: tuple[int, datetime, Position]
     meant: bool
-    places: list[Place]
+    positions: list[Position]
 
 
-class Choice:
-    """Which letters a replay sends: of each identity the newest attempt, if that one is meant. Holds no bytes."""
+class Selection:
+    """Which dead letters a replay sends: of each identity the newest attempt, if that one is meant. Holds no bytes."""
 
-    def __init__(self, wanted: Filter) -> None:
-        self._wanted = wanted
+    def __init__(self, query: Query) -> None:
+        self._query = query
         self._attempts: dict[bytes, _Attempts] = {}
 
-    def see(self, letter: Letter) -> None:
-        """Take one letter into account; all of them must be seen, also those that are not meant."""
-        rank = (letter.attempt, letter.time, letter.place)
-        known = self._attempts.setdefault(letter.identity, _Attempts(rank, self._wanted.fits(letter), []))
-        known.places.append(letter.place)
+    def add(self, dead_letter: DeadLetter) -> None:
+        """Take one into account; all of them must be added, also those that are not meant."""
+        rank = (dead_letter.attempt, dead_letter.time, dead_letter.position)
+        meant = self._query.matches(dead_letter)
+        known = self._attempts.setdefault(dead_letter.identity, _Attempts(rank, meant, []))
+        known.positions.append(dead_letter.position)
         if rank > known.newest:
-            known.newest, known.meant = rank, self._wanted.fits(letter)
+            known.newest, known.meant = rank, meant
 
-    def chosen(self) -> dict[Place, list[Place]]:
-        """The newest attempts that are meant, and the places of all letters of each one's identity."""
-        return {known.newest[2]: known.places for known in self._attempts.values() if known.meant}
+    def selected(self) -> dict[Position, list[Position]]:
+        """The newest attempts that are meant, each with the positions of all dead letters of its identity."""
+        return {known.newest[2]: known.positions for known in self._attempts.values() if known.meant}
 
 
-def unreplayable(letter: Letter, topic: Topic | None) -> str | None:
-    """Why a letter cannot be replayed as it is, with what to do instead; None where it can. `topic` is its topic's."""
+def unreplayable(dead_letter: DeadLetter, topic: "Topic | None") -> str | None:
+    """Why it cannot be replayed as it is, with what to do instead; None where it can. `topic` is its record's topic."""
     if topic is None:
-        return f"topic {letter.topic} is not in contracts/topics"
-    if letter.partition < 0:
-        remedy = REASONS[letter.reason][1] if letter.reason in REASONS else "see its detail"
-        return f"it never was in a topic: {remedy}; {AT_ITS_SOURCE.get(letter.topic, 'correct it at its source')}"
+        return f"topic {dead_letter.topic} is not in contracts/topics"
+    if dead_letter.partition < 0:
+        remedy = REASONS[dead_letter.reason][1] if dead_letter.reason in REASONS else "see its detail"
+        at_source = AT_ITS_SOURCE.get(topic.name, "correct it at its source")
+        return f"it never was in a topic: {remedy}; {at_source}"
     if topic.cleanup == "compact":
-        return f"{letter.topic} keeps the newest record of a key, which an old one must not replace: run `task rebuild`"
+        return f"{topic.name} keeps the newest record of a key, which an old one must not replace: run `task rebuild`"
     return None
-
-
-def merge_patch(target: Any, patch: Any) -> Any:
-    """A JSON merge patch (RFC 7386) applied: null removes a field, an object goes into an object, the rest replaces."""
-    if not isinstance(patch, Mapping):
-        return patch
-    merged = dict(target) if isinstance(target, Mapping) else {}
-    for name, value in patch.items():
-        if value is None:
-            merged.pop(name, None)
-        else:
-            merged[name] = merge_patch(merged.get(name), value)
-    return merged
-
-
-def newest(letters: Iterable[Letter], count: int) -> list[Letter]:
-    """The newest `count` letters, oldest of them first."""
-    return sorted(letters, key=lambda letter: (letter.time, letter.place))[-count:]

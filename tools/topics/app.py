@@ -1,14 +1,16 @@
 """The commands: which topics there are, what one is, which records it holds, and writing records into it."""
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord
 from schema_registry.client.schema import AvroSchema
 
 from chassis import kafka
-from chassis.command import NotDoneError
+from chassis.errors import NotDoneError
 from contracts.catalogue import Topic
 from contracts.codec import (
     ContractError,
@@ -22,10 +24,10 @@ from contracts.codec import (
 )
 from contracts.examples import plain
 from contracts.json_avro import RejectedError, fitted
-from contracts.text import one_line, printable
+from contracts.text import one_line, printable, quoted
 from contracts.time import at_ms
 from tools.records import Extent, Servers, between, extent, position, seek
-from tools.topics.transform import SHORT, headers, reaches
+from tools.topics.transform import SHORT, headers, objects, reaches
 
 REACH_FACTOR = 4
 
@@ -208,6 +210,34 @@ async def encoded(servers: Servers, topic: Topic, records: Sequence[Any]) -> lis
         except (RejectedError, DecodeError) as error:
             raise NotDoneError(f"record {number} does not fit the contract of {topic.name}: {error}") from error
     return made
+
+
+def content(file: str) -> bytes:
+    """What a file holds; - is standard input.
+
+    Raises:
+        NotDoneError: it cannot be read.
+    """
+    try:
+        return sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+    except OSError as error:
+        raise NotDoneError(f"FILE {quoted(file)}: {error.strerror}") from error
+
+
+async def encoded_file(servers: Servers, topic: Topic, file: str) -> list[bytes]:
+    """The JSON records of a file (- is standard input) as the topic's producer writes them.
+
+    Raises:
+        NotDoneError: it cannot be read or is not JSON, or a record does not fit the contract.
+        ContractError: the registry does not hold the schema.
+    """
+    try:
+        records = list(objects(content(file).decode("utf-8")))
+    except ValueError as error:
+        raise NotDoneError(f"FILE {quoted(file)} holds no JSON: {error}") from error
+    if not records:
+        raise NotDoneError(f"FILE {quoted(file)} is empty: it must hold a JSON object for each record")
+    return await encoded(servers, topic, records)
 
 
 async def produce(servers: Servers, topic: Topic, key: bytes | None, values: Sequence[bytes]) -> list[str]:

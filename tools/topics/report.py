@@ -1,7 +1,6 @@
 """Topics and records as text for people, or as one JSON object per line."""
 
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
@@ -9,7 +8,7 @@ from typing import Any
 from rich.markup import escape
 
 from tools.records import position
-from tools.table import cell, console, print_json, table
+from tools.table import Rows, console, print_json
 from tools.topics.app import DecodedRecord, KnownTopic
 from tools.topics.transform import kind
 
@@ -31,20 +30,14 @@ def _values(topic: KnownTopic) -> dict[str, Any]:
 
 def print_list(topics: Sequence[KnownTopic], *, as_json: bool) -> None:
     """Print a line for each topic."""
-    grid = table(
-        "topic", "partitions", "offsets", "kept", "key", "what", right=("partitions", "offsets"), whole=("topic",)
-    )
+    rows = Rows("topic", "partitions", "offsets", "kept", "key", "description", as_json=as_json)
     for topic in topics:
         values = _values(topic)
-        if as_json:
-            print_json(values)
-            continue
-        values["description"] = values["description"] or "not in contracts/topics"
+        description = values["description"] or "not in contracts/topics"
         if topic.extent is None:
-            values["description"] = "not on the broker: run `task contracts:publish`"
-        grid.add_row(*map(cell, values.values()))
-    if not as_json:
-        console().print(grid)
+            description = "not on the broker: run `task contracts:publish`"
+        rows.add(values, description=description)
+    rows.print()
 
 
 def print_one(topic: KnownTopic, versions: Sequence[tuple[int, int]], *, as_json: bool) -> None:
@@ -67,12 +60,12 @@ def print_one(topic: KnownTopic, versions: Sequence[tuple[int, int]], *, as_json
         "subject": f"{topic.name}-value: {registered or 'not in the registry'}",
     }
     for name, line in lines.items():
-        sys.stdout.write(f"{name:<14} {'-' if line is None else line}\n")
+        print(f"{name:<14} {'-' if line is None else line}")
     if fields is not None:
-        grid = table("field", "type", "what")
+        rows = Rows("name", "type", "doc", as_json=False)
         for field in fields:
-            grid.add_row(field["name"], cell(kind(field["type"])), cell(field.get("doc", "")))
-        console().print(grid)
+            rows.add(field, type=kind(field["type"]), doc=field.get("doc", ""))
+        rows.print()
 
 
 def print_record(record: DecodedRecord, *, as_json: bool) -> None:

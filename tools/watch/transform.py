@@ -7,20 +7,24 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, Literal
 
-NAMES: Mapping[str, str] = {"city": "city", "salesman": "salesmanName"}
-"""The rankings in the order in which they are shown, and the field that names an entry of each."""
+from pydantic.alias_generators import to_camel
+
+from contracts.rankings import RANKINGS
+from contracts.text import quoted
+
+NAMES: Mapping[str, str] = {ranking.name: to_camel(ranking.column) for ranking in RANKINGS}
+"""The field of the API that names the competitors of each ranking."""
 
 Frame = Mapping[str, Any]
-Phase = Literal["connecting", "live", "reconnecting"]
 
 
 class RejectedError(Exception):
-    """The API does not do what was asked; the message is its own."""
+    """The API rejects the subscription; the message is its own."""
 
 
 @dataclass(frozen=True)
 class Change:
-    """What is different from the revision shown before: ranks it rose (below zero: fell), and what its total gained."""
+    """What a revision changed for a name: ranks it rose (below zero: fell), and what its total gained."""
 
     rose: int = 0
     gained: Decimal = Decimal(0)
@@ -28,23 +32,23 @@ class Change:
 
 
 @dataclass(frozen=True)
-class Board:
-    """A ranking set as the API sends it, and what has changed by name since the set before, seen at `at` (seconds)."""
+class ShownRanking:
+    """A ranking set as the API sends it, and what it changed by name when it came, `at` seconds of the clock."""
 
-    found: Frame
-    changes: Mapping[str, Change] = field(default_factory=dict)
-    at: float = 0.0
+    set: Frame
+    changes: Mapping[str, Change]
+    at: float
 
 
 @dataclass
 class State:
-    """What is known: the boards, the place to resume from, and when the API was last heard (seconds of one clock)."""
+    """What is known: the rankings, the position to resume from, and when the API was last heard (seconds)."""
 
     heard: float
-    boards: dict[str, Board] = field(default_factory=dict)
+    rankings: dict[str, ShownRanking] = field(default_factory=dict)
     seq: str | None = None
     heartbeat_s: float = 15.0
-    phase: Phase = "connecting"
+    phase: Literal["connecting", "live", "reconnecting"] = "connecting"
     why: str = ""
 
     def stale(self, now: float) -> bool:
@@ -61,48 +65,38 @@ def parse(text: str | bytes) -> Frame:
     frame = json.loads(text, parse_float=Decimal)
     if isinstance(frame, dict) and isinstance(frame.get("type"), str):
         return frame
-    raise ValueError(f"not a frame of the live protocol: {text[:80]!r}")
+    raise ValueError(f"not a frame of the live protocol: {quoted(text)}")
 
 
-def instant(text: str) -> datetime:
-    """An instant as the API writes it."""
-    return datetime.fromisoformat(text)
-
-
-def changes(before: Frame | None, found: Frame) -> dict[str, Change]:
+def changes(before: Frame | None, now: Frame) -> dict[str, Change]:
     """What is different for each name; nothing where `before` is another window."""
-    if before is None or before["window"] != found["window"]:
+    if before is None or before["window"] != now["window"]:
         return {}
-    name = NAMES[found["ranking"]]
+    name = NAMES[now["ranking"]]
     old = {entry[name]: entry for entry in before["rankings"]}
-    told = {}
-    for entry in found["rankings"]:
+    changed = {}
+    for entry in now["rankings"]:
         was = old.get(entry[name])
         if was is None:
-            told[entry[name]] = Change(is_new=True)
+            changed[entry[name]] = Change(is_new=True)
         elif (was["rank"], was["totalSales"]) != (entry["rank"], entry["totalSales"]):
-            told[entry[name]] = Change(was["rank"] - entry["rank"], entry["totalSales"] - was["totalSales"])
-    return told
+            changed[entry[name]] = Change(was["rank"] - entry["rank"], entry["totalSales"] - was["totalSales"])
+    return changed
 
 
-def _newer(before: Frame, found: Frame) -> bool:
-    keys = [(instant(one["window"]["start"]), one["revision"]) for one in (before, found)]
-    return keys[1] > keys[0]
+def _revision(ranking_set: Frame) -> tuple[datetime, int]:
+    return datetime.fromisoformat(ranking_set["window"]["start"]), ranking_set["revision"]
 
 
-def _show(state: State, found: Frame, now: float) -> None:
-    before = state.boards.get(found["ranking"])
-    state.boards[found["ranking"]] = Board(found, changes(before.found if before else None, found), now)
+def _show(state: State, ranking_set: Frame, now: float, *, whole: bool = False) -> None:
+    """Show a set; unless it is of a `whole` snapshot, only where it is newer than the one that is shown."""
+    name = ranking_set["ranking"]
+    before = state.rankings[name].set if name in state.rankings else None
+    if name in NAMES and (before is None or whole or _revision(ranking_set) > _revision(before)):
+        state.rankings[name] = ShownRanking(ranking_set, changes(before, ranking_set), now)
 
 
-def take(state: State, found: Frame, now: float) -> None:
-    """Show a set, unless the one that is shown is as new."""
-    before = state.boards.get(found["ranking"])
-    if before is None or _newer(before.found, found):
-        _show(state, found, now)
-
-
-def heard(state: State, frame: Frame, now: float) -> None:
+def apply(state: State, frame: Frame, now: float) -> None:
     """Take in a frame of the server; `now` in seconds.
 
     Raises:
@@ -110,22 +104,18 @@ def heard(state: State, frame: Frame, now: float) -> None:
     """
     state.heard = now
     match frame["type"]:
+        case "error":
+            raise RejectedError(str(frame["detail"]))
         case "hello":
             state.heartbeat_s = float(frame["heartbeatSeconds"])
         case "snapshot":
-            if not frame["resumed"]:  # the whole: what is not in it is not there
-                kept = {found["ranking"] for found in frame["sets"]}
-                state.boards = {name: board for name, board in state.boards.items() if name in kept}
-                for found in frame["sets"]:
-                    _show(state, found, now)
-            else:
-                for found in frame["sets"]:
-                    take(state, found, now)
-            state.seq, state.phase, state.why = frame["seq"], "live", ""
+            whole = not frame["resumed"]
+            if whole:  # what is not in it is not there
+                kept = {ranking_set["ranking"] for ranking_set in frame["sets"]}
+                state.rankings = {name: shown for name, shown in state.rankings.items() if name in kept}
+            for ranking_set in frame["sets"]:
+                _show(state, ranking_set, now, whole=whole)
+            state.phase, state.why = "live", ""
         case "ranking":
-            take(state, frame["set"], now)
-            state.seq = frame["seq"]
-        case "heartbeat":
-            state.seq = frame["seq"]
-        case "error":
-            raise RejectedError(str(frame["detail"]))
+            _show(state, frame["set"], now)
+    state.seq = frame.get("seq", state.seq)

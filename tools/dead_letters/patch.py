@@ -1,4 +1,4 @@
-"""The bytes of a letter as a record: read with the schema that they were written with, patched, and written again."""
+"""A JSON merge patch on the bytes of a record, which keep the schema that they were written with."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,7 +10,19 @@ from contracts.catalogue import Topic
 from contracts.codec import DecodeError, Decoder, as_written, encode_body
 from contracts.examples import plain
 from contracts.json_avro import RejectedError, fitted
-from tools.dead_letters.transform import merge_patch
+
+
+def merge_patch(target: Any, patch: Any) -> Any:
+    """A JSON merge patch (RFC 7386) applied: null removes a field, an object goes into an object, the rest replaces."""
+    if not isinstance(patch, Mapping):
+        return patch
+    merged = dict(target) if isinstance(target, Mapping) else {}
+    for name, value in patch.items():
+        if value is None:
+            merged.pop(name, None)
+        else:
+            merged[name] = merge_patch(merged.get(name), value)
+    return merged
 
 
 async def patched(

@@ -1,0 +1,136 @@
+"""`placar dead-letters`: list, show, replay."""
+
+import asyncio
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from contracts.reasons import REASONS
+from contracts.text import quoted
+from contracts.time import parse_instant
+from tools.dead_letters.transform import Position, Query, position
+from tools.options import Json
+
+dead_letters = typer.Typer(help="Records that could not be used: list, show, replay them.", no_args_is_help=True)
+
+
+def _position(text: str) -> Position:
+    try:
+        return position(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+def _since(text: str) -> datetime:
+    try:
+        return parse_instant(text, UTC)
+    except ValueError as error:
+        raise typer.BadParameter(f"{quoted(text)}: {error}") from None
+
+
+def _reason(text: str) -> str:
+    if text not in REASONS:
+        raise typer.BadParameter(f"{quoted(text)} is not one of {', '.join(REASONS)}")
+    return text
+
+
+def _patch(text: str) -> Mapping[str, Any]:
+    try:
+        patch = json.loads(Path(text).read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise typer.BadParameter(f"{quoted(text)} is no JSON file: {error}") from None
+    if not isinstance(patch, dict):
+        raise typer.BadParameter(f"{quoted(text)} holds no JSON object, which a merge patch of a record is")
+    return patch
+
+
+Reason = Annotated[
+    str | None,
+    typer.Option(parser=_reason, metavar="CODE", autocompletion=lambda: list(REASONS), help="Only with this reason."),
+]
+TopicName = Annotated[str | None, typer.Option("--topic", metavar="TOPIC", help="Only of this topic.")]
+Unit = Annotated[str | None, typer.Option(metavar="UNIT", help="Only rejected by this service.")]
+Since = Annotated[
+    datetime | None,
+    typer.Option(parser=_since, metavar="ISO", help="Only rejected at or after this instant (UTC without a zone)."),
+]
+
+
+def _check(topic: str | None, known: Mapping[str, Any]) -> None:
+    if topic is not None and topic not in known:
+        raise typer.BadParameter(f"{quoted(topic)} is not one of {', '.join(known)}", param_hint="--topic")
+
+
+@dead_letters.command("list")
+def list_(
+    reason: Reason = None, topic: TopicName = None, unit: Unit = None, since: Since = None, as_json: Json = False
+) -> int:
+    """The dead letters that match, newest last."""
+    from tools.dead_letters import app, report
+    from tools.records import servers
+
+    reached = servers("dead-letters")
+    _check(topic, reached.topics)
+    query = Query(reason=reason, topic=topic, unit=unit, since=since)
+    asyncio.run(report.print_list(app.matching(reached, query), as_json=as_json))
+    return 0
+
+
+@dead_letters.command()
+def show(
+    identity: Annotated[Position, typer.Argument(parser=_position, metavar="ID", help="As list shows it: 2-17.")],
+    as_json: Json = False,
+) -> int:
+    """Everything about one dead letter, with its original bytes. Ends with 1 where there is none."""
+    from tools.dead_letters import app, report
+    from tools.records import servers
+    from tools.table import warn
+
+    dead_letter = asyncio.run(app.show(servers("dead-letters"), identity))
+    if dead_letter is None:
+        warn(f"there is no dead letter {identity} in sales.dlq (any more)")
+        return 1
+    report.print_one(dead_letter, as_json=as_json)
+    return 0
+
+
+@dead_letters.command()
+def replay(  # noqa: PLR0917 - typer names them
+    ids: Annotated[
+        list[Position] | None, typer.Argument(parser=_position, metavar="ID", help="Only these (default: all).")
+    ] = None,
+    reason: Reason = None,
+    topic: TopicName = None,
+    unit: Unit = None,
+    since: Since = None,
+    patch: Annotated[
+        dict[str, Any] | None,
+        typer.Option(parser=_patch, metavar="FILE", help="A JSON merge patch (RFC 7386) on each record."),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be sent, and send nothing.")] = False,
+    again: Annotated[bool, typer.Option("--again", help="Also what was replayed before.")] = False,
+    as_json: Json = False,
+) -> int:
+    """Send records once more to the topics that they came from.
+
+    Ends with 1 where nothing matches or something could not be replayed.
+    """
+    from tools.dead_letters import app, report
+    from tools.records import servers
+    from tools.table import Rows
+
+    reached = servers("dead-letters")
+    _check(topic, reached.topics)
+    query = Query(frozenset(ids or ()), reason, topic, unit, since)
+    rows = Rows(*report.REPLAYED, as_json=as_json, limit=report.SHOWN)
+
+    def add(one: app.Replayed) -> None:
+        report.add_replayed(rows, one)
+
+    outcome = asyncio.run(app.replay(reached, query, patch, add, again=again, dry_run=dry_run))
+    report.print_outcome(rows, outcome, dry_run=dry_run)
+    return outcome.status
