@@ -43,11 +43,11 @@ ALTER TABLE sales ENABLE ALWAYS TRIGGER sales_truncate;
 
 -- The connector's snapshot asks this. With a new slot Debezium reads under the slot's own snapshot, so that rows and
 -- later changes fit together. With an older one, as after a kill in the middle of a snapshot, it reads the newest rows
--- and begins after them: what was deleted in between would stay for ever. Reject that; `task resync` makes a new slot.
+-- and begins after them: what was deleted in between would stay for ever. Reject that; `task resnapshot` makes a new slot.
 CREATE OR REPLACE FUNCTION debezium_slot_is_new() RETURNS boolean LANGUAGE plpgsql STABLE AS $$
 BEGIN
     IF current_setting('transaction_isolation') = 'read committed' THEN
-        RAISE EXCEPTION 'the slot is older than the snapshot, deletions in between would be missed: run task resync';
+        RAISE EXCEPTION 'the slot is older than the snapshot, deletions in between would be missed: run task resnapshot';
     END IF;
     RETURN true;
 END

@@ -1,4 +1,4 @@
-"""`python -m services.connect_watcher`: watch, or with `--once` deploy and with `--resync` read the table anew."""
+"""`python -m services.connect_watcher`: watch; with `--once` deploy, with `--resnapshot` read the whole table again."""
 
 import argparse
 
@@ -13,14 +13,15 @@ if __name__ == "__main__":
     )
     parser.add_argument("--once", action="store_true", help="deploy the connector, wait until it runs, and end")
     parser.add_argument(
-        "--resync",
+        "--resnapshot",
+        "--resync",  # the former name
         action="store_true",
-        help="read the table anew after changes were missed: new slot, snapshot, deletion of what is gone",
+        help="read the whole table again after changes were missed: new slot, snapshot, deletion of what is gone",
     )
     parser.add_argument(
-        "--restored", action="store_true", help="with --resync: the database was restored and CDC_EPOCH is raised"
+        "--restored", action="store_true", help="with --resnapshot: the database was restored and CDC_EPOCH is raised"
     )
-    given = parser.parse_args()
-    if given.once or given.resync:
-        raise SystemExit(once(resynced=given.resync, restored=given.restored))
+    args = parser.parse_args()
+    if args.once or args.resnapshot:
+        raise SystemExit(once(snapshot=args.resnapshot, restored=args.restored))
     run_unit(NAME, WatcherSettings, main, metrics=METRICS)

@@ -1,4 +1,4 @@
-"""Composition root of the watcher: its configuration, Kafka Connect, and one of the two ways to look."""
+"""Composition root of the watcher: its configuration, Kafka Connect, and what it was started for."""
 
 import asyncio
 import sys
@@ -18,8 +18,8 @@ from chassis.unit import Unit
 from contracts.catalogue import catalogue
 from services.connect_watcher.connect import Connect, RejectedError
 from services.connect_watcher.poll import NotRunningError, deploy, watch
-from services.connect_watcher.resync import RAW_TOPIC, ResyncError, resync
-from services.connect_watcher.settings import WatcherSettings
+from services.connect_watcher.resnapshot import ResnapshotError, resnapshot
+from services.connect_watcher.settings import RAW_TOPIC, WatcherSettings
 from services.connect_watcher.transform import TemplateError, configuration, hide
 
 NAME = "connect_watcher"
@@ -28,7 +28,7 @@ ANSWER_S = 10.0
 CANNOT = (
     NotRunningError,
     TemplateError,
-    ResyncError,
+    ResnapshotError,
     RejectedError,
     httpx.TransportError,
     KafkaError,
@@ -57,9 +57,7 @@ def wanted(settings: WatcherSettings) -> dict[str, str]:
     """
     try:
         return configuration(settings.template.read_text("utf-8"), settings.values)
-    except (OSError, UnicodeDecodeError) as error:
-        raise TemplateError(str(error)) from error
-    except TemplateError as error:
+    except (OSError, UnicodeDecodeError, TemplateError) as error:
         raise TemplateError(f"{settings.template}: {error}") from None
 
 
@@ -74,7 +72,7 @@ async def main(unit: Unit, settings: WatcherSettings) -> None:
     Raises:
         TemplateError: the template is unreadable or wrong.
     """
-    unit.readiness.waiting(f"connector {settings.connector}", "not asked yet")
+    unit.readiness.waiting(f"connector {settings.connector}", "no answer yet")
     config = wanted(settings)
     job = None
     if unit.lineage is not None:
@@ -89,28 +87,29 @@ async def main(unit: Unit, settings: WatcherSettings) -> None:
         await watch(unit, settings, Connect(http, settings.connector), config, job=job)
 
 
-async def _deploy(settings: WatcherSettings, log: structlog.stdlib.BoundLogger) -> str:
+async def _once(settings: WatcherSettings, log: structlog.stdlib.BoundLogger, snapshot: bool, restored: bool) -> str:
+    config = wanted(settings)
     async with client(settings) as http:
-        await deploy(Connect(http, settings.connector), wanted(settings), settings, log)
-    return "RUNNING"
+        if not snapshot:
+            await deploy(Connect(http, settings.connector), config, settings, log)
+            return "RUNNING"
+        unit = Unit(NAME, log, Metrics(NAME), Readiness())
+        gone = await resnapshot(unit, settings, http, config, restored=restored)
+        return f"RUNNING, reads the whole table again; {gone} sales that are gone were deleted"
 
 
-async def _resync(settings: WatcherSettings, log: structlog.stdlib.BoundLogger, restored: bool) -> str:
-    unit = Unit(NAME, log, Metrics(NAME), Readiness())
-    async with client(settings) as http:
-        gone = await resync(unit, settings, http, wanted(settings), restored=restored)
-    return f"RUNNING, reads the table anew; {gone} sales that are gone were deleted"
+def once(*, snapshot: bool = False, restored: bool = False) -> int:
+    """Deploy the connector and wait until it runs, or with `snapshot` have it read the whole table again.
 
-
-def once(*, resynced: bool = False, restored: bool = False) -> int:
-    """Deploy the connector and wait until it runs, or have it read the table anew; returns the exit status."""
+    Returns the exit status.
+    """
     settings = load(WatcherSettings)
     log = logs.configure(NAME, settings.log_level)
     try:
-        said = asyncio.run(_resync(settings, log, restored) if resynced else _deploy(settings, log))
+        outcome = asyncio.run(_once(settings, log, snapshot, restored))
     except CANNOT as error:
-        why = hide(str(error) or repr(error), [settings.postgres.password.get_secret_value()])
-        sys.stderr.write(f"connector not {'resynced' if resynced else 'deployed'}: {why}\n")
+        why = hide(str(error) or repr(error), settings.secret)
+        sys.stderr.write(f"{'no new snapshot' if snapshot else 'connector not deployed'}: {why}\n")
         return 1
-    sys.stdout.write(f"connector {settings.connector}: {said}\n")
+    sys.stdout.write(f"connector {settings.connector}: {outcome}\n")
     return 0

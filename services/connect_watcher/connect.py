@@ -7,7 +7,7 @@ import httpx
 
 
 class RejectedError(Exception):
-    """Connect answered and rejected; the message is its reason. It may accept later (a rebalance, a database away)."""
+    """Connect answered and rejected; the message is its reason. It may accept later (a rebalance, a database down)."""
 
 
 class Connect:
@@ -57,7 +57,7 @@ class Connect:
 
 def _message(response: httpx.Response) -> str:
     try:
-        said = response.json()["message"]
+        message = response.json()["message"]
     except (ValueError, KeyError, TypeError):
-        said = response.text
-    return " ".join(str(said).split())[:500]
+        message = response.text
+    return " ".join(str(message).split())[:500]

@@ -1,7 +1,7 @@
-"""Looks at the connector and does what its status asks for: once until it runs, or for ever."""
+"""Reconciles the connector with its configuration: once until it runs, or for ever."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import httpx
 import structlog
@@ -16,80 +16,69 @@ from services.connect_watcher.settings import WatcherSettings
 from services.connect_watcher.transform import Verdict, hide, verdict
 
 SETTING = "CONNECT_HOST, CONNECT_PORT"
+# what lineage says of a run that ended: the action that followed -> the state of the run
+ENDED = {"restart": RunState.FAIL, "create": RunState.ABORT}
 
 
 class NotRunningError(Exception):
     """The connector did not run before the deadline; the message is Connect's reason."""
 
 
-async def look(connect: Connect, wanted: Mapping[str, str]) -> Verdict:
-    """One look, and what it asks for done: a missing connector created, a failed one restarted.
+async def reconcile(connect: Connect, wanted: Mapping[str, str]) -> Verdict:
+    """Ask for the status once and act on it: create a missing connector, restart a failed one.
 
     Raises:
         RejectedError: Connect rejected what was asked of it.
         httpx.TransportError: Connect is unavailable.
     """
-    found = verdict(await connect.status())
-    if found.action == "create":
+    current = verdict(await connect.status())
+    if current.action == "create":
         await connect.configure(wanted)
-    elif found.action == "restart":
+    elif current.action == "restart":
         await connect.restart()
-    return found
+    return current
 
 
-def _source(wanted: Mapping[str, str]) -> tuple[str, str]:
-    """The names of slot and publication."""
-    return wanted["slot.name"], wanted["publication.name"]
+async def _trouble(settings: WatcherSettings, wanted: Mapping[str, str]) -> str:
+    """What is wrong with the source; empty where nothing is."""
+    return await source.trouble(settings.postgres, wanted["slot.name"], wanted["publication.name"])
 
 
 async def deploy(
     connect: Connect, wanted: Mapping[str, str], settings: WatcherSettings, log: structlog.stdlib.BoundLogger
 ) -> None:
-    """Give the connector this configuration and return when connector and task run; again while Connect is not ready.
+    """Give the connector this configuration and return when connector and task run; retry while Connect is not ready.
 
     Raises:
         NotRunningError: not before the deadline.
     """
-    why = "nothing answered yet"
-    secrets = [settings.postgres.password.get_secret_value()]
+    reported = "nothing answered yet"
+    configured = False
     try:
         async with asyncio.timeout(settings.deadline_s):
-            configured = False
             while True:
                 try:
                     if not configured:
                         changed = await connect.configure(wanted)
                         configured = True
                         log.info("configured", connector=settings.connector, changed=changed)
-                    found = await look(connect, wanted)
-                    if found.action == "none":
+                    current = await reconcile(connect, wanted)
+                    if current.action == "none":
                         return
-                    said = "; ".join(
-                        filter(None, (await source.trouble(settings.postgres, *_source(wanted)), found.why))
-                    )
+                    why = "; ".join(filter(None, (await _trouble(settings, wanted), current.why)))
                 except RejectedError as error:
-                    said = str(error)
+                    why = str(error)
                 except httpx.TransportError as error:
-                    said = f"kafka connect at {settings.connect.url} (setting {SETTING}) is unreachable: {error!r}"
-                said = hide(said, secrets)
-                if said != why:
-                    log.warning("not_running_yet", connector=settings.connector, reason=said)
-                why = said
+                    why = f"kafka connect at {settings.connect.url} (setting {SETTING}) is unreachable: {error!r}"
+                why = hide(why, settings.secret)
+                if why != reported:
+                    log.warning("not_running_yet", connector=settings.connector, reason=why)
+                reported = why
                 await asyncio.sleep(1.0)
     except TimeoutError:
         raise NotRunningError(
-            f"connector {settings.connector} does not run after {settings.deadline_s:g} s: {why}"
+            f"connector {settings.connector} does not run after {settings.deadline_s:g} s: {reported}"
         ) from None
-
-
-async def tell(job: WatchedJob, found: Verdict, why: str, *, runs: bool) -> None:
-    """Lineage: a run of the connector lasts while it is seen to run, and is silent while its source is not in order."""
-    if runs:
-        await job.seen(running=True)
-    elif found.action == "restart":
-        job.ended(RunState.FAIL, Failure(why, "java"))
-    elif found.action == "create":
-        job.ended(RunState.ABORT, Failure(why, "java"))
 
 
 async def watch(
@@ -100,50 +89,45 @@ async def watch(
     *,
     job: WatchedJob | None = None,
 ) -> None:
-    """Look every interval until cancelled; ready exactly while connector and task run and the source is in order.
+    """Reconcile every interval until cancelled; ready exactly while connector and task run and the source is in order.
 
-    `job` tells of the connector's runs.
+    `job` reports the connector's runs to lineage: a run lasts while the connector runs and its source is in order.
     """
-    try:
-        await _watch(unit, settings, connect, wanted, job=job)
-    finally:
-        if job is not None:  # whoever watches next begins a run of its own
-            job.ended(RunState.COMPLETE)
-
-
-async def _watch(
-    unit: Unit, settings: WatcherSettings, connect: Connect, wanted: Mapping[str, str], *, job: WatchedJob | None
-) -> None:
-    secrets: Sequence[str] = [settings.postgres.password.get_secret_value()]
     need = f"connector {settings.connector}"
     running: bool | None = None
 
     async def attempt() -> Verdict:
         try:
-            return await look(connect, wanted)
+            return await reconcile(connect, wanted)
         except httpx.TransportError:
             unit.metrics[RUNNING].set({}, 0)
             raise
 
-    while True:
-        try:
-            found = await unit.connect("kafka connect", settings.connect.url, SETTING, attempt, httpx.TransportError)
-        except RejectedError as error:
-            found = Verdict("wait", str(error))
-        wrong = await source.trouble(settings.postgres, *_source(wanted))
-        why = hide("; ".join(filter(None, (wrong, found.why))), secrets)
-        runs = found.action == "none" and not wrong
-        unit.metrics[RUNNING].set({}, int(runs))
-        if runs:
-            unit.readiness.met(need)
-        else:
-            unit.readiness.waiting(need, why)
-        if found.action in ("create", "restart"):
-            unit.metrics[INTERVENTIONS].inc({"action": found.action})
-            unit.log.warning("intervened", connector=settings.connector, action=found.action, reason=why)
-        elif running != runs:
-            unit.log.info("connector_state", connector=settings.connector, state=why)
-        running = runs
-        if job is not None:
-            await tell(job, found, why, runs=runs)
-        await asyncio.sleep(settings.interval_s)
+    try:
+        while True:
+            try:
+                now = await unit.connect("kafka connect", settings.connect.url, SETTING, attempt, httpx.TransportError)
+            except RejectedError as error:
+                now = Verdict("wait", str(error))
+            trouble = await _trouble(settings, wanted)
+            why = hide("; ".join(filter(None, (trouble, now.why))), settings.secret)
+            runs = now.action == "none" and not trouble
+            unit.metrics[RUNNING].set({}, int(runs))
+            if runs:
+                unit.readiness.met(need)
+            else:
+                unit.readiness.waiting(need, why)
+            if now.action in ENDED:
+                unit.metrics[INTERVENTIONS].inc({"action": now.action})
+                unit.log.warning("intervened", connector=settings.connector, action=now.action, reason=why)
+            elif running != runs:
+                unit.log.info("connector_state", connector=settings.connector, state=why)
+            running = runs
+            if job is not None and runs:
+                await job.seen(running=True)
+            elif job is not None and now.action in ENDED:
+                job.ended(ENDED[now.action], Failure(why, "java"))
+            await asyncio.sleep(settings.interval_s)
+    finally:
+        if job is not None:  # the next watcher begins a run of its own
+            job.ended(RunState.COMPLETE)

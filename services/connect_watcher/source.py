@@ -1,4 +1,4 @@
-"""What the connector needs of the database and would not miss aloud: asked of Postgres itself."""
+"""What the connector needs of the database and does not report itself: checked in Postgres."""
 
 import asyncpg
 
@@ -8,11 +8,11 @@ from chassis.settings import PostgresSettings
 TIMEOUT_S = 5.0
 # Each row is something that is wrong. $1 is the slot, $2 the publication.
 TROUBLE = """
-SELECT format('the server gave up the slot %s, which held more than max_slot_wal_keep_size of its log: '
-              'changes were missed, run task resync', slot_name)
+SELECT format('the server invalidated the slot %s, which held more than max_slot_wal_keep_size of its log: '
+              'changes were missed, run task resnapshot', slot_name)
   FROM pg_replication_slots WHERE slot_name = $1 AND wal_status = 'lost'
 UNION ALL
-SELECT format('the log of the database is behind the slot %s: it was restored, raise CDC_EPOCH and run task resync',
+SELECT format('the log of the database is behind the slot %s: it was restored, raise CDC_EPOCH and run task resnapshot',
               slot_name)
   FROM pg_replication_slots WHERE slot_name = $1 AND confirmed_flush_lsn > pg_current_wal_lsn()
 UNION ALL
@@ -29,7 +29,7 @@ SELECT 'the trigger sales_truncate is not there or not ENABLE ALWAYS: TRUNCATE w
 
 
 async def trouble(settings: PostgresSettings, slot: str, publication: str) -> str:
-    """What is wrong with the source in one line, also that it does not answer; empty where nothing is."""
+    """What is wrong with the source in one line, an unavailable one included; empty where nothing is."""
     try:
         database = await open_connection(settings, TIMEOUT_S)
         try:

@@ -1,22 +1,23 @@
 """Pure: the connector's configuration from its template, and what its status asks for."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from string import Template
 from typing import Any, Literal
 
+from contracts.versions import unpack_postgres
+
 Action = Literal["create", "restart", "wait", "none"]
 # words of a stack trace -> what helps against it
 REMEDIES = {
-    "no longer available on the server": "changes were missed, run task resync",
-    "slot has been invalidated": "changes were missed, run task resync",
-    "the slot is older than the snapshot": "the snapshot was interrupted, run task resync",
-    "null used for required field": "a row holds NaN, correct it and run task resync",
+    "no longer available on the server": "changes were missed, run task resnapshot",
+    "slot has been invalidated": "changes were missed, run task resnapshot",
+    "the slot is older than the snapshot": "the snapshot was interrupted, run task resnapshot",
+    "null used for required field": "a row holds NaN, correct it and run task resnapshot",
     "Incompatible artifact": "the changed table breaks the contract, see docs/schema-changes.md",
 }
-POSITION_BITS = 56  # of a version of cdc: the position in the database's log; the epoch is above
 
 
 class TemplateError(Exception):
@@ -52,12 +53,9 @@ def configuration(template: str, values: Mapping[str, str]) -> dict[str, str]:
     return filled
 
 
-def hide(text: str, secrets: Sequence[str]) -> str:
-    """The text without any of the secrets."""
-    for secret in secrets:
-        if secret:
-            text = text.replace(secret, "(hidden)")
-    return text
+def hide(text: str, secret: str) -> str:
+    """The text without the secret."""
+    return text.replace(secret, "(hidden)") if secret else text
 
 
 def reason(trace: str) -> str:
@@ -101,9 +99,9 @@ class Published:
     value: bytes
 
 
-def newest(known: Published | None, found: Published) -> Published:
+def newest(known: Published | None, other: Published) -> Published:
     """The one with the higher version; of two equal ones the first."""
-    return found if known is None or found.version > known.version else known
+    return other if known is None or other.version > known.version else known
 
 
 def log_behind(versions: Iterable[int], position: int) -> str | None:
@@ -112,13 +110,12 @@ def log_behind(versions: Iterable[int], position: int) -> str | None:
     `position` is where the database's log is now, in bytes. It is below a published position only where the database
     was restored; then the epoch must be raised.
     """
-    highest = max(versions, default=0)
-    epoch, seen = highest >> POSITION_BITS, highest % (1 << POSITION_BITS)
+    epoch, seen = unpack_postgres(max(versions, default=0))
     if seen <= position:
         return None
     return (
         f"the database's log is at {position}, but changes up to {seen} were published under epoch {epoch}: it was"
-        f" restored. Set CDC_EPOCH={epoch + 1}, restart cdc, then run task resync -- --restored"
+        f" restored. Set CDC_EPOCH={epoch + 1}, restart cdc, then run task resnapshot -- --restored"
     )
 
 

@@ -8,13 +8,14 @@ import httpx
 import pytest
 import structlog
 
+from contracts.catalogue import catalogue
+from contracts.examples import records
 from contracts.versions import LSN_BITS
 from services.connect_watcher.app import wanted
 from services.connect_watcher.connect import Connect, RejectedError
-from services.connect_watcher.poll import NotRunningError, deploy, look
+from services.connect_watcher.poll import NotRunningError, deploy, reconcile
 from services.connect_watcher.settings import WatcherSettings
 from services.connect_watcher.transform import (
-    POSITION_BITS,
     Published,
     TemplateError,
     configuration,
@@ -49,7 +50,7 @@ def status(connector: str, *tasks: str, trace: str = TRACE) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("found", "action", "why"),
+    ("answer", "action", "why"),
     [
         (None, "create", "does not exist"),
         (status("RUNNING", "RUNNING"), "none", "RUNNING"),
@@ -64,10 +65,10 @@ def status(connector: str, *tasks: str, trace: str = TRACE) -> dict[str, Any]:
         (status("PAUSED", "FAILED"), "restart", "task 0 FAILED"),
     ],
 )
-def test_verdict(found: dict[str, Any] | None, action: str, why: str) -> None:
+def test_verdict(answer: dict[str, Any] | None, action: str, why: str) -> None:
     """A missing connector is created, a failed one restarted, one that somebody paused left alone."""
-    assert verdict(found).action == action
-    assert why in verdict(found).why
+    assert verdict(answer).action == action
+    assert why in verdict(answer).why
 
 
 def test_reason_is_first_line_and_root_cause() -> None:
@@ -80,29 +81,24 @@ def test_reason_is_first_line_and_root_cause() -> None:
 
 
 @pytest.mark.parametrize(
-    ("trace", "said"),
+    ("trace", "cure"),
     [
-        ("DebeziumException: ... but this is no longer available on the server. Reconfigure", "run task resync"),
-        ("PSQLException: ERROR: the slot is older than the snapshot", "run task resync"),
+        ("DebeziumException: ... but this is no longer available on the server. Reconfigure", "run task resnapshot"),
+        ("PSQLException: ERROR: the slot is older than the snapshot", "run task resnapshot"),
         ('DataException: Invalid value: null used for required field: "amount"', "NaN"),
         ("RuleViolationException: Incompatible artifact: sales.postgres-value", "docs/schema-changes.md"),
         ("Publication autocreation is disabled", ""),
     ],
 )
-def test_what_helps(trace: str, said: str) -> None:
+def test_what_helps(trace: str, cure: str) -> None:
     """A failure whose remedy is known is told with it, before its trace."""
     failed = verdict({"connector": {"state": "RUNNING"}, "tasks": [{"id": 0, "state": "FAILED", "trace": trace}]})
-    assert said in remedy(trace)
+    assert cure in remedy(trace)
     assert failed.why == f"task 0 FAILED: {remedy(trace)}{trace}"
-    assert bool(remedy(trace)) == bool(said)
+    assert bool(remedy(trace)) == bool(cure)
 
 
 EPOCH_1 = 1 << LSN_BITS
-
-
-def test_versions_are_read_as_cdc_writes_them() -> None:
-    """The epoch of a version begins at the same bit for the unit that writes it and for the resync that reads it."""
-    assert POSITION_BITS == LSN_BITS
 
 
 @pytest.mark.parametrize(
@@ -116,9 +112,9 @@ def test_versions_are_read_as_cdc_writes_them() -> None:
 )
 def test_a_log_that_is_behind(versions: list[int], position: int, behind: bool) -> None:
     """A log below what was published under the highest epoch means a restored database; the epoch to set is told."""
-    said = log_behind(versions, position)
-    assert (said is not None) == behind
-    assert said is None or "CDC_EPOCH=2" in said
+    why = log_behind(versions, position)
+    assert (why is not None) == behind
+    assert why is None or "CDC_EPOCH=2" in why
 
 
 def test_the_newest_of_a_sale() -> None:
@@ -141,7 +137,7 @@ def test_a_deletion_is_between_the_sale_and_its_next_change() -> None:
 
 
 def test_shipped_template_is_complete(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The shipped configuration captures public.sales into sales.postgres with the settings of the environment."""
+    """The shipped configuration captures the contract's columns of public.sales into sales.postgres, as set."""
     for name, value in {
         "POSTGRES_HOST": "db.example",
         "POSTGRES_PORT": "6000",
@@ -160,6 +156,8 @@ def test_shipped_template_is_complete(monkeypatch: pytest.MonkeyPatch) -> None:
     for side in ("key", "value"):
         assert config[f"{side}.converter.apicurio.registry.url"] == "http://127.0.0.1:6001/apis/registry/v2"
         assert config[f"{side}.converter"].endswith("AvroConverter")
+    columns = dict(records(catalogue()["sales.postgres"].avro))["Value"]["fields"]
+    assert config["column.include.list"].split(",") == [f"public.sales.{each['name']}" for each in columns]
     assert "exactly.once.support" not in config
     assert config["offset.mismatch.strategy"] == "trust_offset"
     assert config["skipped.operations"] == "none"
@@ -169,7 +167,7 @@ def test_shipped_template_is_complete(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("template", "said"),
+    ("template", "why"),
     [
         ("{", "not JSON"),
         ("[]", "not a JSON object"),
@@ -177,15 +175,16 @@ def test_shipped_template_is_complete(monkeypatch: pytest.MonkeyPatch) -> None:
         ('{"a.b": "${NOWHERE}"}', "a.b.*NOWHERE"),
     ],
 )
-def test_wrong_template(template: str, said: str) -> None:
+def test_wrong_template(template: str, why: str) -> None:
     """A wrong template is rejected with the key that is wrong."""
-    with pytest.raises(TemplateError, match=said):
+    with pytest.raises(TemplateError, match=why):
         configuration(template, {})
 
 
 def test_hide() -> None:
-    """Secrets are hidden wherever they stand; an empty one hides nothing."""
-    assert hide("password=s3cret; s3cret", ["s3cret", ""]) == "password=(hidden); (hidden)"
+    """A secret is hidden wherever it stands; an empty one hides nothing."""
+    assert hide("password=s3cret; s3cret", "s3cret") == "password=(hidden); (hidden)"
+    assert hide("password=", "") == "password="
 
 
 def connect(answer: Callable[[httpx.Request], httpx.Response]) -> Connect:
@@ -217,7 +216,7 @@ async def test_failed_task_is_restarted() -> None:
         calls.append(f"{request.method} {request.url.raw_path.decode()}")
         return httpx.Response(200, json=status("RUNNING", "FAILED"))
 
-    assert (await look(connect(answer), {})).action == "restart"
+    assert (await reconcile(connect(answer), {})).action == "restart"
     assert calls[1:] == ["POST /connectors/sales-postgres/restart?includeTasks=true&onlyFailed=true"]
 
 

@@ -48,7 +48,7 @@ def steps(*seen: SaleVersion | None, cut: set[Step] | None = None, dead: Step | 
         # what the database does not have any more must be deleted everywhere
         ("postgres", (NEVER, GONE, GONE, GONE), None),
         ("postgres", (NEVER, HERE, HERE, HERE), "topic"),
-        # deleted by a resync: the raw topic does not know
+        # deleted by a resnapshot: the raw topic does not know
         ("postgres", (NEVER, HERE, GONE, GONE), None),
         ("postgres", (NEVER, HERE, GONE, HERE), "clickhouse"),
         ("postgres", (NEVER, GONE, HERE, HERE), "unified"),

@@ -77,7 +77,7 @@ def missing_at(source: str, steps: Steps, name: str) -> Step | None:
         if expected is None or state == expected or (expected is False and state is None):
             expected = state if expected is None else expected
         elif step == "topic" and expected is False and states["unified"] is False:
-            continue  # task resync publishes what is gone as deleted, past the raw topic
+            continue  # task resnapshot publishes what is gone as deleted, past the raw topic
         elif not (step in steps.cut and any(states[later] == expected for later in STEPS[number + 1 :])):
             return step
     unified, stored = (steps.sales[step].get(name) for step in ("unified", "clickhouse"))

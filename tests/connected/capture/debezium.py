@@ -46,8 +46,8 @@ async def connected(servers: Mapping[str, str]) -> asyncpg.Connection:
 def sale_id(key: bytes) -> str:
     """The id in a key of Debezium: a long of Avro behind magic byte and schema id."""
     number = 0
-    for place, byte in enumerate(key[5:]):
-        number |= (byte & 0x7F) << 7 * place
+    for position, byte in enumerate(key[5:]):
+        number |= (byte & 0x7F) << 7 * position
     return str((number >> 1) ^ -(number & 1))
 
 
@@ -102,10 +102,10 @@ class Shop:
     async def rows(self, ids: list[int]) -> dict[str, Sale]:
         """What the table holds of these sales."""
         query = "SELECT *, date_trunc('milliseconds', sale_date) AS sold_at FROM sales WHERE id = ANY($1)"
-        found = await self.sql.fetch(query, ids)
+        rows = await self.sql.fetch(query, ids)
         return {
             str(row["id"]): (row["salesman"], row["city"], row["amount"], row["product"], row["sold_at"])
-            for row in found
+            for row in rows
         }
 
     async def sales(self, ids: list[int]) -> dict[str, Sale]:
@@ -145,8 +145,8 @@ class Shop:
     async def rejected(self, ids: list[int]) -> dict[str, str]:
         """Reason of the dead letter of each of these sales that has one."""
         await self._read()
-        letters = self.published.letters("cdc").values()
-        reasons = {sale_id(each["key"]): each["reason"] for each in letters if each["key"] is not None}
+        dead = self.published.letters("cdc").values()
+        reasons = {sale_id(each["key"]): each["reason"] for each in dead if each["key"] is not None}
         return {str(number): reasons[str(number)] for number in ids if str(number) in reasons}
 
     async def status(self) -> tuple[str, str]:
@@ -154,7 +154,7 @@ class Shop:
         try:
             answer = await self.connect.get("/status")
         except httpx.TransportError:
-            return "AWAY", ""
+            return "UNAVAILABLE", ""
         if answer.status_code != 200:
             return "NONE", ""
         parts = [answer.json()["connector"], *answer.json()["tasks"]]
@@ -172,7 +172,7 @@ class Shop:
         await until(reached, f"the connector is {state}", DEADLINE_S)
 
     async def stop_capture(self) -> None:
-        """Stop the connector and wait until it has let go of its slot."""
+        """Stop the connector and wait until it has released its slot."""
         await self.connect.put("/stop")
 
         async def free() -> bool:
@@ -180,10 +180,10 @@ class Shop:
             held = await self.sql.fetchval("SELECT active FROM pg_replication_slots WHERE slot_name = $1", SLOT)
             return not tasks and not held
 
-        await until(free, "the connector lets go of its slot")
+        await until(free, "the connector releases its slot")
 
     async def watcher(self, *arguments: str) -> tuple[int, str]:
-        """Run the watcher's command: its exit status and what it said."""
+        """Run the watcher's command: its exit status and output."""
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
@@ -193,15 +193,15 @@ class Shop:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
         )
-        said, _ = await process.communicate()
+        output, _ = await process.communicate()
         assert process.returncode is not None
-        return process.returncode, said.decode()
+        return process.returncode, output.decode()
 
-    async def resync(self) -> str:
-        """Have the table re-read; returns what the command said."""
-        status, said = await self.watcher("--resync")
-        assert status == 0, said
-        return said
+    async def resnapshot(self) -> str:
+        """Have the whole table read again; returns the command's output."""
+        status, output = await self.watcher("--resnapshot")
+        assert status == 0, output
+        return output
 
     @asynccontextmanager
     async def _raw(self) -> AsyncIterator[tuple[AIOKafkaConsumer, dict[TopicPartition, int]]]:
@@ -211,11 +211,16 @@ class Shop:
         )
         await client.start()
         try:
-            places = [TopicPartition("sales.postgres", n) for n in range(catalogue()["sales.postgres"].partitions)]
-            client.assign(places)
-            yield client, await client.end_offsets(places)
+            partitions = [TopicPartition("sales.postgres", n) for n in range(catalogue()["sales.postgres"].partitions)]
+            client.assign(partitions)
+            yield client, await client.end_offsets(partitions)
         finally:
             await client.stop()
+
+    async def schemas(self) -> list[int]:
+        """The versions of the schema that Debezium has registered for the topic's values."""
+        versions: list[int] = await Servers(self.servers).client.get_versions("sales.postgres-value")
+        return versions
 
     async def raw_records(self) -> int:
         """How many records `sales.postgres` holds."""
@@ -226,7 +231,7 @@ class Shop:
         """Those of the sales whose newest record in `sales.postgres` has no value."""
         newest: dict[str, bool] = {}
         async with self._raw() as (client, ends):
-            while any([await client.position(place) < end for place, end in ends.items()]):
+            while any([await client.position(each) < end for each, end in ends.items()]):
                 for messages in (await client.getmany(timeout_ms=200)).values():
                     newest |= {sale_id(each.key): each.value is None for each in messages if each.key}
         return {number for number in ids if newest.get(str(number))}

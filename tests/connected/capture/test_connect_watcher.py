@@ -48,7 +48,7 @@ async def postgres(servers: Mapping[str, str]) -> AsyncIterator[asyncpg.Connecti
 
 
 async def once(servers: Mapping[str, str], **more: str) -> tuple[int, str]:
-    """`--once` as a process: its exit status and what it said."""
+    """`--once` as a process: its exit status and output."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -58,9 +58,9 @@ async def once(servers: Mapping[str, str], **more: str) -> tuple[int, str]:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
-    said, _ = await process.communicate()
+    output, _ = await process.communicate()
     assert process.returncode is not None
-    return process.returncode, said.decode()
+    return process.returncode, output.decode()
 
 
 async def running(connect: httpx.AsyncClient) -> bool:
@@ -78,8 +78,8 @@ async def test_deploy_is_idempotent_and_captures(
 ) -> None:
     """Deploying twice leaves one running connector, and a sale committed in Postgres is a record of sales.postgres."""
     for _ in range(2):
-        status, said = await once(servers)
-        assert (status, "RUNNING" in said) == (0, True), said
+        status, output = await once(servers)
+        assert (status, "RUNNING" in output) == (0, True), output
     assert await running(connect)
     product = unique("product")
     seller = await postgres.fetchval("INSERT INTO salesman (name, city) VALUES ('Ana', 'Recife') RETURNING id")
@@ -142,21 +142,21 @@ async def test_watcher_creates_and_restarts(
         await until(watcher.ready, "the failed task was restarted and runs")
         assert await counted(watcher, "restart")
         assert "Publication autocreation is disabled" in watcher.said()
-        told = tmp_path / "lineage" / "connect_watcher.jsonl"
+        events = tmp_path / "lineage" / "connect_watcher.jsonl"
 
-        async def told_of_the_last_run() -> bool:
-            states = [json.loads(line)["eventType"] for line in told.read_text("utf-8").splitlines()]
+        async def last_run_reported() -> bool:
+            states = [json.loads(line)["eventType"] for line in events.read_text("utf-8").splitlines()]
             return "FAIL" in states and states[-1] == "RUNNING"
 
-        await until(told_of_the_last_run, "lineage was told that it runs")
-    runs_of_the_connector(told.read_text("utf-8"))
+        await until(last_run_reported, "lineage says that it runs")
+    runs_of_the_connector(events.read_text("utf-8"))
 
 
-def runs_of_the_connector(told: str) -> None:
+def runs_of_the_connector(events: str) -> None:
     """One was deleted, at least one failed with Connect's reason, and the last went on until the watcher ended."""
     runs: dict[str, list[str]] = {}
     why: dict[str, str] = {}
-    for event in map(json.loads, told.splitlines()):
+    for event in map(json.loads, events.splitlines()):
         assert event["job"]["name"] == CONNECTOR
         assert event["inputs"][0]["name"] == "sales.public.sales"
         runs.setdefault(event["run"]["runId"], []).append(event["eventType"])
@@ -171,18 +171,18 @@ def runs_of_the_connector(told: str) -> None:
     assert "FAILED" in why["FAIL"]
 
 
-async def test_connect_away(servers: Mapping[str, str]) -> None:
+async def test_connect_is_unavailable(servers: Mapping[str, str]) -> None:
     """When Kafka Connect does not answer before the deadline, deploying fails with its address and setting."""
     port = str(free_port())
-    status, said = await once(servers, CONNECT_HOST="127.0.0.1", CONNECT_PORT=port, CONNECT_WATCHER_DEADLINE_S="2")
+    status, output = await once(servers, CONNECT_HOST="127.0.0.1", CONNECT_PORT=port, CONNECT_WATCHER_DEADLINE_S="2")
     assert status == 1
-    assert f"127.0.0.1:{port}" in said
-    assert "CONNECT_PORT" in said
+    assert f"127.0.0.1:{port}" in output
+    assert "CONNECT_PORT" in output
 
 
-async def test_rejection_tells_the_reason_and_not_the_password(servers: Mapping[str, str]) -> None:
-    """A connector that cannot log in to Postgres is not deployed; Connect's reason is told, the password is not."""
-    status, said = await once(
+async def test_rejection_shows_the_reason_and_not_the_password(servers: Mapping[str, str]) -> None:
+    """A connector that cannot log in to Postgres is not deployed; Connect's reason is shown, the password is not."""
+    status, output = await once(
         servers,
         POSTGRES_HOST="127.0.0.1",
         POSTGRES_PORT=str(free_port()),
@@ -191,5 +191,5 @@ async def test_rejection_tells_the_reason_and_not_the_password(servers: Mapping[
         CONNECT_WATCHER_DEADLINE_S="5",
     )
     assert status == 1
-    assert "400" in said
-    assert "very-secret-word" not in said
+    assert "400" in output
+    assert "very-secret-word" not in output

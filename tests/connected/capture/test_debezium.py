@@ -24,7 +24,7 @@ from tests.connected.capture.debezium import (
 from tests.connected.sources import service
 from tests.connected.streams import Servers, until
 
-pytestmark = pytest.mark.timeout(300)  # Kafka Connect starts anew in some of them
+pytestmark = pytest.mark.timeout(300)  # some of them restart Kafka Connect
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -119,12 +119,12 @@ async def test_truncate(open_shop: Shop) -> None:
     await open_shop.sell(ids[0], ids[51], amount=Decimal("2.00"))
     await open_shop.agree(ids, "truncated")
     assert sorted(await open_shop.sales(ids)) == sorted(map(str, (ids[0], ids[51])))
-    letters = [each for each in open_shop.published.letters("cdc").values() if each["key"] is None]
-    assert [(each["reason"], "task resync" in each["detail"]) for each in letters] == [("operation_unknown", True)]
+    dead = [each for each in open_shop.published.letters("cdc").values() if each["key"] is None]
+    assert [(each["reason"], "task resnapshot" in each["detail"]) for each in dead] == [("operation_unknown", True)]
 
 
 async def test_not_a_number(open_shop: Shop) -> None:
-    """NaN is rejected by the table; where it got in all the same, capture stops with the reason until a resync."""
+    """NaN is rejected by the table; where it got in all the same, capture stops with the reason until a resnapshot."""
     ids = open_shop.next_ids(3)
     with pytest.raises(asyncpg.CheckViolationError):
         await open_shop.sell(ids[0], amount=Decimal("NaN"))
@@ -139,7 +139,7 @@ async def test_not_a_number(open_shop: Shop) -> None:
         await open_shop.sql.execute(
             "ALTER TABLE sales ADD CONSTRAINT sales_amount_is_a_number CHECK (amount <> 'NaN') NOT VALID"
         )
-    await open_shop.resync()
+    await open_shop.resnapshot()
     await open_shop.sell(ids[2])
     await open_shop.agree(ids, "re-read")
 
@@ -199,15 +199,15 @@ async def test_changes_while_the_connector_is_deleted(open_shop: Shop) -> None:
     await open_shop.sql.execute("UPDATE sales SET amount = 2.00 WHERE id = $1", updated)
     await open_shop.sql.execute("DELETE FROM sales WHERE id = $1", deleted)
     await open_shop.sell(inserted)
-    status, said = await open_shop.watcher("--once")
-    assert status == 0, said
+    status, output = await open_shop.watcher("--once")
+    assert status == 0, output
     await open_shop.agree(ids, "created again")
     # the slot waits for open transactions: what they hold back is neither missed nor overwritten by the snapshot
     other = await connected(open_shop.servers)
     try:
         async with other.transaction():
             await other.execute("UPDATE sales SET amount = 3.00 WHERE id = $1", updated)
-            reading = asyncio.create_task(open_shop.resync())
+            reading = asyncio.create_task(open_shop.resnapshot())
 
             async def begun() -> bool:
                 query = (
@@ -216,7 +216,7 @@ async def test_changes_while_the_connector_is_deleted(open_shop: Shop) -> None:
                 return await open_shop.sql.fetchval(query, SLOT) is not None
 
             await until(begun, "the new slot is being made", DEADLINE_S)
-            assert (await open_shop.status())[0] != "RUNNING", "resync takes RUNNING for: the slot captures"
+            assert (await open_shop.status())[0] != "RUNNING", "resnapshot takes RUNNING for: the slot captures"
             await other.execute("UPDATE sales SET amount = 4.00 WHERE id = $1", updated)
         await reading
     finally:
@@ -227,8 +227,8 @@ async def test_changes_while_the_connector_is_deleted(open_shop: Shop) -> None:
 
 
 async def lose(shop: Shop, how: str) -> None:
-    """Drop the slot of the stopped connector, or have the server give it up for holding too much of the log."""
-    if how != "given up":
+    """Drop the slot of the stopped connector, or have the server invalidate it for holding too much of the log."""
+    if how != "invalidated":
         await shop.sql.execute("SELECT pg_drop_replication_slot($1)", SLOT)
         return
     await shop.sql.execute("ALTER SYSTEM SET max_slot_wal_keep_size = '1MB'")
@@ -241,7 +241,7 @@ async def lose(shop: Shop, how: str) -> None:
         return bool(await shop.sql.fetchval(query, SLOT) == "lost")
 
     try:
-        await until(lost, "the server gave the slot up", DEADLINE_S)
+        await until(lost, "the server invalidated the slot", DEADLINE_S)
     finally:
         await shop.sql.execute("ALTER SYSTEM RESET max_slot_wal_keep_size")
         await shop.sql.execute("SELECT pg_reload_conf()")
@@ -252,11 +252,11 @@ async def lose(shop: Shop, how: str) -> None:
     [
         ("dropped", "no longer available on the server"),
         ("recreated", "no longer available on the server"),
-        ("given up", "the server gave up the slot"),
+        ("invalidated", "the server invalidated the slot"),
     ],
 )
 async def test_a_lost_slot(open_shop: Shop, tmp_path: Path, how: str, reason: str) -> None:
-    """Without the slot it had it does not go on; the watcher says why, and a resync repairs what was missed."""
+    """Without the slot it had it does not go on; the watcher says why, and a resnapshot repairs what was missed."""
     updated, deleted, inserted, later = ids = open_shop.next_ids(4)
     await open_shop.sell(updated, deleted)
     await open_shop.agree(ids, "before")
@@ -272,19 +272,19 @@ async def test_a_lost_slot(open_shop: Shop, tmp_path: Path, how: str, reason: st
     async with service("connect_watcher", environment, tmp_path / "log", wait=False) as watcher:
 
         async def says_why() -> bool:
-            said = (await watcher.missing() or {}).get(f"connector {CONNECTOR}", "")
-            return reason in said and "task resync" in said
+            why = (await watcher.missing() or {}).get(f"connector {CONNECTOR}", "")
+            return reason in why and "task resnapshot" in why
 
         await until(says_why, "the watcher is not ready, with reason and remedy", DEADLINE_S)
         await open_shop.sell(later)
-        assert "1 sales that are gone were deleted" in await open_shop.resync()
+        assert "1 sales that are gone were deleted" in await open_shop.resnapshot()
         await until(watcher.ready, "the watcher is ready", DEADLINE_S)
     await open_shop.agree(ids, "re-read")
     assert not await open_shop.rejected(ids)
 
 
 async def test_killed_in_the_middle_of_a_snapshot(open_shop: Shop) -> None:
-    """After kill -9 of Connect in a snapshot it stops instead of missing deletes, until a resync."""
+    """After kill -9 of Connect in a snapshot it stops instead of missing deletes, until a resnapshot."""
     rows = 8_000
     ids = open_shop.next_ids(rows)
     await open_shop.sql.execute(
@@ -296,7 +296,7 @@ async def test_killed_in_the_middle_of_a_snapshot(open_shop: Shop) -> None:
     )
     await open_shop.agree(ids, "sold")
     connect = listener(open_shop.servers["CONNECT_PORT"])
-    reading = asyncio.create_task(open_shop.watcher("--resync"))
+    reading = asyncio.create_task(open_shop.watcher("--resnapshot"))
     before = await open_shop.raw_records()
 
     async def in_the_middle() -> bool:
@@ -310,7 +310,7 @@ async def test_killed_in_the_middle_of_a_snapshot(open_shop: Shop) -> None:
     await reading
     await open_shop.in_state("FAILED")
     assert "the slot is older than the snapshot" in (await open_shop.status())[1]
-    await open_shop.resync()
+    await open_shop.resnapshot()
     await open_shop.agree(ids, "re-read")
 
 
@@ -326,7 +326,7 @@ async def test_postgres_killed(open_shop: Shop, tmp_path: Path) -> None:
     await open_shop.sell(first)
     await open_shop.agree(
         [first], "before the kill"
-    )  # the registry, which stores in Postgres too, has told its schemas
+    )  # the registry, which stores in Postgres too, has given its schemas
     killed = False
     for number in ids:
         try:
@@ -351,12 +351,12 @@ async def test_postgres_killed(open_shop: Shop, tmp_path: Path) -> None:
         await open_shop.sell(ids[-1])
         await open_shop.agree(ids, "after the kill")
     assert len(await open_shop.rows(ids)) > 100
-    await until(lambda: registry_is_well(open_shop.servers), "the registry has let go of its broken connections")
+    await until(lambda: registry_is_well(open_shop.servers), "the registry has dropped its broken connections")
     await open_shop.sql.close()
 
 
 async def test_the_slot_advances_while_nothing_is_sold(open_shop: Shop) -> None:
-    """While only another table is written to, the slot lets go of the log, so that it does not fill the disk."""
+    """While only another table is written to, the slot releases the log, so that it does not fill the disk."""
     await open_shop.sql.execute("CREATE TABLE IF NOT EXISTS other_business (note text)")
     await open_shop.sql.execute("INSERT INTO other_business SELECT repeat('x', 1000) FROM generate_series(1, 1000)")
     written = await open_shop.sql.fetchval("SELECT pg_current_wal_lsn()")
