@@ -11,18 +11,20 @@ from datetime import UTC, datetime
 import asyncpg
 import httpx
 from aiokafka.admin import AIOKafkaAdminClient
+from schema_registry.client import AsyncSchemaRegistryClient
 
 from chassis import kafka
 from chassis.kafka import Record
 from chassis.postgres import open_connection
 from chassis.registry import Registry
 from chassis.unit import Unit
+from contracts.catalogue import catalogue
 from contracts.codec import Decoder
 from contracts.sale import TOPIC
 from services.connect_watcher.connect import Connect, RejectedError
 from services.connect_watcher.poll import deploy
 from services.connect_watcher.settings import RAW_TOPIC, WatcherSettings
-from services.connect_watcher.transform import Published, deletion, log_behind, newest
+from services.connect_watcher.transform import Published, deletion, lacks_columns, log_behind, newest
 
 READER = "cdc"  # the group that turns the captured changes into sales
 PREFIX = b"postgres:"
@@ -109,6 +111,19 @@ async def _published(unit: Unit, settings: WatcherSettings, decoder: Decoder) ->
     return known
 
 
+async def _drop_incomplete(settings: WatcherSettings) -> None:
+    """Drop the versions of Debezium's schema that lack a column of the contract.
+
+    One is registered while a column is renamed or dropped. Every later schema would have to be compatible with it, and
+    what was written with it has been dead-lettered. Its id stays readable.
+    """
+    registry, topic = AsyncSchemaRegistryClient(settings.registry.url), catalogue()[RAW_TOPIC]
+    for version in await registry.get_versions(topic.subject):
+        registered = await registry.get_schema(topic.subject, version)
+        if registered is not None and lacks_columns(registered.schema.raw_schema, topic.avro):
+            await registry.delete_version(topic.subject, version)
+
+
 async def resnapshot(
     unit: Unit,
     settings: WatcherSettings,
@@ -133,6 +148,7 @@ async def resnapshot(
         await connect.configure(wanted)
         await _stop(connect, database, slot, deadline_s)
         await _caught_up(unit, settings)
+        await _drop_incomplete(settings)
         published = await _published(unit, settings, decoder)
         position = await database.fetchval("SELECT pg_current_wal_lsn() - '0/0'::pg_lsn")
         if not restored and (why := log_behind([each.version for each in published.values()], int(position))):

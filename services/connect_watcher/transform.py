@@ -7,6 +7,7 @@ from datetime import datetime
 from string import Template
 from typing import Any, Literal
 
+from contracts.examples import records
 from contracts.versions import unpack_postgres
 
 Action = Literal["create", "restart", "wait", "none"]
@@ -88,6 +89,12 @@ def verdict(status: Mapping[str, Any] | None) -> Verdict:
     if not status["tasks"]:
         return Verdict("wait", "no task is assigned yet")
     return Verdict("none", "connector and tasks RUNNING")
+
+
+def lacks_columns(written: Mapping[str, Any], contract: Mapping[str, Any]) -> bool:
+    """Whether the rows of a registered schema lack a column that the contract reads."""
+    columns = [{field["name"] for field in dict(records(schema))["Value"]["fields"]} for schema in (written, contract)]
+    return not columns[0] >= columns[1]
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,9 @@
 """The watcher: the connector's configuration, what a status asks for, and that a password is never shown."""
 
+import json
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -21,6 +23,7 @@ from services.connect_watcher.transform import (
     configuration,
     deletion,
     hide,
+    lacks_columns,
     log_behind,
     newest,
     reason,
@@ -134,6 +137,16 @@ def test_a_deletion_is_between_the_sale_and_its_next_change() -> None:
     assert EPOCH_1 | 8 < gone["version"] < EPOCH_1 | 16
     assert (gone["deleted"], gone["city"]) == (True, "Recife")
     assert gone["ingestion_time"] == now.replace(microsecond=123000)
+
+
+@pytest.mark.parametrize("missing", [None, "city", "id"])
+def test_a_schema_without_a_column_of_the_contract(missing: str | None) -> None:
+    """What Debezium registers while a column has another name or none is told from a schema that has them all."""
+    contract = catalogue()["sales.postgres"].avro
+    written = json.loads((Path(__file__).parents[1] / "contract" / "data" / "debezium_envelope.avsc").read_text())
+    fields = dict(records(written))["Value"]["fields"]
+    fields[:] = [field for field in fields if field["name"] != missing]
+    assert lacks_columns(written, contract) == (missing is not None)
 
 
 def test_shipped_template_is_complete(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -75,12 +75,6 @@ UNUSED = {
         "ALTER TABLE sales ADD COLUMN tags text[] NOT NULL DEFAULT '{}'",
         "ALTER TABLE sales DROP COLUMN tags",
     ),
-    "no default": (
-        "ALTER TABLE sales ADD COLUMN note text; UPDATE sales SET note = 'x'; ALTER TABLE sales ALTER note SET NOT NULL;"
-        " ALTER TABLE sales ALTER note SET DEFAULT 'y'; ALTER TABLE sales ALTER note DROP DEFAULT;"
-        " ALTER TABLE sales ALTER note DROP NOT NULL",
-        "ALTER TABLE sales DROP COLUMN note",
-    ),
     "names that are one in Avro": (
         'ALTER TABLE sales ADD COLUMN "sales-channel" text, ADD COLUMN "sales channel" text',
         'ALTER TABLE sales DROP COLUMN "sales-channel", DROP COLUMN "sales channel"',
@@ -125,9 +119,9 @@ async def test_columns_that_are_not_used(servers: Mapping[str, str], change: str
 
 
 async def test_a_used_column_renamed_and_back(servers: Mapping[str, str]) -> None:
-    """Changes under another name of a used column are dead letters that name it; back, and after `resnapshot`, all count.
+    """While a used column has another name changes are dead letters; once it is back, `resnapshot` makes all count.
 
-    What was registered meanwhile does not stop a later change of the table.
+    The schema that was registered meanwhile does not stop a later change of the table.
     """
     async with shop(servers) as opened:
         before, during, after, wide = ids = opened.next_ids(4)
