@@ -13,10 +13,10 @@ if __name__ == "__main__":
     parser.add_argument(
         "--rebuild", action="store_true", help="recompute all rankings beside the running job, switch over, and end"
     )
-    given = parser.parse_args()
-    if given.once or given.rebuild:
+    args = parser.parse_args()
+    if args.once or args.rebuild:
         try:
-            raise SystemExit(once(rebuilt=given.rebuild))
+            raise SystemExit(once(rebuilt=args.rebuild))
         except KeyboardInterrupt:
             raise SystemExit(130) from None
     run_unit(NAME, WatcherSettings, main, metrics=METRICS)

@@ -2,12 +2,14 @@
 
 import ast
 import hashlib
+import io
 import runpy
 import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from contracts.windows import window_length
+from services.flink_watcher.record import replace_file
 from services.flink_watcher.transform import Version
 
 SOURCES = (
@@ -27,7 +29,7 @@ CONFIGURATION = ("KAFKA_HOST", "KAFKA_PORT", "SCHEMA_REGISTRY_HOST", "SCHEMA_REG
 CONFIGURATION_PREFIX = "RANKING_"
 STATE_CONFIGURATION = ("RANKING_WINDOWS", "RANKING_STATE_TTL_DAYS")
 SHADOW, STATE_SINCE = "RANKING_SHADOW", "RANKING_STATE_SINCE_MS"
-"""What the watcher itself tells each submission; no part of the version."""
+"""What the watcher itself sets for each submission; no part of the version."""
 
 SAME_DATE = (1980, 1, 1, 0, 0, 0)
 
@@ -72,7 +74,7 @@ def configuration(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def configured(environment: Mapping[str, str], instead: Mapping[str, str]) -> dict[str, str]:
-    """The environment with other variables of the job."""
+    """The environment with `instead` as the variables of the job."""
     return {**{name: value for name, value in environment.items() if not _configures(name)}, **instead}
 
 
@@ -87,11 +89,13 @@ def version(root: Path, environment: Mapping[str, str]) -> Version:
     )
 
 
-def write(root: Path, archive: Path) -> None:
-    """Write the archive that Flink's Python processes import the job from."""
-    archive.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = archive.with_suffix(".part")
-    with zipfile.ZipFile(unfinished, "w", zipfile.ZIP_DEFLATED) as bundle:
+def write_only(root: Path, archive: Path) -> None:
+    """Write the archive that Flink's Python processes import the job from, and remove those of other versions."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as bundle:
         for path in sources(root):
             bundle.writestr(zipfile.ZipInfo(path.relative_to(root).as_posix(), SAME_DATE), path.read_bytes())
-    unfinished.replace(archive)
+    replace_file(archive, content.getvalue())
+    for other in archive.parent.glob("ranking-*.zip"):
+        if other != archive:
+            other.unlink()

@@ -10,7 +10,8 @@ from openlineage.client.event_v2 import RunState
 from chassis.datasets import Datasets, derived, topic_dataset
 from chassis.lineage import Failure, WatchedJob
 from contracts import sale
-from contracts.rankings import RankingWindow, ranking_windows
+from contracts.rankings import RankingDefinition, ranking_windows
+from services.flink_watcher.record import replace_file
 from services.flink_watcher.rest import Flink, RejectedError
 from services.flink_watcher.settings import WatcherSettings
 from services.flink_watcher.transform import ENDED, JOB_NAME
@@ -24,11 +25,11 @@ STATES: Mapping[str, RunState] = {
 }
 
 
-def _columns(board: RankingWindow) -> dict[str, tuple[str, ...]]:
+def _columns(ranking: RankingDefinition) -> dict[str, tuple[str, ...]]:
     window: dict[str, tuple[str, ...]] = dict.fromkeys(("window_start", "window_end"), ("event_time",))
-    country = {"country": ("country",)} if board.ranking.per_country else {}
+    country = {"country": ("country",)} if ranking.per_country else {}
     entries = {
-        "entries.name": (board.ranking.column,),
+        "entries.name": (ranking.column,),
         "entries.total_sales": ("amount",),
         "entries.transaction_count": ("sale_id",),
         "entries.rank": ("amount",),
@@ -39,15 +40,16 @@ def _columns(board: RankingWindow) -> dict[str, tuple[str, ...]]:
 def datasets(settings: WatcherSettings) -> Datasets:
     """What the ranking job reads and writes."""
     sales = topic_dataset(settings.kafka, sale.TOPIC)
-    return Datasets(
-        inputs=[sales],
-        outputs=[
-            derived(
-                topic_dataset(settings.kafka, board.topic, board.ranking.topic), sales, _columns(board), "AGGREGATION"
-            )
-            for board in ranking_windows(settings.ranking.lengths)
-        ],
-    )
+    outputs = [
+        derived(
+            topic_dataset(settings.kafka, window.topic, window.ranking.topic),
+            sales,
+            _columns(window.ranking),
+            "AGGREGATION",
+        )
+        for window in ranking_windows(settings.ranking.lengths)
+    ]
+    return Datasets(inputs=[sales], outputs=outputs)
 
 
 def run_id(job_id: str, attempt: int) -> str:
@@ -56,7 +58,7 @@ def run_id(job_id: str, attempt: int) -> str:
 
 
 class RankingRuns:
-    """Tells the runs of the ranking job; which one goes on is kept in `folder`, for the watcher that comes next."""
+    """Emits the runs of the ranking job; the current one is kept in `folder`, for the watcher that comes next."""
 
     def __init__(self, job: WatchedJob, flink: Flink, folder: Path) -> None:
         self._job = job
@@ -68,17 +70,12 @@ class RankingRuns:
             self._current = (kept["job_id"], kept["attempt"])
             job.known(run_id(*self._current))
 
-    def _keep(self, current: tuple[str, int] | None) -> None:
-        self._current = current
-        if current is None:
-            self._file.unlink(missing_ok=True)
-        else:
-            self._file.parent.mkdir(parents=True, exist_ok=True)
-            unfinished = self._file.with_suffix(".part")
-            unfinished.write_text(json.dumps({"job_id": current[0], "attempt": current[1]}), "utf-8")
-            unfinished.replace(self._file)
+    def _keep(self, job_id: str, attempt: int) -> None:
+        if self._current != (job_id, attempt):
+            self._current = (job_id, attempt)
+            replace_file(self._file, json.dumps({"job_id": job_id, "attempt": attempt}).encode())
 
-    async def _why(self, job_id: str, otherwise: str) -> Failure:
+    async def _failure(self, job_id: str, otherwise: str) -> Failure:
         try:
             trace = await self._flink.exceptions(job_id)
         except RejectedError:
@@ -86,22 +83,22 @@ class RankingRuns:
         return Failure((trace.splitlines() or [otherwise])[0], "java", trace[:SHOWN] or None)
 
     async def _end(self, job_id: str) -> bool:
-        """End the run of this job as Flink says it ended; returns whether it has."""
+        """End the run of this job with the state in which Flink ended it; returns whether it has."""
         status = next((job.status for job in await self._flink.jobs(JOB_NAME) if job.job_id == job_id), None)
         if status is not None and status not in ENDED:
             return False
-        state = STATES.get(status or "", RunState.ABORT)
-        why = None
-        if state == RunState.FAIL:
-            why = await self._why(job_id, f"job {job_id} failed")
+        failure = None
+        if status == "FAILED":
+            failure = await self._failure(job_id, f"job {job_id} failed")
         elif status is None:
-            why = Failure(f"Flink does not know job {job_id} any more", "java")
-        self._job.ended(state, why)
-        self._keep(None)
+            failure = Failure(f"Flink does not know job {job_id} any more", "java")
+        self._job.ended(STATES.get(status or "", RunState.ABORT), failure)
+        self._current = None
+        self._file.unlink(missing_ok=True)
         return True
 
-    async def look(self, job_id: str | None, restarts: int, *, running: bool) -> None:
-        """Tell what a look at Flink has found: the live job and how often Flink restarted it; None where none lives.
+    async def update(self, job_id: str | None, restarts: int, *, running: bool) -> None:
+        """Emit what has changed: the live job and how often Flink restarted it; None where none lives.
 
         Raises:
             httpx.TransportError | RejectedError: Flink does not say what became of the job before.
@@ -112,7 +109,6 @@ class RankingRuns:
             return
         attempt = max(restarts, self._current[1] if self._current else 0)  # the count comes late after a start
         if self._current is not None and attempt != self._current[1]:
-            self._job.ended(RunState.FAIL, await self._why(job_id, "Flink restarted the job"))
-        if self._current != (job_id, attempt):
-            self._keep((job_id, attempt))
+            self._job.ended(RunState.FAIL, await self._failure(job_id, "Flink restarted the job"))
+        self._keep(job_id, attempt)
         await self._job.seen(run_id(job_id, attempt), running=running)

@@ -1,4 +1,4 @@
-"""The log of `sales.unified` as the broker tells it: where it begins and ends, and how far a group has read."""
+"""The log of `sales.unified` on the broker: where it begins and ends, and how far a group has read."""
 
 import asyncio
 
@@ -6,14 +6,14 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from chassis.settings import KafkaSettings
-from services.flink_watcher.transform import Part
+from services.flink_watcher.transform import NotDoneError, Part
 
 TOPIC = "sales.unified"
 ANSWER_S = 20.0
 
 
-class LogError(Exception):
-    """The broker did not tell; the message names address, setting and reason."""
+class LogError(NotDoneError):
+    """The broker did not answer; the message names address, setting and reason."""
 
 
 class SalesLog:

@@ -1,22 +1,32 @@
-"""What the watcher remembers on disk: the last submission, and which checkpoints belong to it.
+"""What the watcher keeps on disk: the last submission, and which checkpoints belong to it.
 
 The JobManager forgets its jobs when it dies, so this file and the checkpoint folders are all that is left then.
 """
 
 import fcntl
-import json
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 
-from services.flink_watcher.transform import Submission, Version
+from pydantic import TypeAdapter, ValidationError
+
+from services.flink_watcher.transform import NotDoneError, Submission
+
+SUBMISSION = TypeAdapter(Submission)
 
 
-class RecordError(Exception):
+class RecordError(NotDoneError):
     """The record is not readable; the message names the file and the remedy."""
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Replace the file as a whole: a reader finds the old content or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_suffix(".part")
+    unfinished.write_bytes(content)
+    unfinished.replace(path)
 
 
 class Record:
@@ -61,36 +71,22 @@ class Record:
             yield
 
     def read(self) -> Submission | None:
-        """The last submission; None before the first.
+        """The last submission; None before the first. What an earlier version of the watcher did not write is unknown.
 
         Raises:
             RecordError: the file holds something else.
         """
         try:
-            kept = json.loads(self._file.read_text("utf-8"))
-            return Submission(
-                job_id=kept["job_id"],
-                version=Version(**kept["version"]),
-                restored_from=kept["restored_from"],
-                ran=kept["ran"],
-                savepoint=kept["savepoint"],
-                rejected=tuple(kept["rejected"]),
-                superseded=tuple(kept["superseded"]),
-                # an earlier version of the watcher wrote neither
-                configuration=kept.get("configuration"),
-                state_since_ms=kept.get("state_since_ms", 0),
-            )
+            return SUBMISSION.validate_json(self._file.read_bytes())
         except FileNotFoundError:
             return None
-        except (ValueError, KeyError, TypeError) as error:
-            raise RecordError(f"{self._file}: {error!r}; delete it to start the job afresh") from error
+        except ValidationError as error:
+            why = error.errors()[0]["msg"]
+            raise RecordError(f"{self._file}: {why}; delete it to start the job afresh") from error
 
     def write(self, submission: Submission) -> None:
         """Replace the record as a whole."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        unfinished = self._file.with_suffix(".part")
-        unfinished.write_text(json.dumps(asdict(submission), indent=1), "utf-8")
-        unfinished.replace(self._file)
+        replace_file(self._file, SUBMISSION.dump_json(submission, indent=1))
 
     def checkpoints(self, job_id: str) -> list[str]:
         """Addresses of the job's complete checkpoints, the newest first."""
@@ -102,9 +98,8 @@ class Record:
         """What the last submission can be continued from, the best first."""
         if last is None:
             return []
-        own = [last.savepoint] if last.savepoint else []
-        inherited = [last.restored_from] if last.restored_from else []
-        return [*own, *self.checkpoints(last.job_id), *inherited]
+        points = [last.savepoint, *self.checkpoints(last.job_id), last.restored_from]
+        return [point for point in points if point]
 
     def clean(self, last: Submission) -> bool:
         """Delete what belongs to superseded jobs, once this job has a checkpoint of its own; whether it did.

@@ -5,13 +5,13 @@ from typing import Any
 
 import httpx
 
-from services.flink_watcher.transform import Job, Version
+from services.flink_watcher.transform import Job, NotDoneError, Version
 
 CODE, STATE = "placar.code", "placar.state"
 """Under these names the job carries its version (pipeline.global-job-parameters)."""
 
 
-class RejectedError(Exception):
+class RejectedError(NotDoneError):
     """Flink answered and rejected; the message is its reason."""
 
 
@@ -30,8 +30,8 @@ class Flink:
     async def jobs(self, name: str) -> list[Job]:
         """Every job of that name that the JobManager knows, ended ones too."""
         overview = await self._call("GET", "/jobs/overview")
-        found = [job for job in overview["jobs"] if job["name"] == name]
-        versions = await asyncio.gather(*(self._version(job["jid"]) for job in found))
+        named = [job for job in overview["jobs"] if job["name"] == name]
+        versions = await asyncio.gather(*(self._version(job["jid"]) for job in named))
         return [
             Job(
                 job_id=job["jid"],
@@ -42,7 +42,7 @@ class Flink:
                 tasks=job["tasks"]["total"],
                 tasks_running=job["tasks"]["running"],
             )
-            for job, version in zip(found, versions, strict=True)
+            for job, version in zip(named, versions, strict=True)
         ]
 
     async def _version(self, job_id: str) -> Version | None:
@@ -70,18 +70,18 @@ class Flink:
         Raises:
             RejectedError: it could not be made, or not within `timeout` seconds.
         """
-        asked = await self._call("POST", f"/jobs/{job_id}/stop", {"drain": False, "targetDirectory": folder})
+        operation = await self._call("POST", f"/jobs/{job_id}/stop", {"drain": False, "targetDirectory": folder})
         try:
             async with asyncio.timeout(timeout):
                 while True:
-                    answer = await self._call("GET", f"/jobs/{job_id}/savepoints/{asked['request-id']}")
+                    answer = await self._call("GET", f"/jobs/{job_id}/savepoints/{operation['request-id']}")
                     if answer["status"]["id"] == "COMPLETED":
                         break
                     await asyncio.sleep(0.2)
         except TimeoutError:
             raise RejectedError(f"no savepoint of job {job_id} after {timeout:g} s") from None
-        operation = answer["operation"]
-        if "location" not in operation:
-            said = operation.get("failure-cause", {}).get("stack-trace", "no reason given").splitlines()[0]
-            raise RejectedError(f"no savepoint of job {job_id}: {said}")
-        return str(operation["location"])
+        result = answer["operation"]
+        if "location" not in result:
+            why = result.get("failure-cause", {}).get("stack-trace", "no reason given").splitlines()[0]
+            raise RejectedError(f"no savepoint of job {job_id}: {why}")
+        return str(result["location"])

@@ -31,7 +31,7 @@ class WatcherSettings(UnitSettings):
         "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -Xmx384m",
         description="of the JVM that submits: it lives for seconds, so it must start fast",
     )
-    interval_s: float = Field(2.0, gt=0, description="seconds between looks")
+    interval_s: float = Field(2.0, gt=0, description="seconds between reconciliations")
     submit_timeout_s: float = Field(180.0, gt=0, description="seconds within which a submission must end")
     savepoint_timeout_s: float = Field(60.0, gt=0, description="seconds within which a stop with savepoint must end")
     deadline_s: float = Field(

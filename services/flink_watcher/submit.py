@@ -8,16 +8,16 @@ from pathlib import Path
 
 from services.flink_watcher.rest import CODE, STATE
 from services.flink_watcher.settings import WatcherSettings
-from services.flink_watcher.transform import Version
+from services.flink_watcher.transform import NotDoneError, Version
 
 _JOB_ID = re.compile(r"JobID ([0-9a-f]{32})")
-_TOLD = "ranking job: "
-_WRONG_SETTING = f"{_TOLD}wrong setting: "
+_PREFIX = "ranking job: "
+_WRONG_SETTING = f"{_PREFIX}wrong setting: "
 _NOISE = ("WARNING:", "\tat ", "\t... ", "Job has been submitted")
 
 
-class SubmissionError(Exception):
-    """The command line did not submit; the message is what it said last."""
+class SubmissionError(NotDoneError):
+    """The command line did not submit; the message is the end of its output."""
 
 
 class WrongSettingError(Exception):
@@ -39,11 +39,11 @@ def command(settings: WatcherSettings, archive: Path, version: Version, restore:
 
 
 def summary(output: str) -> str:
-    """What the job itself said, or else the last telling lines of what the command line printed."""
+    """The job's own message, or else the last useful lines of what the command line printed."""
     lines = [line.strip() for line in output.splitlines() if line.strip() and not line.startswith(_NOISE)]
-    told = [line.removeprefix(_TOLD) for line in lines if line.startswith(_TOLD)]
-    if told:
-        return told[-1]
+    messages = [line.removeprefix(_PREFIX) for line in lines if line.startswith(_PREFIX)]
+    if messages:
+        return messages[-1]
     return " | ".join(lines[-6:])[-1500:] or "it printed nothing"
 
 
@@ -85,9 +85,9 @@ async def submit(
             os.killpg(process.pid, 9)
             await process.wait()
     text = output.decode("utf-8", "replace")
-    found = _JOB_ID.search(text)
-    if found is None and _WRONG_SETTING in text:
+    submitted = _JOB_ID.search(text)
+    if submitted is None and _WRONG_SETTING in text:
         raise WrongSettingError(summary(text))
-    if found is None:
+    if submitted is None:
         raise SubmissionError(f"exit status {process.returncode}: {summary(text)}")
-    return found[1]
+    return submitted[1]

@@ -14,6 +14,10 @@ STALE_MS = 10_000
 """Flink answers from a cache of 3 s (`web.refresh-interval`), and a job that initializes has no version there yet."""
 
 
+class NotDoneError(Exception):
+    """What was to be done could not be done, and may be tried again; the message says why."""
+
+
 @dataclass(frozen=True)
 class Version:
     """Which job: `code` stands for all it is made of, `state` for that part which decides what its state means."""
@@ -55,7 +59,7 @@ class Submission:
     `savepoint` is set once the job was stopped with one. `rejected` are restore points that Flink would not take.
     `superseded` are jobs that this one takes over from: one that still runs is ended, and their checkpoints are no
     longer needed once this job has one of its own. `configuration` are the variables that it was submitted with (None:
-    not known). `state_since_ms`: since when (epoch) its state has known every sale, 0 where that is not known.
+    not known). `state_since_ms`: since when (epoch) its state holds every sale, 0 where that is not known.
     """
 
     job_id: str
@@ -67,6 +71,11 @@ class Submission:
     superseded: tuple[str, ...] = ()
     configuration: Mapping[str, str] | None = None
     state_since_ms: int = 0
+
+    @property
+    def chain(self) -> tuple[str, ...]:
+        """The jobs that a successor supersedes."""
+        return (*self.superseded, self.job_id)
 
 
 @dataclass(frozen=True)
@@ -93,7 +102,7 @@ class Action:
 
     leave: nothing. wait: nothing, until it has ended. start: submit, restored from `restore` or afresh. replace: stop
     `job_id` with a savepoint, then start. rebuild: recompute everything beside `job_id`, then switch. cancel: end
-    `job_id`, one too many. end: the same with a shadow job. reject: note that `restore` cannot be restored.
+    `job_id`, one too many. end: the same with a shadow job. reject: record that `restore` cannot be restored.
     """
 
     kind: Kind
@@ -116,7 +125,7 @@ def decide(
 
     `restore_points` are those of the last submission, the best first: its savepoint, its checkpoints from the newest,
     what it was itself restored from. `restore_failed`: the job's exceptions say that its state could not be restored.
-    `shadows` are the jobs named SHADOW_NAME, and `rebuilding` tells whether a living process owns one.
+    `shadows` are the jobs named SHADOW_NAME, and `rebuilding` is whether a living process owns one.
     """
     if not rebuilding and (lost := [job for job in shadows if job.alive and job.status not in ENDING]):
         return Action("end", "nobody goes on with this rebuild", job_id=lost[0].job_id)
@@ -165,7 +174,7 @@ def _about_running(wanted: Version, job: Job, *, rebuilding: bool) -> Action:
     if job.version is not None and job.version.state == wanted.state:
         return Action("replace", "the job has changed: continues from its state", job_id=job.job_id)
     if job.version is None and (job.status == "INITIALIZING" or job.quiet_ms < STALE_MS):
-        return Action("wait", "the job is starting, and Flink does not tell its version yet", job_id=job.job_id)
+        return Action("wait", "the job is starting, and Flink does not show its version yet", job_id=job.job_id)
     if rebuilding:
         return Action("wait", "what it computes has changed: a rebuild is under way", job_id=job.job_id)
     return Action("rebuild", "what it computes has changed: recomputes everything beside it", job_id=job.job_id)
@@ -178,7 +187,7 @@ def restore_error(exceptions: str) -> bool:
 
 
 def state_since(parts: Collection[Part], now_ms: int) -> int:
-    """Since when a state that is filled now knows every sale: now where the log is whole, else 0 (never)."""
+    """Since when a state that is filled now holds every sale: now where the log is whole, else 0 (never)."""
     return now_ms if all(part.begin == 0 for part in parts) else 0
 
 
@@ -188,6 +197,6 @@ def reached(parts: Collection[Part], goal: Mapping[int, int]) -> bool:
 
 
 def progress(parts: Collection[Part]) -> str:
-    """How far the log has been read, in words."""
+    """How far the log has been read, as text."""
     done, total = sum(part.read - part.begin for part in parts), sum(part.end - part.begin for part in parts)
     return f"{done} of {total} records ({100 * done // total if total else 100} %)"

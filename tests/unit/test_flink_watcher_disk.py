@@ -84,10 +84,10 @@ def test_variables_of_others_change_nothing(copy: Path) -> None:
     assert bundle.version(copy, {"API_PORT": "1"}) == bundle.version(copy, {})
 
 
-def test_what_the_watcher_tells_a_submission_is_no_part_of_the_version(copy: Path) -> None:
+def test_what_the_watcher_sets_for_a_submission_is_no_part_of_the_version(copy: Path) -> None:
     """A shadow is the same job, and so is one whose state is older."""
-    told = {"RANKING_SHADOW": "group", "RANKING_STATE_SINCE_MS": "5"}
-    assert bundle.version(copy, told) == bundle.version(copy, {})
+    set_by_watcher = {"RANKING_SHADOW": "group", "RANKING_STATE_SINCE_MS": "5"}
+    assert bundle.version(copy, set_by_watcher) == bundle.version(copy, {})
 
 
 def test_a_configuration_can_be_exchanged_as_a_whole() -> None:
@@ -111,7 +111,7 @@ def test_the_state_lives_shorter_than_the_log(monkeypatch: pytest.MonkeyPatch) -
 
 def test_the_archive_holds_what_the_job_imports(tmp_path: Path) -> None:
     """The job's modules and every topic's schema are in it, and nothing of other units."""
-    bundle.write(ROOT, tmp_path / "folder" / "job.zip")
+    bundle.write_only(ROOT, tmp_path / "folder" / "job.zip")
     names = zipfile.ZipFile(tmp_path / "folder" / "job.zip").namelist()
     assert {"flink/ranking/job.py", "flink/__init__.py", "contracts/topics/rankings.city/value.avsc"} <= set(names)
     assert {name for name in names if name.endswith(".py") and name.startswith("contracts/")} == {

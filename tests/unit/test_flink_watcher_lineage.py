@@ -32,7 +32,7 @@ class Cluster:
 
 
 class Scene:
-    """A teller whose events go to a file."""
+    """A watcher whose events go to a file."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -49,7 +49,7 @@ class Scene:
         job = WatchedJob(self.events, "ranking", Datasets(), "FLINK", written)
         return RankingRuns(job, cast(Flink, self.flink), self._folder / "flink")
 
-    def told(self) -> list[tuple[str, str, str]]:
+    def emitted(self) -> list[tuple[str, str, str]]:
         """State, run and message of each event, once they are all written."""
         lines = (self._folder / "flink_watcher.jsonl").read_text("utf-8").splitlines()
         events: list[dict[str, Any]] = [json.loads(line) for line in lines]
@@ -65,12 +65,12 @@ async def test_a_restart_by_flink_ends_the_attempt_with_its_error(tmp_path: Path
     async with scene.events.sending():
         watcher = scene.watcher()
         scene.flink.statuses = {"a": "RUNNING"}
-        await watcher.look("a", 0, running=True)
-        await watcher.look("a", 1, running=False)
-        await watcher.look("a", 0, running=True)  # the count is not there for a moment
-        await watcher.look("a", 1, running=True)
+        await watcher.update("a", 0, running=True)
+        await watcher.update("a", 1, running=False)
+        await watcher.update("a", 0, running=True)  # the count is not there for a moment
+        await watcher.update("a", 1, running=True)
     first, second = run_id("a", 0), run_id("a", 1)
-    assert scene.told() == [
+    assert scene.emitted() == [
         ("START", first, ""),
         ("RUNNING", first, ""),
         ("FAIL", first, "java.lang.RuntimeException: a lost a slot"),
@@ -80,17 +80,17 @@ async def test_a_restart_by_flink_ends_the_attempt_with_its_error(tmp_path: Path
 
 
 async def test_a_job_that_is_replaced_is_complete_and_its_successor_a_run(tmp_path: Path) -> None:
-    """Stopped with a savepoint is COMPLETE; while it is stopping nothing is told."""
+    """Stopped with a savepoint is COMPLETE; while it is stopping nothing is emitted."""
     scene = Scene(tmp_path)
     async with scene.events.sending():
         watcher = scene.watcher()
         scene.flink.statuses = {"a": "RUNNING"}
-        await watcher.look("a", 0, running=False)
-        await watcher.look(None, 0, running=False)
+        await watcher.update("a", 0, running=False)
+        await watcher.update(None, 0, running=False)
         scene.flink.statuses = {"a": "FINISHED", "b": "RUNNING"}
-        await watcher.look(None, 0, running=False)
-        await watcher.look("b", 0, running=False)
-    assert [(state, run) for state, run, _ in scene.told()] == [
+        await watcher.update(None, 0, running=False)
+        await watcher.update("b", 0, running=False)
+    assert [(state, run) for state, run, _ in scene.emitted()] == [
         ("START", run_id("a", 0)),
         ("COMPLETE", run_id("a", 0)),
         ("START", run_id("b", 0)),
@@ -102,23 +102,23 @@ async def test_a_job_that_failed_for_good_is_fail(tmp_path: Path) -> None:
     scene = Scene(tmp_path)
     async with scene.events.sending():
         watcher = scene.watcher()
-        await watcher.look("a", 0, running=False)
+        await watcher.update("a", 0, running=False)
         scene.flink.statuses = {"a": "FAILED"}
-        await watcher.look(None, 0, running=False)
-    assert [state for state, _, _ in scene.told()] == ["START", "FAIL"]
-    assert "lost a slot" in scene.told()[1][2]
+        await watcher.update(None, 0, running=False)
+    assert [state for state, _, _ in scene.emitted()] == ["START", "FAIL"]
+    assert "lost a slot" in scene.emitted()[1][2]
 
 
 async def test_the_next_watcher_goes_on_with_the_run(tmp_path: Path) -> None:
-    """A watcher that ends does not end the job: its successor tells of the same run, or that Flink lost the job."""
+    """A watcher that ends does not end the job: its successor emits the same run, or that Flink lost the job."""
     scene = Scene(tmp_path)
     async with scene.events.sending():
         scene.flink.statuses = {"a": "RUNNING"}
-        await scene.watcher().look("a", 2, running=False)
-        await scene.watcher().look("a", 2, running=True)
+        await scene.watcher().update("a", 2, running=False)
+        await scene.watcher().update("a", 2, running=True)
         scene.flink.statuses = {"b": "RUNNING"}
-        await scene.watcher().look("b", 0, running=False)
-    assert scene.told() == [
+        await scene.watcher().update("b", 0, running=False)
+    assert scene.emitted() == [
         ("START", run_id("a", 2), ""),
         ("RUNNING", run_id("a", 2), ""),
         ("ABORT", run_id("a", 2), "Flink does not know job a any more"),
