@@ -1,18 +1,36 @@
-"""JSON that somebody wrote as a record of a schema, or which field does not fit and what it must be."""
+"""Records as JSON that people write and read, and as the Python values that the codec takes and gives.
+
+In JSON a decimal is text, a timestamp is text in ISO 8601 with milliseconds and Z, and bytes are text of code points 0
+to 255 (as in Avro's own JSON encoding).
+"""
 
 import io
-from collections.abc import Mapping
-from datetime import datetime
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 import fastavro
 
-from contracts.examples import logical, records
 from contracts.text import quoted
 
 
 class RejectedError(Exception):
     """A value does not fit its schema; the message names the field, the value and what it must be."""
+
+
+def _named(schema: Any) -> Iterator[tuple[str, Any]]:
+    """Every record type of a schema by name."""
+    if isinstance(schema, list):
+        for branch in schema:
+            yield from _named(branch)
+    elif isinstance(schema, Mapping) and schema["type"] == "array":
+        yield from _named(schema["items"])
+    elif isinstance(schema, Mapping) and schema["type"] == "record":
+        yield schema["name"], schema
+        yield f"{schema.get('namespace', '')}.{schema['name']}", schema
+        for field in schema["fields"]:
+            yield from _named(field["type"])
 
 
 def _expected(schema: Mapping[str, Any]) -> str:
@@ -30,10 +48,22 @@ def _expected(schema: Mapping[str, Any]) -> str:
             return f"of type {kind}"
 
 
+def _converted(schema: Mapping[str, Any], value: Any) -> Any:
+    match schema.get("logicalType"), schema["type"]:
+        case "decimal", _:
+            return Decimal(value)
+        case "timestamp-millis", _:
+            return datetime.fromisoformat(value)
+        case _, "bytes":
+            return value.encode("latin-1")
+        case _:
+            return value
+
+
 def _value(schema: Mapping[str, Any], value: Any, path: str) -> Any:
     """A value that holds no others: it can be written, or it does not fit."""
     try:
-        converted = logical(schema, value)
+        converted = _converted(schema, value)
         parsed = fastavro.parse_schema(dict(schema))
         fits = fastavro.validate(converted, parsed, strict=True, raise_errors=False)
         if fits and not (isinstance(converted, datetime) and converted.tzinfo is None):
@@ -56,14 +86,14 @@ def _record(schema: Mapping[str, Any], value: Any, named: Mapping[str, Any], pat
     for name, field in fields.items():
         if name not in value and "default" not in field:
             raise RejectedError(f"field {within}{name} is missing")
-    return {name: _fitted(fields[name]["type"], item, named, f"{within}{name}") for name, item in value.items()}
+    return {name: _typed(fields[name]["type"], item, named, f"{within}{name}") for name, item in value.items()}
 
 
-def _fitted(schema: Any, value: Any, named: Mapping[str, Any], path: str) -> Any:
+def _typed(schema: Any, value: Any, named: Mapping[str, Any], path: str) -> Any:
     if isinstance(schema, list):  # a union of null and one other type
         if value is None and "null" in schema:
             return None
-        return _fitted(next(branch for branch in schema if branch != "null"), value, named, path)
+        return _typed(next(branch for branch in schema if branch != "null"), value, named, path)
     if isinstance(schema, str):
         schema = named.get(schema, {"type": schema})
     if schema["type"] == "record":
@@ -71,14 +101,31 @@ def _fitted(schema: Any, value: Any, named: Mapping[str, Any], path: str) -> Any
     if schema["type"] == "array":
         if not isinstance(value, list):
             raise RejectedError(f"field {path} is {quoted(value)}, not a JSON array")
-        return [_fitted(schema["items"], item, named, f"{path}[{number}]") for number, item in enumerate(value)]
+        return [_typed(schema["items"], item, named, f"{path}[{number}]") for number, item in enumerate(value)]
     return _value(schema, value, path)
 
 
-def fitted(schema: Mapping[str, Any], value: Any) -> dict[str, Any]:
-    """The record that the JSON `value` is, in the types that an encoder of the schema takes.
+def typed(schema: Any, value: Any) -> Any:
+    """The record (or what else the schema describes) that the JSON `value` is, in the types that an encoder takes.
 
     Raises:
         RejectedError: a field is missing, unknown, or does not fit.
     """
-    return _record(schema, value, dict(records(schema)), "")
+    return _typed(schema, value, dict(_named(schema)), "")
+
+
+def plain(value: Any) -> Any:
+    """The JSON of a value; of a record, `typed` makes it the record again."""
+    match value:
+        case Decimal():
+            return str(value)
+        case datetime():
+            return value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        case bytes():
+            return value.decode("latin-1")
+        case Mapping():
+            return {name: plain(item) for name, item in value.items()}
+        case list():
+            return [plain(item) for item in value]
+        case _:
+            return value

@@ -14,7 +14,7 @@ from typing import Any
 
 from contracts.catalogue import Topic, catalogue
 from contracts.codec import encode_body, parse
-from contracts.examples import typed
+from contracts.json_avro import typed
 
 Case = Mapping[str, Any]
 RECORD_KINDS = ("record", "body_hex", "payload_hex")

@@ -7,7 +7,7 @@ from datetime import datetime
 from string import Template
 from typing import Any, Literal
 
-from contracts.examples import records
+from contracts.json_avro import records
 from contracts.versions import unpack_postgres
 
 Action = Literal["create", "restart", "wait", "none"]

@@ -23,7 +23,7 @@ from chassis.unit import Unit
 from contracts import codec
 from contracts.catalogue import catalogue
 from contracts.codec import Decoder
-from contracts.examples import typed
+from contracts.json_avro import typed
 
 DEADLINE_S = 60.0
 

@@ -9,7 +9,7 @@ import psutil
 from chassis.stream import SESSION_TIMEOUT_S
 from contracts.catalogue import catalogue
 from contracts.codec import encode_body, parse
-from contracts.examples import typed
+from contracts.json_avro import typed
 from deploy.native import probes
 from tests.connected.held_files import held
 from tests.connected.streams import Page, Published, Servers, answering, forwarder, free_port, unique, until

@@ -13,7 +13,7 @@ from chassis.results import Rejected
 from chassis.settings import KafkaSettings
 from contracts import codec
 from contracts.catalogue import catalogue
-from contracts.examples import plain, typed
+from contracts.json_avro import plain, typed
 from contracts.time import to_ms
 from tests.connected.commands import Run, called
 from tests.connected.serving import Database, database, hour_of_its_own, ranking_set

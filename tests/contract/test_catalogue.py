@@ -9,7 +9,7 @@ import pytest
 
 from contracts import catalogue as catalogue_module
 from contracts.catalogue import CatalogueError, Topic, catalogue
-from contracts.examples import typed
+from contracts.json_avro import typed
 from contracts.reasons import REASONS, remedy
 from contracts.windows import window_lengths
 from tests import invalid

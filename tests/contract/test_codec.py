@@ -5,7 +5,7 @@ import pytest
 from contracts import codec
 from contracts.catalogue import Topic, catalogue
 from contracts.codec import Decoder
-from contracts.examples import typed
+from contracts.json_avro import typed
 from tests.contract.registry import MemoryRegistry
 
 

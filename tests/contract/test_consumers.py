@@ -12,7 +12,7 @@ import pytest
 from chassis import progress
 from contracts.catalogue import Topic, catalogue
 from contracts.codec import DecodeError, Decoder, encode_body, parse
-from contracts.examples import typed
+from contracts.json_avro import typed
 from contracts.rankings import ranking_windows
 from contracts.windows import window_length
 from flink.ranking import sql

@@ -14,7 +14,7 @@ from chassis.stream import OUTCOMES, Agent, Codecs, process
 from contracts import codec
 from contracts.catalogue import catalogue
 from contracts.codec import Decoder, encode_body, parse
-from contracts.examples import typed
+from contracts.json_avro import typed
 from streams.cdc.agents import agent as cdc
 from streams.cdc.settings import Settings as CdcSettings
 from streams.files.agents import agent as files

@@ -9,7 +9,7 @@ import yaml
 from jsonschema import Draft7Validator, ValidationError
 
 from contracts.catalogue import catalogue
-from contracts.examples import typed
+from contracts.json_avro import typed
 from services.api.board import Board, held
 from services.api.live import DOCUMENT, DOCUMENT_PATH, EVENTS_PATH, PATH
 from services.api.protocol import (

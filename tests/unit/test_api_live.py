@@ -20,7 +20,7 @@ from chassis.ops import Readiness
 from chassis.unit import Unit
 from contracts.catalogue import catalogue
 from contracts.codec import Decoder, encode_body, parse
-from contracts.examples import typed
+from contracts.json_avro import typed
 from services.api import live
 from services.api.app import application
 from services.api.board import Board

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts.catalogue import catalogue
-from contracts.examples import typed
+from contracts.json_avro import typed
 from services.clickhouse_sink.columns import Avro, RangeError, conversion
 from services.clickhouse_sink.mapping import Plan, check
 from services.clickhouse_sink.transform import RejectedError, identity, newer, rows

@@ -11,7 +11,7 @@ import pytest
 import structlog
 
 from contracts.catalogue import catalogue
-from contracts.examples import records
+from contracts.json_avro import records
 from contracts.versions import LSN_BITS
 from services.connect_watcher.app import wanted
 from services.connect_watcher.connect import Connect, RejectedError

@@ -15,7 +15,7 @@ from schema_registry.client import AsyncSchemaRegistryClient
 from chassis.results import Context, Output, Rejected
 from contracts.catalogue import Topic, catalogue
 from contracts.codec import DecodeError, Decoder, encode_body, parse
-from contracts.examples import typed
+from contracts.json_avro import typed
 from contracts.reasons import REASONS
 from streams.cdc.transform import transform
 

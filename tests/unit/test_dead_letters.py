@@ -10,8 +10,7 @@ import pytest
 from chassis.dead_letters import ATTEMPT_HEADER
 from contracts.catalogue import catalogue
 from contracts.codec import Decoder, as_written, encode_body, parse
-from contracts.examples import plain, typed
-from contracts.json_avro import RejectedError
+from contracts.json_avro import RejectedError, plain, typed
 from contracts.text import one_line, printable
 from tests.contract.registry import MemoryRegistry
 from tools.__main__ import main

@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from contracts.catalogue import catalogue
-from contracts.examples import typed
+from contracts.json_avro import typed
 from contracts.time import to_ms
 from streams.validation import InvalidError
 from streams.validation import text as unit_text

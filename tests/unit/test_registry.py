@@ -16,7 +16,7 @@ from chassis.unit import Unit
 from contracts import codec
 from contracts.catalogue import catalogue
 from contracts.codec import ContractError, DecodeError, Decoder, encode_body, parse
-from contracts.examples import typed
+from contracts.json_avro import typed
 from tests.connected.streams import Page, answering, free_port, until
 
 TOPIC = catalogue()["sales.files"]

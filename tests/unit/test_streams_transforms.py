@@ -13,7 +13,7 @@ from chassis.results import Context, Ignored, Output, Rejected
 from chassis.stream import Agent
 from contracts.catalogue import catalogue
 from contracts.codec import encode_body, parse
-from contracts.examples import typed
+from contracts.json_avro import typed
 from contracts.reasons import REASONS
 from streams.cdc import transform as cdc
 from streams.cdc.agents import agent as cdc_agent

@@ -13,8 +13,7 @@ from chassis.dead_letters import ATTEMPT_HEADER, TOPIC
 from chassis.kafka import Record
 from contracts import codec
 from contracts.codec import DecodeError, Decoder, as_written
-from contracts.examples import plain
-from contracts.json_avro import RejectedError
+from contracts.json_avro import RejectedError, plain
 from contracts.text import printable
 from tools.dead_letters.patch import patched
 from tools.dead_letters.transform import DeadLetter, Position, Query, Selection, unreplayable

@@ -8,8 +8,7 @@ from schema_registry.client import AsyncSchemaRegistryClient
 
 from contracts.catalogue import Topic
 from contracts.codec import DecodeError, Decoder, as_written, encode_body
-from contracts.examples import plain
-from contracts.json_avro import RejectedError, fitted
+from contracts.json_avro import RejectedError, plain, typed
 
 
 def merge_patch(target: Any, patch: Any) -> Any:
@@ -41,7 +40,7 @@ async def patched(
     before = plain(written.record)
     values = merge_patch(before, patch)
     try:
-        record = fitted(written.schema, values)
+        record = typed(written.schema, values)
     except RejectedError as error:
         raise RejectedError(f"the patched record does not fit schema id {written.schema_id}: {error}") from error
     made = encode_body(written.schema_id, fastavro.parse_schema(dict(written.schema)), record)

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Any
 
-from contracts.examples import plain
+from contracts.json_avro import plain
 from contracts.text import one_line, shortened
 from tools.dead_letters.app import Outcome, Replayed
 from tools.dead_letters.transform import DeadLetter, Position

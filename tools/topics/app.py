@@ -22,8 +22,7 @@ from contracts.codec import (
     encoder,
     parse,
 )
-from contracts.examples import plain
-from contracts.json_avro import RejectedError, fitted
+from contracts.json_avro import RejectedError, plain, typed
 from contracts.text import one_line, printable, quoted
 from contracts.time import at_ms
 from tools.records import Extent, Servers, between, extent, position, seek
@@ -205,7 +204,7 @@ async def encoded(servers: Servers, topic: Topic, records: Sequence[Any]) -> lis
     made = []
     for number, record in enumerate(records, 1):
         try:
-            made.append(encode(fitted(schema, record)))
+            made.append(encode(typed(schema, record)))
             await decoder.decode(made[-1])
         except (RejectedError, DecodeError) as error:
             raise NotDoneError(f"record {number} does not fit the contract of {topic.name}: {error}") from error

@@ -15,7 +15,7 @@ from chassis.settings import KafkaSettings
 from contracts import sale
 from contracts.catalogue import catalogue
 from contracts.codec import DecodeError, Decoder
-from contracts.examples import plain
+from contracts.json_avro import plain
 from contracts.rankings import RANKINGS
 from contracts.windows import WindowLength, tables
 from tools.raw_sales import RAW
