@@ -19,18 +19,18 @@ class RejectedError(Exception):
     """A value does not fit its schema; the message names the field, the value and what it must be."""
 
 
-def _named(schema: Any) -> Iterator[tuple[str, Any]]:
+def records(schema: Any) -> Iterator[tuple[str, Any]]:
     """Every record type of a schema by name."""
     if isinstance(schema, list):
         for branch in schema:
-            yield from _named(branch)
+            yield from records(branch)
     elif isinstance(schema, Mapping) and schema["type"] == "array":
-        yield from _named(schema["items"])
+        yield from records(schema["items"])
     elif isinstance(schema, Mapping) and schema["type"] == "record":
         yield schema["name"], schema
         yield f"{schema.get('namespace', '')}.{schema['name']}", schema
         for field in schema["fields"]:
-            yield from _named(field["type"])
+            yield from records(field["type"])
 
 
 def _expected(schema: Mapping[str, Any]) -> str:
@@ -111,7 +111,7 @@ def typed(schema: Any, value: Any) -> Any:
     Raises:
         RejectedError: a field is missing, unknown, or does not fit.
     """
-    return _typed(schema, value, dict(_named(schema)), "")
+    return _typed(schema, value, dict(records(schema)), "")
 
 
 def plain(value: Any) -> Any:
