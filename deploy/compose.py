@@ -9,12 +9,14 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from deploy.native import rankings, status
+from deploy.native import rankings, render, status
 from deploy.native.graph import StartError
 from deploy.native.settings import ROOT, NativeSettings
 
@@ -75,8 +77,17 @@ def _first_line(text: str) -> str:
     return text.strip().partition("\n")[0][:200] or "no output"
 
 
+def configuration_digests(deploy: Path = ROOT / "deploy") -> dict[str, str]:
+    """A digest of each server's files by the variable of its label in compose.yaml: a change recreates containers."""
+    names = sorted((*render.TEMPLATES, *render.COPIED, "postgres/postgresql.conf"))
+    by_folder = groupby(names, key=lambda name: name.partition("/")[0])
+    return {
+        f"{key.upper()}_CONFIGURATION": render.digest([deploy / each for each in own])[:16] for key, own in by_folder
+    }
+
+
 def _environment() -> dict[str, str]:
-    return {"COMPOSE_PROFILES": PROFILES, **os.environ}
+    return {"COMPOSE_PROFILES": PROFILES, **configuration_digests(), **os.environ}
 
 
 def _compose(*arguments: str) -> int:

@@ -226,7 +226,7 @@ def _supervisor(settings: NativeSettings, processes: Sequence[Process]) -> str:
             # the supervisor expands % in its configuration
             command=shlex.join(["/bin/sh", str(script)]).replace("%", "%%"),
             directory=process.directory,
-            digest=_digest([script, *(state / "conf" / name for name in process.configuration)]),
+            digest=digest([script, *(state / "conf" / name for name in process.configuration)]),
             signal=process.stop_signal,
             as_group="false" if process.stop_signal == "INT" else "true",
             state=state,
@@ -234,12 +234,12 @@ def _supervisor(settings: NativeSettings, processes: Sequence[Process]) -> str:
     return text
 
 
-def _digest(files: Sequence[Path]) -> str:
+def digest(files: Sequence[Path]) -> str:
     """A digest of the contents of files, in their order."""
-    digest = hashlib.sha256()
+    sha256 = hashlib.sha256()
     for path in files:
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
+        sha256.update(path.read_bytes())
+    return sha256.hexdigest()
 
 
 def _script(process: Process, variables: Mapping[str, str]) -> str:

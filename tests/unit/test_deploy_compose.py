@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import re
+import shutil
 from collections.abc import Iterator, Mapping
 from importlib.resources import files
 from pathlib import Path
@@ -310,6 +311,7 @@ def test_every_variable_of_the_file_is_documented_with_its_default() -> None:
         "S3_ENDPOINT": "http://s3:9000",
         "LINEAGE_URL": "http://lineage:5000",
         "PROMETHEUS_URL": "http://prometheus:9090",
+        **dict.fromkeys(compose.configuration_digests(), ""),
     }
 
     assert dict(references) == {name: elsewhere.get(name, DOCUMENTED.get(name)) for name, _ in references}
@@ -372,6 +374,31 @@ def test_the_configuration_for_containers_is_whole_and_names_services(monkeypatc
     targets = json.loads((folder / "prometheus" / "targets.json").read_text("utf-8"))
     assert {each["targets"][0].split(":")[0] for each in targets} <= set(SERVICES)
     assert all(path.stat().st_mode & 0o044 for path in folder.rglob("*"))
+
+
+def folders_of(process: Process) -> set[str]:
+    """Whose files of deploy/ a process reads."""
+    return {"POSTGRES" if path.startswith("/") else path.partition("/")[0].upper() for path in process.configuration}
+
+
+def test_a_changed_configuration_file_recreates_the_containers_that_read_it(
+    tmp_path: Path, settings: NativeSettings
+) -> None:
+    """Each server has the digest of its files as a label, of the files that its native process reads."""
+    labels = {
+        name: set(re.findall(r"\$\{(\w+)_CONFIGURATION:-\}", service["labels"]["placar.configuration"]))
+        for name, service in SERVICES.items()
+        if "labels" in service
+    }
+    assert labels == {each.name: folders_of(each) for each in processes(settings) if each.configuration}
+
+    shutil.copytree(ROOT / "deploy", tmp_path / "deploy", ignore=shutil.ignore_patterns("*.py", "__pycache__"))
+    before = compose.configuration_digests(tmp_path / "deploy")
+    assert set(before) == {f"{name}_CONFIGURATION" for names in labels.values() for name in names}
+    with (tmp_path / "deploy" / "clickhouse" / "users.xml").open("a") as file:
+        file.write("\n")
+    after = compose.configuration_digests(tmp_path / "deploy")
+    assert {name for name, value in after.items() if value != before[name]} == {"CLICKHOUSE_CONFIGURATION"}
 
 
 @pytest.mark.parametrize("path", sorted(IMAGES.glob("*.Dockerfile")), ids=lambda path: path.stem)
