@@ -3,8 +3,6 @@
 Both runtimes run the same servers, steps and units under the same names and ports; see deploy/native and compose.yaml.
 """
 
-import os
-import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,6 +13,7 @@ from pydantic_settings import BaseSettings
 
 from chassis.settings import load
 from deploy import compose
+from deploy.native import __main__ as native
 from deploy.native import state
 from deploy.native.settings import NativeSettings
 
@@ -59,14 +58,12 @@ def choose(wanted: str, last: str, command: str, missing: Callable[[], str | Non
 
 
 def _native(command: str, rest: Sequence[str]) -> int:
-    """Install what is missing where something starts, then become the native runtime's command."""
-    program = [sys.executable, "-m", "deploy.native"]
+    """Install what is missing where something starts, then run the native runtime's command."""
     if command in STARTS:
-        code = subprocess.run([*program, "install"], check=False).returncode
+        code = native.main(["install"])
         if code != 0 or command == "build":
             return code
-    # replaces this process, so that Ctrl-C reaches it alone and it can stop what it started
-    return os.execv(sys.executable, [*program, command, *rest])  # noqa: S606 - our own program
+    return native.main([command, *rest])
 
 
 def main(argv: Sequence[str]) -> int:
@@ -98,6 +95,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
+    native.interrupt_on_stop_signals()
     try:
         raise SystemExit(main(sys.argv[1:]))
     except KeyboardInterrupt:

@@ -238,8 +238,12 @@ def main(argv: Sequence[str]) -> int:
         return 1
 
 
-if __name__ == "__main__":
-    # a stop signal and a closed terminal end like Ctrl-C, so that `up` leaves nothing behind and `dev` gives back
+def interrupt_on_stop_signals() -> None:
+    """A stop signal and a closed terminal end like Ctrl-C: `up` leaves nothing behind, `dev` gives its units back."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.default_int_handler)
+
+
+if __name__ == "__main__":
+    interrupt_on_stop_signals()
     raise SystemExit(main(sys.argv[1:]))

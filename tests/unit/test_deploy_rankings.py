@@ -40,7 +40,7 @@ class Api(BaseHTTPRequestHandler):
 def settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[NativeSettings]:
     """Settings that lead to an API of the test's own."""
     with ThreadingHTTPServer(("127.0.0.1", 0), Api) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         monkeypatch.setenv("API_PORT", str(server.server_port))
         yield load(NativeSettings)
         server.shutdown()

@@ -174,7 +174,7 @@ class Answer(BaseHTTPRequestHandler):
 def server() -> Iterator[str]:
     """The address of a server of the test's own."""
     with ThreadingHTTPServer(("127.0.0.1", 0), Answer) as listening:
-        thread = threading.Thread(target=listening.serve_forever)
+        thread = threading.Thread(target=listening.serve_forever, args=(0.01,))
         thread.start()
         yield f"http://127.0.0.1:{listening.server_address[1]}"
         listening.shutdown()
