@@ -53,7 +53,7 @@ Reason = Annotated[
     typer.Option(parser=_reason, metavar="CODE", autocompletion=lambda: list(REASONS), help="Only with this reason."),
 ]
 TopicName = Annotated[str | None, typer.Option("--topic", metavar="TOPIC", help="Only of this topic.")]
-Unit = Annotated[str | None, typer.Option(metavar="UNIT", help="Only rejected by this service.")]
+Unit = Annotated[str | None, typer.Option("--unit", metavar="UNIT", help="Only rejected by this service.")]
 Since = Annotated[
     datetime | None,
     typer.Option(parser=_since, metavar="ISO", help="Only rejected at or after this instant (UTC without a zone)."),
