@@ -1,11 +1,28 @@
 """Options that several commands have: imported by every `cli.py`, so it imports nothing that takes long."""
 
-from typing import Annotated
+from collections.abc import Callable
+from functools import wraps
+from typing import Annotated, TypeVar
 
 import typer
 
 from contracts.text import quoted
 from contracts.time import EXAMPLE, parse_instant, to_ms
+
+T = TypeVar("T")
+
+
+def parsed(parse: Callable[[str], T]) -> Callable[[str], T]:
+    """`parse` for typer: the message of its ValueError is what is wrong with the argument."""
+
+    @wraps(parse)
+    def checked(text: str) -> T:
+        try:
+            return parse(text)
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from None
+
+    return checked
 
 
 def instant(text: str) -> int:

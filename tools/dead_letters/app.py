@@ -51,6 +51,14 @@ class Outcome:
         return 1 if self.rejected or self.broken or not (self.replayed or self.before) else 0
 
 
+def described(dead_letter: DeadLetter) -> dict[str, Any]:
+    """Everything but the bytes, as JSON values."""
+    fields = {
+        name: plain(value) for name, value in vars(dead_letter).items() if name not in {"position", "key", "value"}
+    }
+    return {"id": str(dead_letter.position), **fields}
+
+
 async def _read(
     client: AIOKafkaConsumer, decoder: Decoder, held: Extent, unreadable: Callable[[str], None] = warn
 ) -> AsyncIterator[DeadLetter]:
@@ -130,15 +138,7 @@ async def show(servers: Servers, position: Position) -> dict[str, Any] | None:
         return None
     dead_letter = DeadLetter(position, **await servers.decoder(TOPIC).decode(content[0]))
     return {
-        "id": str(position),
-        "time": plain(dead_letter.time),
-        "reason": dead_letter.reason,
-        "detail": dead_letter.detail,
-        "unit": dead_letter.unit,
-        "topic": dead_letter.topic,
-        "partition": dead_letter.partition,
-        "offset": dead_letter.offset,
-        "attempt": dead_letter.attempt,
+        **described(dead_letter),
         "replayed_at": (await _replayed_at(servers)).get(str(position)),
         "unreplayable": unreplayable(dead_letter, servers.topics.get(dead_letter.topic)),
         "key": await _forms(servers, dead_letter.topic, dead_letter.key),

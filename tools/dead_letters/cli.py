@@ -13,39 +13,35 @@ from contracts.reasons import REASONS
 from contracts.text import quoted
 from contracts.time import parse_instant
 from tools.dead_letters.transform import Position, Query, position
-from tools.options import Json
+from tools.options import Json, parsed
 
 dead_letters = typer.Typer(help="Records that could not be used: list, show, replay them.", no_args_is_help=True)
 
 
-def _position(text: str) -> Position:
-    try:
-        return position(text)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from None
-
-
+@parsed
 def _since(text: str) -> datetime:
     try:
         return parse_instant(text, UTC)
     except ValueError as error:
-        raise typer.BadParameter(f"{quoted(text)}: {error}") from None
+        raise ValueError(f"{quoted(text)}: {error}") from None
 
 
+@parsed
 def _reason(text: str) -> str:
     if text not in REASONS:
-        raise typer.BadParameter(f"{quoted(text)} is not one of {', '.join(REASONS)}")
+        raise ValueError(f"{quoted(text)} is not one of {', '.join(REASONS)}")
     return text
 
 
-def _patch(text: str) -> Mapping[str, Any]:
+@parsed
+def _patch(text: str) -> dict[str, Any]:
     try:
         patch = json.loads(Path(text).read_text("utf-8"))
     except (OSError, ValueError) as error:
-        raise typer.BadParameter(f"{quoted(text)} is no JSON file: {error}") from None
-    if not isinstance(patch, dict):
-        raise typer.BadParameter(f"{quoted(text)} holds no JSON object, which a merge patch of a record is")
-    return patch
+        raise ValueError(f"{quoted(text)} is no JSON file: {error}") from None
+    if isinstance(patch, dict):
+        return patch
+    raise ValueError(f"{quoted(text)} holds no JSON object, which a merge patch of a record is")
 
 
 Reason = Annotated[
@@ -82,7 +78,7 @@ def list_(
 
 @dead_letters.command()
 def show(
-    identity: Annotated[Position, typer.Argument(parser=_position, metavar="ID", help="As list shows it: 2-17.")],
+    identity: Annotated[Position, typer.Argument(parser=parsed(position), metavar="ID", help="As list shows it.")],
     as_json: Json = False,
 ) -> int:
     """Everything about one dead letter, with its original bytes. Ends with 1 where there is none."""
@@ -101,7 +97,8 @@ def show(
 @dead_letters.command()
 def replay(  # noqa: PLR0917 - typer names them
     ids: Annotated[
-        list[Position] | None, typer.Argument(parser=_position, metavar="ID", help="Only these (default: all).")
+        list[Position] | None,
+        typer.Argument(parser=parsed(position), metavar="ID...", help="Only these (default: all)."),
     ] = None,
     reason: Reason = None,
     topic: TopicName = None,

@@ -6,9 +6,8 @@ from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Any
 
-from contracts.json_avro import plain
 from contracts.text import one_line, shortened
-from tools.dead_letters.app import Outcome, Replayed
+from tools.dead_letters.app import Outcome, Replayed, described
 from tools.dead_letters.transform import DeadLetter, Position
 from tools.table import Rows, print_json, warn
 
@@ -19,18 +18,7 @@ REPLAYED = ("id", "topic", "attempt", "key", "what is sent, or why not")
 
 
 def _add_listed(rows: Rows, dead_letter: DeadLetter, replayed_at: str | None) -> None:
-    record = {
-        "id": str(dead_letter.position),
-        "time": plain(dead_letter.time),
-        "reason": dead_letter.reason,
-        "unit": dead_letter.unit,
-        "topic": dead_letter.topic,
-        "partition": dead_letter.partition,
-        "offset": dead_letter.offset,
-        "attempt": dead_letter.attempt,
-        "replayed_at": replayed_at,
-        "detail": dead_letter.detail,
-    }
+    record = {**described(dead_letter), "replayed_at": replayed_at}
     times = {"time": record["time"][:19], "replayed_at": (replayed_at or "-")[:19]}
     rows.add(record, **times, detail=shortened(dead_letter.detail, SHORT))
 

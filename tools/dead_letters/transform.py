@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from collections import defaultdict
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
@@ -93,34 +94,21 @@ class Query:
         )
 
 
-@dataclass
-class _Attempts:
-    """All dead letters of one identity: the newest attempt, whether that one is meant, and where all of them are."""
-
-    newest: tuple[int, datetime, Position]
-    meant: bool
-    positions: list[Position]
-
-
 class Selection:
     """Which dead letters a replay sends: of each identity the newest attempt, if that one is meant. Holds no bytes."""
 
     def __init__(self, query: Query) -> None:
         self._query = query
-        self._attempts: dict[bytes, _Attempts] = {}
+        self._attempts: defaultdict[bytes, list[tuple[int, datetime, Position, bool]]] = defaultdict(list)
 
-    def add(self, dead_letter: DeadLetter) -> None:
+    def add(self, one: DeadLetter) -> None:
         """Take one into account; all of them must be added, also those that are not meant."""
-        rank = (dead_letter.attempt, dead_letter.time, dead_letter.position)
-        meant = self._query.matches(dead_letter)
-        known = self._attempts.setdefault(dead_letter.identity, _Attempts(rank, meant, []))
-        known.positions.append(dead_letter.position)
-        if rank > known.newest:
-            known.newest, known.meant = rank, meant
+        self._attempts[one.identity].append((one.attempt, one.time, one.position, self._query.matches(one)))
 
     def selected(self) -> dict[Position, list[Position]]:
         """The newest attempts that are meant, each with the positions of all dead letters of its identity."""
-        return {known.newest[2]: known.positions for known in self._attempts.values() if known.meant}
+        newest = ((max(attempts), attempts) for attempts in self._attempts.values())
+        return {position: [one[2] for one in attempts] for (_, _, position, meant), attempts in newest if meant}
 
 
 def unreplayable(dead_letter: DeadLetter, topic: "Topic | None") -> str | None:
