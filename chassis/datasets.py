@@ -1,7 +1,6 @@
-"""Datasets by the OpenLineage naming convention (openlineage.io/docs/spec/naming), and what is told of each.
+"""Datasets by the OpenLineage naming convention (openlineage.io/docs/spec/naming), and their facets.
 
-A database, broker or bucket is named as the convention says. It has nothing for a SOAP operation, so that follows the
-rule which the others follow: the namespace is scheme and authority, the name is what is found there.
+The convention has no name for a SOAP operation; as for the others, the namespace is scheme and authority.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -36,7 +35,7 @@ class Dataset:
 class Datasets:
     """What a job reads and what it writes.
 
-    `counted` names for an output, by its name, which entries (topic, outcome) of `placar_records_total` are its rows.
+    `counted` has for the name of an output the series (topic, outcome) of `placar_records_total` that are its rows.
     """
 
     inputs: Sequence[Dataset] = ()
@@ -72,7 +71,7 @@ def _field(declared: Mapping[str, Any], named: dict[str, Any]) -> schema_dataset
 
 
 def avro_fields(schema: Mapping[str, Any]) -> Fields:
-    """The fields of an Avro record as the schema facet has them, those of records inside nested."""
+    """The fields of an Avro record for the schema facet, with those of nested records."""
     named: dict[str, Any] = {}
     return [_field(declared, named) for declared in schema["fields"]]
 
@@ -85,7 +84,7 @@ def named_fields(types: Iterable[tuple[str, str]]) -> Fields:
 def described(
     dataset: Dataset, fields: Fields, owner: str, *, meaning: str | None = None, also: Sequence[Dataset] = ()
 ) -> Dataset:
-    """The dataset with its schema, the team that owns it, what it is for, and where else it is known."""
+    """The dataset with its schema, owning team, description, and its other names."""
     facets = {
         **dataset.facets,
         "schema": schema_dataset.SchemaDatasetFacet(fields=fields),
@@ -111,7 +110,7 @@ Subtype = Literal["IDENTITY", "TRANSFORMATION", "AGGREGATION"]
 def derived(
     output: Dataset, source: Dataset, columns: Mapping[str, Sequence[str]], subtype: Subtype = "IDENTITY"
 ) -> Dataset:
-    """The output with the fields of `source` that each of its own fields is made from."""
+    """The output with column lineage: for each of its fields the fields of `source` that it derives from."""
 
     def made_from(name: str) -> column_lineage_dataset.InputField:
         return column_lineage_dataset.InputField(
@@ -130,10 +129,10 @@ def derived(
 
 
 def topic_dataset(kafka: KafkaSettings, topic: str, contract: str | None = None) -> Dataset:
-    """A Kafka topic, with what its contract says of it; `contract` names the contract where that is another's."""
-    found = catalogue()[contract or topic]
+    """A Kafka topic with schema, owner and description of its contract; `contract` if that is another topic's."""
+    described_by = catalogue()[contract or topic]
     dataset = Dataset(f"kafka://{kafka.bootstrap}", topic)
-    return described(dataset, avro_fields(found.avro), found.owner, meaning=found.description)
+    return described(dataset, avro_fields(described_by.avro), described_by.owner, meaning=described_by.description)
 
 
 def postgres_dataset(postgres: PostgresSettings, table: str) -> Dataset:
@@ -142,7 +141,7 @@ def postgres_dataset(postgres: PostgresSettings, table: str) -> Dataset:
 
 
 def bucket_dataset(s3: S3Settings) -> Dataset:
-    """The whole bucket, by the name that the convention has for its root."""
+    """The whole bucket; the convention names its root `/`."""
     return Dataset(f"s3://{s3.bucket}", "/")
 
 

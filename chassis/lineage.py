@@ -1,8 +1,8 @@
 """OpenLineage run events: START, RUNNING each interval with the rows published, then COMPLETE, FAIL or ABORT.
 
 Events wait in a bounded queue for one sender, which keeps their order and tries each until the server has it. Nothing
-waits for the sender: where the queue is full an event is dropped and counted. The library's own background transport
-(`async_http`) waits in `emit` while its queue is full, and gives an event up after some tries.
+waits for the sender: when the queue is full an event is dropped and counted. The library's own background transport
+(`async_http`) blocks in `emit` while its queue is full, and gives an event up after some attempts.
 """
 
 import asyncio
@@ -11,14 +11,14 @@ import time
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import structlog
 from openlineage.client import OpenLineageClient
-from openlineage.client.event_v2 import InputDataset, Job, OutputDataset, Run, RunEvent, RunState
+from openlineage.client.event_v2 import InputDataset, Job, OutputDataset, Run, RunEvent, RunState, set_producer
 from openlineage.client.facet_v2 import error_message_run, job_type_job, output_statistics_output_dataset
 from openlineage.client.uuid import generate_new_uuid
 
@@ -26,10 +26,10 @@ from chassis.datasets import Dataset, Datasets
 from chassis.metrics import LINEAGE_EVENTS, LINEAGE_FAILURES, Metrics
 from chassis.settings import LineageSettings
 
-PRODUCER = "https://openlineage.io/placar"
-QUEUED = 500  # at one event a minute, hours of a server that is unavailable
+PRODUCER = "urn:placar:producer"
+QUEUED = 500  # at one event a minute, hours of an unavailable server
 ANSWER_S = 2.0  # a server that takes longer is unavailable
-CLOSE_S = 2.0  # so long a stop waits for the last events
+CLOSE_S = 2.0  # a stop waits this long for the last events
 PAUSES_S = (0.5, 1.0, 2.0, 5.0, 15.0)
 
 
@@ -47,7 +47,7 @@ def client(settings: LineageSettings, unit: str) -> OpenLineageClient:
 
 
 def tries(failure: Exception) -> float:
-    """How often an event is sent that fails so: without end where the server is down, once where it rejects it."""
+    """Attempts for an event that fails this way: without end if the server is down, one if it rejects the event."""
     if not isinstance(failure, OSError):
         return 1
     status = getattr(getattr(failure, "response", None), "status_code", 503)
@@ -55,7 +55,7 @@ def tries(failure: Exception) -> float:
 
 
 class Events:
-    """The events of one process on their way to the server; `put` never waits and never raises."""
+    """The queue of one process's events and their sender; `put` never waits and never raises."""
 
     def __init__(
         self,
@@ -66,22 +66,23 @@ class Events:
         queued: int = QUEUED,
     ) -> None:
         self.settings = settings
+        set_producer(PRODUCER)  # of the facets; the library's own address by default
         self._client = client(settings, unit)
         self._log = log
         self._queue: asyncio.Queue[RunEvent] = asyncio.Queue(queued)
-        self._in_hand = 0
+        self._in_flight = 0
         self._closing = asyncio.Event()
-        self._told = metrics[LINEAGE_EVENTS]
-        for outcome in ("sent", "rejected", "dropped"):  # there before the first loss, which otherwise is no increase
-            self._told.set({"outcome": outcome}, 0)
+        self._outcomes = metrics[LINEAGE_EVENTS]
+        for outcome in ("sent", "rejected", "dropped"):  # so that the first loss is an increase
+            self._outcomes.set({"outcome": outcome}, 0)
         self._failures = metrics[LINEAGE_FAILURES]
 
     def put(self, event: RunEvent) -> bool:
-        """Queue an event; returns False where there is no room and it was dropped."""
+        """Queue an event; returns False if the queue is full and the event was dropped."""
         try:
             self._queue.put_nowait(event)
         except asyncio.QueueFull:
-            self._told.inc({"outcome": "dropped"})
+            self._outcomes.inc({"outcome": "dropped"})
             return False
         return True
 
@@ -93,11 +94,12 @@ class Events:
                 await asyncio.to_thread(self._client.emit, event)
             except Exception as failure:  # noqa: BLE001 - whatever the transport raises, lineage must not stop data
                 self._failures.inc({})
+                error = str(failure)[:300]
                 if attempt >= tries(failure):
-                    self._log.warning("lineage_event_rejected", state=str(event.eventType), error=str(failure)[:300])
+                    self._log.warning("lineage_event_rejected", state=str(event.eventType), error=error)
                     return "rejected"
                 if attempt == 1:
-                    self._log.warning("lineage_server_away", queued=self._queue.qsize() + 1, error=str(failure)[:300])
+                    self._log.warning("lineage_server_unavailable", queued=self._queue.qsize() + 1, error=error)
             else:
                 return "sent"
             if self._closing.is_set():
@@ -108,14 +110,14 @@ class Events:
     async def _send(self) -> None:
         while True:
             event = await self._queue.get()
-            self._in_hand = 1
-            self._told.inc({"outcome": await self._deliver(event)})
-            self._in_hand = 0
+            self._in_flight = 1
+            self._outcomes.inc({"outcome": await self._deliver(event)})
+            self._in_flight = 0
             self._queue.task_done()
 
     @asynccontextmanager
     async def sending(self) -> AsyncIterator[None]:
-        """Send while the context lasts; at its end wait a moment for what is queued, one attempt each."""
+        """Send while the context lasts; at its end try each queued event once, for at most CLOSE_S seconds."""
         sender = asyncio.create_task(self._send())
         try:
             yield
@@ -127,9 +129,9 @@ class Events:
             sender.cancel()
             with suppress(asyncio.CancelledError):
                 await sender
-            if left := self._queue.qsize() + self._in_hand:
-                self._told.add({"outcome": "dropped"}, left)
-                self._log.warning("lineage_events_lost", events=left)
+            if lost := self._queue.qsize() + self._in_flight:
+                self._outcomes.add({"outcome": "dropped"}, lost)
+                self._log.warning("lineage_events_lost", events=lost)
             await asyncio.to_thread(self._client.close, 0.0)
 
 
@@ -143,60 +145,49 @@ class Failure:
 
 
 def failure(error: BaseException) -> Failure:
-    """What an exception says."""
+    """An exception as the reason of a failed run."""
     return Failure(f"{type(error).__name__}: {error}", trace="".join(traceback.format_exception(error)))
 
 
+@dataclass
 class JobRun:
-    """One run of a job, told by events that carry the same run id.
+    """One run of a job: every event of it has the same run id.
 
-    `published` gives the rows of each counted output, by its name, since some moment; each event carries what came
-    since the one before it. Schema and the other facets go with every event but RUNNING, which comes each minute.
+    `published` returns the rows of each counted output so far, by its name; an event carries those since the event
+    before it. Schema and other facets are in every event but RUNNING, which is sent each minute.
     """
 
-    def __init__(
-        self,
-        events: Events,
-        job: str,
-        datasets: Datasets,
-        *,
-        integration: str = "PLACAR",
-        run_id: str | None = None,
-        published: Callable[[], Mapping[str, int]] = dict,
-    ) -> None:
-        self._events = events
-        self._job = job
-        self._integration = integration
-        self.run_id = run_id or str(generate_new_uuid())
-        self._datasets = datasets
-        self._published = published
-        self._before = dict(published())
+    events: Events
+    job: str
+    datasets: Datasets
+    integration: str = "PLACAR"
+    run_id: str = field(default_factory=lambda: str(generate_new_uuid()))
+    published: Callable[[], Mapping[str, int]] = dict
 
-    def _output(self, dataset: Dataset, facets: Mapping[str, Any], now: Mapping[str, int]) -> OutputDataset:
-        statistics: dict[str, Any] = {}
-        if dataset.name in now:
-            rows = now[dataset.name] - self._before.get(dataset.name, 0)
-            statistics = {"outputStatistics": output_statistics_output_dataset.OutputStatisticsOutputDatasetFacet(rows)}
-        return OutputDataset(
-            namespace=dataset.namespace, name=dataset.name, facets=dict(facets), outputFacets=statistics
-        )
+    def __post_init__(self) -> None:
+        self._before = dict(self.published())
 
-    def tell(self, state: RunState, why: Failure | None = None) -> None:
+    def _output(self, dataset: Dataset, facets: Mapping[str, Any], rows: Mapping[str, int]) -> OutputDataset:
+        output = OutputDataset(namespace=dataset.namespace, name=dataset.name, facets=dict(facets), outputFacets={})
+        if dataset.name in rows:
+            new = rows[dataset.name] - self._before.get(dataset.name, 0)
+            statistics = output_statistics_output_dataset.OutputStatisticsOutputDatasetFacet(new)
+            output.outputFacets = {"outputStatistics": statistics}
+        return output
+
+    def emit(self, state: RunState, why: Failure | None = None) -> None:
         """Queue the event of a state; `why` goes into the error facet."""
-        facets = state != RunState.RUNNING
-        now = dict(self._published())
+        whole = state != RunState.RUNNING
+        rows = dict(self.published())
         run = Run(runId=self.run_id)
         if why is not None:
-            run.facets = {
-                "errorMessage": error_message_run.ErrorMessageRunFacet(
-                    message=why.message, programmingLanguage=why.language, stackTrace=why.trace
-                )
-            }
-        job = Job(namespace=self._events.settings.namespace, name=self._job)
-        if facets:
-            kind = job_type_job.JobTypeJobFacet(
-                processingType="STREAMING", integration=self._integration, jobType="JOB"
+            error = error_message_run.ErrorMessageRunFacet(
+                message=why.message, programmingLanguage=why.language, stackTrace=why.trace
             )
+            run.facets = {"errorMessage": error}
+        job = Job(namespace=self.events.settings.namespace, name=self.job)
+        if whole:
+            kind = job_type_job.JobTypeJobFacet("STREAMING", integration=self.integration, jobType="JOB")
             job.facets = {"jobType": kind}
         event = RunEvent(
             eventType=state,
@@ -205,72 +196,61 @@ class JobRun:
             job=job,
             producer=PRODUCER,
             inputs=[
-                InputDataset(namespace=d.namespace, name=d.name, facets=dict(d.facets) if facets else {})
-                for d in self._datasets.inputs
+                InputDataset(namespace=each.namespace, name=each.name, facets=dict(each.facets) if whole else {})
+                for each in self.datasets.inputs
             ],
-            outputs=[self._output(d, d.facets if facets else {}, now) for d in self._datasets.outputs],
+            outputs=[self._output(each, each.facets if whole else {}, rows) for each in self.datasets.outputs],
         )
-        if self._events.put(event):
-            self._before.update(now)
+        if self.events.put(event):
+            self._before.update(rows)
 
 
+@dataclass
 class WatchedJob:
-    """The runs of a job that another system runs, told by whoever watches it.
+    """The runs of a job of another system, emitted by its watcher.
 
-    `written` asks for the rows that each output has had so far; an output that it leaves out has no statistics.
+    `written` returns the rows of each output so far; an output that it leaves out has no statistics.
     """
 
-    def __init__(
-        self,
-        events: Events,
-        job: str,
-        datasets: Datasets,
-        integration: str,
-        written: Callable[[], Awaitable[Mapping[str, int]]],
-    ) -> None:
-        self._events = events
-        self._job = job
-        self._datasets = datasets
-        self._integration = integration
-        self._written = written
+    events: Events
+    job: str
+    datasets: Datasets
+    integration: str
+    written: Callable[[], Awaitable[Mapping[str, int]]]
+
+    def __post_init__(self) -> None:
         self._rows: dict[str, int] = {}
         self._run: JobRun | None = None
         self._known: str | None = None
         self._next_beat = 0.0
 
     def _new(self, run_id: str | None) -> JobRun:
-        return JobRun(
-            self._events,
-            self._job,
-            self._datasets,
-            integration=self._integration,
-            run_id=run_id,
-            published=lambda: self._rows,
-        )
+        own = run_id or str(generate_new_uuid())
+        return JobRun(self.events, self.job, self.datasets, self.integration, own, lambda: self._rows)
 
     async def seen(self, run_id: str | None = None, *, running: bool) -> None:
-        """It is there under this run id, or the one that it had: START at first, then RUNNING each interval."""
+        """The job exists, with this run id or the one before: START at first, then RUNNING each interval."""
         if self._run is None or run_id not in (None, self._run.run_id):
             begun = run_id is not None and run_id == self._known
-            self._rows = dict(await self._written())
+            self._rows = dict(await self.written())
             self._run = self._new(run_id)
             if not begun:
-                self._run.tell(RunState.START)
+                self._run.emit(RunState.START)
             self._next_beat = 0.0
         if running and time.monotonic() >= self._next_beat:
-            self._rows = dict(await self._written())
-            self._run.tell(RunState.RUNNING)
-            self._next_beat = time.monotonic() + self._events.settings.interval_s
+            self._rows = dict(await self.written())
+            self._run.emit(RunState.RUNNING)
+            self._next_beat = time.monotonic() + self.events.settings.interval_s
 
     def known(self, run_id: str) -> None:
-        """This run was begun by an earlier process, which has told its START."""
+        """An earlier process began this run and emitted its START."""
         self._known = run_id
 
     def ended(self, state: RunState, why: Failure | None = None) -> None:
-        """The run that was begun has ended; nothing where there is none."""
+        """End the current run, if there is one."""
         run = self._run or (self._new(self._known) if self._known else None)
         if run is not None:
-            run.tell(state, why)
+            run.emit(state, why)
         self._run = self._known = None
 
 
@@ -290,7 +270,7 @@ def counted(metrics: Metrics, datasets: Datasets) -> Callable[[], Mapping[str, i
 async def unit_run(events: Events, unit: str, datasets: Datasets, metrics: Metrics) -> AsyncIterator[None]:
     """The run of a unit: START on entry, RUNNING meanwhile, COMPLETE on a clean end, FAIL with the error otherwise.
 
-    A unit that reads and writes no dataset has no lineage to tell.
+    A unit without datasets has no lineage.
     """
     if not datasets.inputs and not datasets.outputs:
         yield
@@ -299,18 +279,18 @@ async def unit_run(events: Events, unit: str, datasets: Datasets, metrics: Metri
 
     async def keep_running() -> None:
         while True:
-            run.tell(RunState.RUNNING)
+            run.emit(RunState.RUNNING)
             await asyncio.sleep(events.settings.interval_s)
 
-    run.tell(RunState.START)
+    run.emit(RunState.START)
     beat = asyncio.create_task(keep_running())
     try:
         yield
     except Exception as error:
-        run.tell(RunState.FAIL, failure(error))
+        run.emit(RunState.FAIL, failure(error))
         raise
     else:
-        run.tell(RunState.COMPLETE)
+        run.emit(RunState.COMPLETE)
     finally:
         beat.cancel()
         with suppress(asyncio.CancelledError):

@@ -1,22 +1,23 @@
 """Prometheus metrics of a process: each declared once, labelled with the unit, rendered on the operations port.
 
-What every process has is declared here, what a unit has besides in its `metrics.py`; docs/metrics.md is generated from
-the declarations (deploy/metrics.py).
+Metrics of every process are declared here, those of a unit in its `metrics.py`; docs/metrics.md is generated from the
+declarations (deploy/metrics.py).
 """
 
 from bisect import bisect_right
+from collections import Counter as Counts
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from aioprometheus import histogram
 from aioprometheus.collectors import Counter, Gauge, Histogram, Registry
-from aioprometheus.histogram import Histogram as Buckets
 from aioprometheus.metricdict import MetricDict
 from aioprometheus.renderer import render
 
 Outcome = Literal["received", "published", "dead_letter", "ignored"]
 Series = list[tuple[dict[str, str], float]]
-"""Values of a metric by their labels."""
+"""The values of a metric by their labels."""
 Kind = Literal["counter", "gauge", "histogram"]
 
 COLLECTORS: Mapping[Kind, type] = {"counter": Counter, "gauge": Gauge, "histogram": Histogram}
@@ -79,7 +80,7 @@ IN_FLIGHT = Metric(
     "placar_records_in_flight",
     "gauge",
     "records",
-    "Records being worked on",
+    "Records being processed",
     ("topic",),
     after="the first batch of a consumer",
 )
@@ -103,40 +104,37 @@ LEDGER = (RECORDS, IN_FLIGHT, UNACCOUNTED, DEAD_LETTERS)
 
 
 class Metrics:
-    """The metrics of one process; those that are `declared` are there from the start, if without a value."""
+    """The metrics of one process; those `declared` exist from the start, some of them without a value."""
 
     def __init__(self, unit: str, declared: Collection[Metric] = ()) -> None:
         self._registry = Registry()
         self._labels = {"unit": unit}
         self._collectors: dict[Metric, Any] = {}
-        self._entered: dict[tuple[str, str], int] = {}
-        self._open: dict[str, int] = {}
-        self._held: dict[str, int] = {}
+        self._records: Counts[tuple[str, str]] = Counts()
         for metric in declared:
             self[metric]
 
     def __getitem__(self, metric: Metric) -> Any:
         """The collector of a declaration: `inc`, `add` a counter, `set` a gauge, `observe` a value."""
-        found = self._collectors.get(metric)
-        if found is None:
+        if metric not in self._collectors:
             more = {"buckets": metric.buckets} if metric.kind == "histogram" else {}
-            found = COLLECTORS[metric.kind](
+            collector = COLLECTORS[metric.kind](
                 metric.name, metric.meaning, const_labels=self._labels, registry=self._registry, **more
             )
             if metric.kind == "counter" and not metric.labels:
-                found.set({}, 0)
-            self._collectors[metric] = found
-        return found
+                collector.set({}, 0)
+            self._collectors[metric] = collector
+        return self._collectors[metric]
 
     def observe(self, metric: Metric, labels: dict[str, str], values: Collection[float]) -> None:
-        """Enter many values into a histogram at once, which takes a small part of the time of one after the other."""
+        """Observe many values of a histogram at once, much faster than one after the other."""
         if not values:
             return
         collector = self[metric]
         try:
-            series: Buckets = collector.get_value(labels)
+            series: histogram.Histogram = collector.get_value(labels)
         except KeyError:
-            series = Buckets(*metric.buckets)
+            series = histogram.Histogram(*metric.buckets)
             collector.set_value(labels, series)
         ordered = sorted(values)
         for bound in series.buckets:
@@ -145,35 +143,35 @@ class Metrics:
         series.observations += len(ordered)
 
     def replace(self, metric: Metric, series: Series) -> None:
-        """Give the metric these values and no others: for what is read from somewhere else, whole, each time."""
+        """Give the metric these series and no others: for values that are read from another server."""
         collector = self[metric]
-        collector.values = MetricDict()  # type: ignore[no-untyped-call]  # aioprometheus has not typed it
+        collector.values = MetricDict()  # type: ignore[no-untyped-call]  # aioprometheus has no types for it
         for labels, value in series:
             collector.set(labels, value)
 
     def record(self, topic: str, outcome: Outcome, count: int = 1) -> None:
-        """Enter `count` records of `topic` into the ledger."""
+        """Count records of `topic` with this outcome."""
         self[RECORDS].add({"topic": topic, "outcome": outcome}, count)
-        self._entered[topic, outcome] = self.recorded(topic, outcome) + count
-        self._open[topic] = self._open.get(topic, 0) + (count if outcome == "received" else -count)
-        self._check(topic)
+        self._records[topic, outcome] += count
+        self._export_unaccounted(topic)
 
     def recorded(self, topic: str, outcome: str) -> int:
-        """How many records of `topic` have been entered with this outcome."""
-        return self._entered.get((topic, outcome), 0)
+        """How many records of `topic` have been counted with this outcome."""
+        return self._records[topic, outcome]
 
     def in_flight(self, topic: str, change: int) -> None:
-        """So many more records of `topic` are being worked on, or fewer: those have their outcome now.
+        """Add `change` (negative when they are done) to the records of `topic` that are being processed.
 
-        Counted where the work begins and ends, apart from the outcomes, so that a record that lost its way between is
-        seen in `placar_records_unaccounted`. A batch that fails ends the process, and its counters with it.
+        Counted where processing begins and ends, apart from the outcomes, so that `placar_records_unaccounted` shows a
+        record that has none. A batch that fails ends the process, and its counters with it.
         """
-        self._held[topic] = self._held.get(topic, 0) + change
-        self[IN_FLIGHT].set({"topic": topic}, self._held[topic])
-        self._check(topic)
+        self._records[topic, "in_flight"] += change
+        self[IN_FLIGHT].set({"topic": topic}, self._records[topic, "in_flight"])
+        self._export_unaccounted(topic)
 
-    def _check(self, topic: str) -> None:
-        self[UNACCOUNTED].set({"topic": topic}, self._open.get(topic, 0) - self._held.get(topic, 0))
+    def _export_unaccounted(self, topic: str) -> None:
+        done = sum(self._records[topic, state] for state in ("published", "dead_letter", "ignored", "in_flight"))
+        self[UNACCOUNTED].set({"topic": topic}, self._records[topic, "received"] - done)
 
     def dead_letter(self, topic: str, reason: str) -> None:
         """Count one record of `topic` that went to `sales.dlq`."""

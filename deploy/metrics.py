@@ -1,4 +1,4 @@
-"""`python -m deploy.metrics [--check]`: docs/metrics.md, written from the declarations of every unit."""
+"""`python -m deploy.metrics [--check]`: docs/metrics.md, generated from the declarations of every unit."""
 
 import argparse
 import importlib
@@ -13,21 +13,21 @@ PAGE = ROOT / "docs" / "metrics.md"
 HEAD = """\
 # Metrics
 
-Written from the declarations by `task docs:metrics`; a test compares it with them, and them with what a running
-pipeline exports. Every unit serves its metrics at `/metrics` of its operations port, and every series carries `unit`.
-The servers' own metrics (Flink, Kafka, Connect, the registry, the S3 server) are explained in their manuals; which of
-them are collected is in `deploy/kafka/jmx.yml`, `deploy/connect/jmx.yml` and `deploy/flink/jmx.yml`.
+Generated from the declarations by `task docs:metrics`; tests compare it with them, and them with what a running pipeline
+exports. Every service serves its metrics at `/metrics` of its operations port, and every series has the label `unit`.
+The manuals of Flink, Kafka, Connect, the registry and the S3 server explain their own metrics; `deploy/kafka/jmx.yml`,
+`deploy/connect/jmx.yml` and `deploy/flink/jmx.yml` select those that are collected.
 """
 
 
 def declared(unit: str) -> tuple[Metric, ...]:
-    """The metrics of a unit, those that every process has included."""
+    """The metrics of a unit, including those of every process."""
     module = importlib.import_module(f"{UNITS[unit][0]}.metrics")
     return (*EVERY, *module.METRICS)
 
 
 def row(metric: Metric, units: Sequence[str]) -> str:
-    """A metric as a line of a table."""
+    """A metric as a row of the table."""
     of = "all" if len(units) == len(UNITS) else ", ".join(units)
     labels = ", ".join(f"`{label}`" for label in metric.labels)
     text = metric.meaning + (f". From {metric.after} on" if metric.after else "")
@@ -43,16 +43,15 @@ def page() -> str:
         for metric in declared(unit):
             units.setdefault(metric, []).append(unit)
     names = [metric.name for metric in units]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise ValueError(f"declared more than once, and differently: {', '.join(twice)}")
+    if ambiguous := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"declared differently by several units: {', '.join(ambiguous)}")
     rows = [row(metric, of) for metric, of in sorted(units.items(), key=lambda pair: pair[0].name)]
     table = ["| name | kind | unit | labels | meaning | exported by |", "|---|---|---|---|---|---|", *rows]
     return f"{HEAD}\n" + "\n".join(table) + "\n"
 
 
 def main() -> int:
-    """Write the page, or with --check say whether it is what would be written; returns the exit status."""
+    """Write the page, or with --check report whether it is up to date; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing; 1 when the page is out of date")
     if not parser.parse_args().check:

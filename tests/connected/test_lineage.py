@@ -109,9 +109,9 @@ async def test_what_a_unit_tells_is_what_marquez_client_reads(lineage: Lineage) 
     events = Events(settings, "files", Metrics("files"), structlog.get_logger("placar"))
     async with events.sending():
         run = JobRun(events, "files", Datasets([consumed], [published]), published=lambda: rows)
-        run.tell(RunState.START)
+        run.emit(RunState.START)
         rows["sales.unified"] = 41
-        run.tell(RunState.RUNNING)
+        run.emit(RunState.RUNNING)
     await read_back(lineage, run.run_id)
     await columns_read_back(lineage)
 
@@ -365,8 +365,8 @@ async def test_a_failed_run_carries_its_error(lineage: Lineage) -> None:
     events = Events(settings, "files", Metrics("files"), structlog.get_logger("placar"))
     async with events.sending():
         run = JobRun(events, "files", Datasets())
-        run.tell(RunState.START)
-        run.tell(RunState.FAIL, Failure("the disk is full"))
+        run.emit(RunState.START)
+        run.emit(RunState.FAIL, Failure("the disk is full"))
     found = await lineage.ask("get_job_run", run.run_id)
     assert (found["state"], found["facets"]["errorMessage"]["message"]) == ("FAILED", "the disk is full")
     assert found["endedAt"] is not None

@@ -1,4 +1,4 @@
-"""The ledger of a unit: what was received, what became of it, what is in hand, and what is unaccounted for."""
+"""Metrics of a unit: records received, their outcomes, those in flight and those unaccounted for; declarations."""
 
 import time
 
@@ -17,8 +17,8 @@ def value(metrics: Metrics, name: str, topic: str = "t") -> int:
     return int(line.rpartition(" ")[2])
 
 
-def test_what_is_in_hand_is_not_unaccounted_for() -> None:
-    """While a batch is being worked on it is in hand; when it has its outcomes nothing is, and nothing is missing."""
+def test_records_in_flight_are_accounted_for() -> None:
+    """A batch is in flight while it is processed; when it has its outcomes nothing is in flight, and nothing missing."""
     metrics = Metrics("u")
     metrics.record("t", "received", 10)
     metrics.in_flight("t", 10)
@@ -31,7 +31,7 @@ def test_what_is_in_hand_is_not_unaccounted_for() -> None:
 
 
 def test_a_record_without_outcome_is_unaccounted_for() -> None:
-    """A record that is no longer worked on and has no outcome stays in the gauge, whatever comes after it."""
+    """A record that is no longer processed and has no outcome stays in the gauge, whatever follows."""
     metrics = Metrics("u")
     for _ in range(2):
         metrics.record("t", "received", 5)
@@ -43,7 +43,7 @@ def test_a_record_without_outcome_is_unaccounted_for() -> None:
     assert (value(metrics, "unaccounted"), value(metrics, "unaccounted", "other")) == (2, 0)
 
 
-def test_an_outcome_too_many_is_negative() -> None:
+def test_an_extra_outcome_is_negative() -> None:
     """A record that was counted twice is as visible as one that was lost."""
     metrics = Metrics("u")
     metrics.record("t", "received")
@@ -53,7 +53,7 @@ def test_an_outcome_too_many_is_negative() -> None:
 
 @pytest.mark.parametrize(("header", "fits"), [(b"2", True), (b"999999999", True), (b"9999999999", False), (b"", False)])
 def test_an_attempt_fits_a_dead_letter(header: bytes, fits: bool) -> None:
-    """A header that anybody wrote is an attempt only where the dead letter's field can hold it."""
+    """A header is an attempt only if the dead letter's field can hold it."""
     assert is_attempt(header) == fits
 
 
@@ -61,12 +61,12 @@ SPREAD = Metric("placar_spread", "histogram", "seconds", "For the tests", ("topi
 
 
 def text(metrics: Metrics) -> str:
-    """What a scrape gets."""
+    """The text of a scrape."""
     return metrics.render(["text/plain"])[0].decode()
 
 
-def test_many_values_at_once_are_the_same_as_one_after_the_other() -> None:
-    """A batch of values, some on a bucket's bound, gives the scrape that each by itself gives; an empty one nothing."""
+def test_observing_many_values_at_once_equals_observing_each() -> None:
+    """A batch of values, some on a bucket's bound, gives the same scrape as single ones; an empty one gives nothing."""
     values = [0.5, 1.0, 1.5, 2.0, 4.9, 5.0, 5.1, 100.0]
     together, single = Metrics("u"), Metrics("u")
     together.observe(SPREAD, {"topic": "t"}, values[:5])
@@ -78,16 +78,16 @@ def test_many_values_at_once_are_the_same_as_one_after_the_other() -> None:
     assert 'placar_spread_bucket{le="5.0",topic="t",unit="u"} 6.0' in text(together)
 
 
-def test_what_is_declared_is_there_before_anything_happens() -> None:
-    """A declared counter without labels begins with 0; one with labels is there by name and type."""
+def test_declared_metrics_exist_from_the_start() -> None:
+    """A declared counter without labels starts with 0; one with labels has its name and type."""
     scraped = text(Metrics("u", [LINEAGE_FAILURES, DEAD_LETTERS]))
     assert 'placar_lineage_failures_total{unit="u"} 0' in scraped
     assert "# TYPE placar_dead_letters_total counter" in scraped
 
 
 @pytest.mark.parametrize("unit", UNITS)
-def test_a_unit_declares_each_name_once_and_well(unit: str) -> None:
-    """Names follow Prometheus: counters end in _total, seconds and bytes in their unit, and nothing is said twice."""
+def test_a_unit_declares_each_name_once_and_by_convention(unit: str) -> None:
+    """Names follow Prometheus: counters end in _total, seconds and bytes in their unit, and none is declared twice."""
     declared = catalogue.declared(unit)
     assert len({metric.name for metric in declared}) == len(declared)
     for metric in declared:
@@ -100,7 +100,7 @@ def test_a_unit_declares_each_name_once_and_well(unit: str) -> None:
 
 
 def test_the_page_of_metrics_is_up_to_date() -> None:
-    """docs/metrics.md is what the declarations say: after a change run `task docs:metrics`."""
+    """docs/metrics.md follows from the declarations: after a change run `task docs:metrics`."""
     assert catalogue.PAGE.read_text("utf-8") == catalogue.page()
 
 
@@ -113,10 +113,10 @@ def test_a_scrape_of_a_thousand_series_takes_less_than_20_ms() -> None:
         metrics.record(f"t{number}", "published")
         for reason in range(8):
             metrics.dead_letter(f"t{number}", f"r{reason}")
-    took = []
+    durations = []
     for _ in range(5):
         begun = time.process_time()
         lines = text(metrics).splitlines()
-        took.append(time.process_time() - begun)
+        durations.append(time.process_time() - begun)
     assert len(lines) > 1000
-    assert min(took) < 0.02
+    assert min(durations) < 0.02

@@ -1,10 +1,10 @@
-"""Lineage as a process tells it: run states, rows, datasets; and a server that is down, rejects, or never answers."""
+"""The lineage events of a process: run states, rows, datasets; and a server that is down, rejects, or never answers."""
 
 import asyncio
 import json
 import socket
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -49,15 +49,15 @@ def events(url: str, metrics: Metrics, queued: int = 100) -> Events:
     return Events(settings, "example", metrics, structlog.get_logger("placar"), queued)
 
 
-def told(metrics: Metrics) -> dict[str, int]:
-    """The events by outcome, and the failed attempts, of which there are any."""
+def outcomes(metrics: Metrics) -> dict[str, int]:
+    """The events by outcome, and the failed attempts, without zeros."""
     lines = metrics.render(["text/plain"])[0].decode().splitlines()
-    found = {}
+    counts = {}
     for line in lines:
         if line.startswith(("placar_lineage_events_total{", "placar_lineage_failures_total{")):
             outcome = line.split('outcome="')[1].split('"')[0] if "outcome" in line else "failures"
-            found[outcome] = int(float(line.rpartition(" ")[2]))
-    return {outcome: count for outcome, count in found.items() if count}
+            counts[outcome] = int(float(line.rpartition(" ")[2]))
+    return {outcome: count for outcome, count in counts.items() if count}
 
 
 def test_every_outcome_is_scraped_before_the_first_event() -> None:
@@ -69,16 +69,16 @@ def test_every_outcome_is_scraped_before_the_first_event() -> None:
         assert f'placar_lineage_events_total{{outcome="{outcome}",unit="example"}} 0' in text
 
 
-class Taker:
-    """A lineage server that keeps what it is sent, or answers with a status."""
+class LineageServer:
+    """Keeps the events that it is sent, or answers with a status."""
 
     def __init__(self) -> None:
-        self.taken: list[dict[str, Any]] = []
+        self.events: list[dict[str, Any]] = []
         self.status = 201
 
     async def _take(self, request: web.Request) -> web.Response:
         if self.status == 201:
-            self.taken.append(await request.json())
+            self.events.append(await request.json())
         return web.Response(status=self.status)
 
     @asynccontextmanager
@@ -86,46 +86,57 @@ class Taker:
         """Its address while it serves."""
         app = web.Application()
         app.router.add_post("/api/v1/lineage", self._take)
-        async with TestServer(app) as server:
-            yield str(server.make_url("/"))
+        async with TestServer(app) as listening:
+            yield str(listening.make_url("/"))
 
 
-async def test_a_run_is_told_from_start_to_complete_with_the_rows_between() -> None:
-    """One run id; RUNNING tells the rows since the event before it, START and COMPLETE what the datasets are."""
-    metrics, taker = Metrics("example"), Taker()
+def producers(body: Any) -> Iterator[str]:
+    """Every producer in events, those of facets included."""
+    if isinstance(body, Mapping):
+        yield from (value for key, value in body.items() if key in ("producer", "_producer"))
+        body = list(body.values())
+    if isinstance(body, list):
+        for each in body:
+            yield from producers(each)
+
+
+async def test_a_run_has_events_from_start_to_complete_with_the_rows_between() -> None:
+    """One run id, rows since the event before; facets of the datasets, and the project's own URI as the producer."""
+    metrics, server = Metrics("example"), LineageServer()
     metrics.record("sales.files", "published", 5)  # before the run
-    async with taker.serving() as url:
+    async with server.serving() as url:
         sending = events(url, metrics)
         async with sending.sending():
             run = JobRun(sending, "example", WRITES, published=counted(metrics, WRITES))
-            run.tell(RunState.START)
+            run.emit(RunState.START)
             metrics.record("sales.files", "published", 7)
-            run.tell(RunState.RUNNING)
+            run.emit(RunState.RUNNING)
             metrics.record("sales.files", "published", 2)
-            run.tell(RunState.COMPLETE)
-    assert [event["eventType"] for event in taker.taken] == ["START", "RUNNING", "COMPLETE"]
-    assert {event["run"]["runId"] for event in taker.taken} == {run.run_id}
-    rows = [event["outputs"][0]["outputFacets"]["outputStatistics"]["rowCount"] for event in taker.taken]
+            run.emit(RunState.COMPLETE)
+    assert [event["eventType"] for event in server.events] == ["START", "RUNNING", "COMPLETE"]
+    assert {event["run"]["runId"] for event in server.events} == {run.run_id}
+    rows = [event["outputs"][0]["outputFacets"]["outputStatistics"]["rowCount"] for event in server.events]
     assert rows == [0, 7, 2]
-    assert told(metrics) == {"sent": 3}
+    assert set(producers(server.events)) == {"urn:placar:producer"}
+    assert outcomes(metrics) == {"sent": 3}
 
 
-async def test_a_unit_that_fails_tells_why() -> None:
-    """FAIL carries message and stack of the error, which goes on to whoever runs the unit."""
-    metrics, taker = Metrics("example"), Taker()
-    async with taker.serving() as url:
+async def test_a_failed_unit_reports_its_error() -> None:
+    """FAIL has message and stack trace of the error, which the caller gets too."""
+    metrics, server = Metrics("example"), LineageServer()
+    async with server.serving() as url:
         sending = events(url, metrics)
 
         async def failing() -> None:
             async with unit_run(sending, "example", WRITES, metrics):
-                await until(lambda: _true(len(taker.taken) == 2), "START and RUNNING have come")
+                await until(lambda: _true(len(server.events) == 2), "START and RUNNING have come")
                 raise RuntimeError("the disk is full")
 
         async with sending.sending():
             with pytest.raises(RuntimeError, match="the disk is full"):
                 await failing()
-    assert [event["eventType"] for event in taker.taken] == ["START", "RUNNING", "FAIL"]
-    facet = taker.taken[-1]["run"]["facets"]["errorMessage"]
+    assert [event["eventType"] for event in server.events] == ["START", "RUNNING", "FAIL"]
+    facet = server.events[-1]["run"]["facets"]["errorMessage"]
     assert facet["message"] == "RuntimeError: the disk is full"
     assert "test_lineage_events" in facet["stackTrace"]
 
@@ -134,57 +145,57 @@ async def _true(value: bool) -> bool:
     return value
 
 
-async def test_a_unit_without_datasets_tells_nothing() -> None:
-    """What reads and writes no dataset is no node of the graph."""
-    metrics, taker = Metrics("example"), Taker()
-    async with taker.serving() as url:
+async def test_a_unit_without_datasets_has_no_lineage() -> None:
+    """A unit that reads and writes no dataset is no node of the graph."""
+    metrics, server = Metrics("example"), LineageServer()
+    async with server.serving() as url:
         sending = events(url, metrics)
         async with sending.sending(), unit_run(sending, "example", Datasets(), metrics):
             pass
-    assert taker.taken == []
+    assert server.events == []
 
 
-async def test_what_waited_for_a_server_comes_in_order_when_it_is_back() -> None:
-    """A server that answers 503 is tried again; nothing is lost, nothing overtakes."""
-    metrics, taker = Metrics("example"), Taker()
-    taker.status = 503
-    async with taker.serving() as url:
+async def test_queued_events_are_sent_in_order_when_the_server_is_back() -> None:
+    """A server that answers 503 is tried again; nothing is lost or reordered."""
+    metrics, server = Metrics("example"), LineageServer()
+    server.status = 503
+    async with server.serving() as url:
         sending = events(url, metrics)
         async with sending.sending():
             run = JobRun(sending, "example", WRITES)
             for state in (RunState.START, RunState.RUNNING, RunState.COMPLETE):
-                run.tell(state)
-            await until(lambda: _true(told(metrics).get("failures", 0) >= 1), "the first attempt has failed")
-            taker.status = 201
-            await until(lambda: _true(len(taker.taken) == 3), "all have come")
-    assert [event["eventType"] for event in taker.taken] == ["START", "RUNNING", "COMPLETE"]
+                run.emit(state)
+            await until(lambda: _true(outcomes(metrics).get("failures", 0) >= 1), "the first attempt has failed")
+            server.status = 201
+            await until(lambda: _true(len(server.events) == 3), "all have come")
+    assert [event["eventType"] for event in server.events] == ["START", "RUNNING", "COMPLETE"]
 
 
 async def test_an_event_that_the_server_rejects_is_counted_and_not_sent_again() -> None:
     """An answer 4xx would come again and again, so the next event is sent instead."""
-    metrics, taker = Metrics("example"), Taker()
-    taker.status = 422
-    async with taker.serving() as url:
+    metrics, server = Metrics("example"), LineageServer()
+    server.status = 422
+    async with server.serving() as url:
         sending = events(url, metrics)
         async with sending.sending():
             run = JobRun(sending, "example", WRITES)
-            run.tell(RunState.START)
-            run.tell(RunState.COMPLETE)
-    assert told(metrics) == {"rejected": 2, "failures": 2}
+            run.emit(RunState.START)
+            run.emit(RunState.COMPLETE)
+    assert outcomes(metrics) == {"rejected": 2, "failures": 2}
 
 
 async def test_an_event_that_the_server_fails_over_does_not_stop_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
     """An answer 500 may be of this event alone: after five attempts it is given up."""
-    metrics, taker = Metrics("example"), Taker()
+    metrics, server = Metrics("example"), LineageServer()
     monkeypatch.setattr(lineage, "PAUSES_S", (0.01,))
-    taker.status = 500
-    async with taker.serving() as url:
+    server.status = 500
+    async with server.serving() as url:
         sending = events(url, metrics)
         async with sending.sending():
             run = JobRun(sending, "example", WRITES)
-            run.tell(RunState.START)
-            await until(lambda: _true(told(metrics).get("rejected") == 1), "it was given up")
-    assert told(metrics) == {"rejected": 1, "failures": 5}
+            run.emit(RunState.START)
+            await until(lambda: _true(outcomes(metrics).get("rejected") == 1), "it was given up")
+    assert outcomes(metrics) == {"rejected": 1, "failures": 5}
 
 
 async def test_a_full_queue_drops_and_counts_and_loses_no_rows() -> None:
@@ -196,19 +207,19 @@ async def test_a_full_queue_drops_and_counts_and_loses_no_rows() -> None:
     begun = time.monotonic()
     for _ in range(5):
         total[0] += 10
-        run.tell(RunState.RUNNING)
+        run.emit(RunState.RUNNING)
     assert time.monotonic() - begun < 1
-    assert told(metrics) == {"dropped": 3}
+    assert outcomes(metrics) == {"dropped": 3}
     sending._queue.get_nowait()
-    run.tell(RunState.RUNNING)
+    run.emit(RunState.RUNNING)
     sending._queue.get_nowait()
     last = sending._queue.get_nowait()
     assert json.loads(Serde.to_json(last))["outputs"][0]["outputFacets"]["outputStatistics"]["rowCount"] == 30
 
 
 @pytest.mark.parametrize("silent", [False, True], ids=["rejects connections", "never answers"])
-async def test_a_stop_waits_a_moment_only_for_a_server_that_is_away(silent: bool) -> None:
-    """With a dead endpoint the work goes on meanwhile, the process ends within seconds, and what is lost is counted."""
+async def test_a_stop_waits_only_a_moment_for_an_unavailable_server(silent: bool) -> None:
+    """With a dead endpoint work continues, the process ends within seconds, and lost events are counted."""
     metrics = Metrics("example")
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1] if silent else 9
@@ -217,7 +228,7 @@ async def test_a_stop_waits_a_moment_only_for_a_server_that_is_away(silent: bool
         async with sending.sending():
             run = JobRun(sending, "example", WRITES)
             for _ in range(20):
-                run.tell(RunState.RUNNING)
+                run.emit(RunState.RUNNING)
             until_ = time.monotonic() + 0.3
             while time.monotonic() < until_:  # the loop is not held up by the sender
                 await asyncio.sleep(0.001)
@@ -225,7 +236,7 @@ async def test_a_stop_waits_a_moment_only_for_a_server_that_is_away(silent: bool
             begun = time.monotonic()
         assert time.monotonic() - begun < 10
     assert turns > 50
-    assert told(metrics)["dropped"] == 20
+    assert outcomes(metrics)["dropped"] == 20
 
 
 async def test_a_transport_that_fails_in_any_way_stops_nothing(tmp_path: Path) -> None:
@@ -238,12 +249,12 @@ async def test_a_transport_that_fails_in_any_way_stops_nothing(tmp_path: Path) -
     async with sending.sending(), unit_run(sending, "example", WRITES, metrics):
         done = True
     assert done
-    assert told(metrics)["failures"] >= 2
-    assert "sent" not in told(metrics)
+    assert outcomes(metrics)["failures"] >= 2
+    assert "sent" not in outcomes(metrics)
 
 
-async def test_a_watched_job_has_a_run_as_long_as_it_is_seen(tmp_path: Path) -> None:
-    """START when it is first seen, RUNNING while it runs, FAIL when it failed; the next time it is another run."""
+async def test_a_watched_job_has_a_run_while_it_exists(tmp_path: Path) -> None:
+    """START when it first exists, RUNNING while it runs, FAIL when it failed; then another run."""
     metrics = Metrics("example")
     settings = LineageSettings(transport="file", file_dir=str(tmp_path), interval_s=3600)
     sending = Events(settings, "watcher", metrics, structlog.get_logger("placar"))
@@ -254,7 +265,7 @@ async def test_a_watched_job_has_a_run_as_long_as_it_is_seen(tmp_path: Path) -> 
 
     async with sending.sending():
         job = WatchedJob(sending, "connector", Datasets(outputs=[SALES]), "DEBEZIUM", written)
-        job.ended(RunState.COMPLETE)  # nothing was seen yet
+        job.ended(RunState.COMPLETE)  # there is no run yet
         await job.seen(running=True)
         await job.seen(running=True)
         job.ended(RunState.FAIL, Failure("the slot is gone", "java"))
@@ -303,11 +314,11 @@ def all_datasets() -> list[Datasets]:
 
 def paths(fields: Any, above: str = "") -> set[str]:
     """The names of fields, those of nested records after their record's."""
-    found = set()
+    names = set()
     for each in fields:
-        found.add(f"{above}{each.name}")
-        found |= paths(each.fields or [], f"{above}{each.name}.")
-    return found
+        names.add(f"{above}{each.name}")
+        names |= paths(each.fields or [], f"{above}{each.name}.")
+    return names
 
 
 def test_every_dataset_has_a_schema_and_an_owner() -> None:
