@@ -13,8 +13,8 @@ PAGE = ROOT / "docs" / "metrics.md"
 HEAD = """\
 # Metrics
 
-Generated from the declarations by `task docs:metrics`; tests compare it with them, and them with what a running pipeline
-exports. Every service serves its metrics at `/metrics` of its operations port, and every series has the label `unit`.
+Generated from the declarations by `task docs:metrics`; tests compare it with them, and them with what a running
+pipeline exports. Every service serves its metrics at `/metrics` of its operations port, with the label `unit`.
 The manuals of Flink, Kafka, Connect, the registry and the S3 server explain their own metrics; `deploy/kafka/jmx.yml`,
 `deploy/connect/jmx.yml` and `deploy/flink/jmx.yml` select those that are collected.
 """

@@ -1,1 +1,1 @@
-"""Takes OpenLineage events, answers what clients of Marquez ask of its HTTP API, and draws the graph on a page."""
+"""Receives OpenLineage events, serves the part of Marquez's HTTP API that its clients use, and draws the graph."""

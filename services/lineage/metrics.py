@@ -1,13 +1,13 @@
-"""The metrics of the lineage service, besides what every process has."""
+"""The metrics of the lineage service, besides those of every process."""
 
 from chassis.metrics import Metric
 
-TAKEN = Metric(
-    "placar_lineage_taken_total",
+RECEIVED = Metric(
+    "placar_lineage_received_total",
     "counter",
     "events",
-    "OpenLineage events that came, by what became of them: taken, known (sent again), rejected",
+    "OpenLineage events received, by outcome: stored, repeated (received before), rejected",
     ("outcome",),
     after="the first event",
 )
-METRICS = (TAKEN,)
+METRICS = (RECEIVED,)

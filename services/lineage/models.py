@@ -1,10 +1,10 @@
-"""The three kinds of OpenLineage events, as far as they are understood; whatever else they hold is kept."""
+"""The three kinds of OpenLineage events, as far as they are used; whatever else they contain is kept."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AwareDatetime, BaseModel, Field, TypeAdapter, ValidationError
 
 Name = Annotated[str, Field(min_length=1, max_length=1024, pattern="^[^\x00]*$")]
 Facets = Mapping[str, Mapping[str, Any] | None]
@@ -12,39 +12,32 @@ State = Literal["START", "RUNNING", "COMPLETE", "FAIL", "ABORT", "OTHER"]
 
 
 class EventError(Exception):
-    """The body is no OpenLineage event; the message names the fields that are wrong."""
+    """The body is no OpenLineage event; the message names the wrong fields."""
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-
-class Dataset(_Part):
-    """A dataset as an event names it; facets of the dataset, and of this reading or writing of it."""
+class Job(BaseModel):
+    """A job in an event."""
 
     namespace: Name
     name: Name
     facets: Facets = Field(default_factory=dict)
+
+
+class Dataset(Job):
+    """A dataset in an event, with facets of the dataset and of this reading or writing of it."""
+
     inputFacets: Facets = Field(default_factory=dict)  # noqa: N815 - OpenLineage's name
     outputFacets: Facets = Field(default_factory=dict)  # noqa: N815
 
 
-class Job(_Part):
-    """A job as an event names it."""
-
-    namespace: Name
-    name: Name
-    facets: Facets = Field(default_factory=dict)
-
-
-class Run(_Part):
-    """A run as an event names it."""
+class Run(BaseModel):
+    """A run in an event."""
 
     runId: UUID  # noqa: N815
     facets: Facets = Field(default_factory=dict)
 
 
-class _Event(_Part):
+class _Event(BaseModel):
     eventTime: AwareDatetime  # noqa: N815
     producer: Name
 
@@ -65,7 +58,7 @@ class RunEvent(JobEvent):
 
 
 class DatasetEvent(_Event):
-    """What is known of a dataset."""
+    """Facets of a dataset."""
 
     dataset: Dataset
 

@@ -4,30 +4,33 @@ import json
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
-from http import HTTPStatus
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import unquote
 from uuid import UUID
 
 import structlog
-from fastapi import APIRouter, Body, Depends, FastAPI, Query, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
 from fastapi import Path as InPath
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse
-from pydantic import AfterValidator, AwareDatetime, BaseModel, Field
+from pydantic import AfterValidator, AwareDatetime
 from starlette.exceptions import HTTPException
 
+from services.lineage import store as queries
 from services.lineage import transform
 from services.lineage.models import EventError, event
-from services.lineage.store import AWAY, Row, Store
-from services.lineage.transform import Json, Key
+from services.lineage.store import UNAVAILABLE, Row, Store
+from services.lineage.transform import Json
 
 PAGE = Path(__file__).parent / "page"
-PAGE_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; base-uri 'none'; "
-    "form-action 'none'; frame-ancestors 'none'"
-)
+PAGE_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-cache",
+    "X-Content-Type-Options": "nosniff",
+}
 MAX_BODY = 4 * 1024 * 1024
 RETRY_AFTER_S = 2
 BEGINNING, END = datetime(1970, 1, 1, tzinfo=UTC), datetime(3000, 1, 1, tzinfo=UTC)
@@ -40,25 +43,17 @@ NodeId = Annotated[str, Query(alias="nodeId", min_length=1, description="dataset
 Depth = Annotated[int, Query(ge=0, le=100)]
 
 
-class Owned(BaseModel):
-    """What a namespace is given."""
-
-    ownerName: Annotated[str, Field(min_length=1, max_length=1024)]  # noqa: N815 - Marquez's name
-    description: Annotated[str | None, Field(max_length=4096)] = None
-
-
 def _error(status: int, message: str, headers: dict[str, str] | None = None) -> Response:
-    """An error in the form that Marquez gives it."""
+    """An error in Marquez's form."""
     return JSONResponse({"code": status, "message": message}, status, headers)
 
 
 def problems(app: FastAPI, log: structlog.stdlib.BoundLogger) -> None:
-    """Answer every error of the application in one form, without its inside."""
+    """Answer every error in one form that shows nothing of the inside."""
 
     async def invalid(_: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for it
-        said = (f"{'.'.join(map(str, item['loc'][1:]))}: {item['msg']}" for item in error.errors())
-        return _error(422, "; ".join(said))
+        return _error(422, "; ".join(f"{'.'.join(map(str, e['loc'][1:]))}: {e['msg']}" for e in error.errors()))
 
     async def no_event(_: Request, error: Exception) -> Response:
         return _error(422, str(error))
@@ -67,30 +62,27 @@ def problems(app: FastAPI, log: structlog.stdlib.BoundLogger) -> None:
         assert isinstance(error, HTTPException)  # noqa: S101 - registered for it
         return _error(error.status_code, str(error.detail))
 
-    async def away(request: Request, error: Exception) -> Response:
-        log.warning("store_away", path=request.url.path, error=repr(error)[:300])
+    async def unavailable(request: Request, error: Exception) -> Response:
+        log.warning("store_unavailable", path=request.url.path, error=repr(error)[:300])
         return _error(503, "the database is not available now; try again", {"Retry-After": str(RETRY_AFTER_S)})
 
     async def unexpected(request: Request, error: Exception) -> Response:
         log.error("request_failed", path=request.url.path, exc_info=error)
         return _error(500, "an error of the server; it is in its log")
 
-    app.add_exception_handler(RequestValidationError, invalid)
-    app.add_exception_handler(EventError, no_event)
-    app.add_exception_handler(HTTPException, http_error)
-    for kind in AWAY:
-        app.add_exception_handler(kind, away)
-    app.add_exception_handler(Exception, unexpected)
+    handlers = {RequestValidationError: invalid, EventError: no_event, HTTPException: http_error, Exception: unexpected}
+    for kind, handler in (handlers | dict.fromkeys(UNAVAILABLE, unavailable)).items():
+        app.add_exception_handler(kind, handler)
 
 
-def _there(found: T | None, what: str) -> T:
-    if found is None:
+def _or_404(result: T | None, what: str) -> T:
+    if result is None:
         raise HTTPException(404, f"{what} not found")
-    return found
+    return result
 
 
-def _page(items: Sequence[Json], limit: int, offset: int) -> list[Json]:
-    return list(items[offset : offset + limit])
+def _page(kind: str, items: Sequence[Json], limit: int, offset: int) -> Json:
+    return {kind: list(items[offset : offset + limit]), "totalCount": len(items)}
 
 
 async def _body(request: Request) -> Any:
@@ -100,7 +92,7 @@ async def _body(request: Request) -> Any:
         if len(content) > MAX_BODY:
             raise HTTPException(413, f"longer than {MAX_BODY} bytes")
     if b"\\u0000" in content:
-        raise EventError("a text holds the character U+0000, which the database cannot keep")
+        raise EventError("a text contains the character U+0000, which the database cannot store")
     try:
         return json.loads(content)
     except (ValueError, RecursionError) as error:
@@ -108,69 +100,67 @@ async def _body(request: Request) -> Any:
 
 
 class Views:
-    """What the endpoints show, read from the store."""
+    """Marquez's view of the store, each read whole: a pipeline has tens of jobs and datasets."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    async def datasets(self) -> list[Json]:
-        """Every dataset."""
-        return [transform.dataset(row) for row in await self._store.datasets()]
+    async def namespaces(self) -> list[Json]:
+        """Every namespace."""
+        return [transform.named(row) for row in await self._store.rows(queries.NAMESPACES)]
+
+    async def datasets(self, namespace: str | None = None) -> list[Json]:
+        """The datasets of a namespace, or every dataset."""
+        rows = await self._store.rows(queries.DATASETS)
+        return [transform.dataset(row) for row in rows if namespace in (None, row["namespace"])]
 
     async def runs(self, rows: Sequence[Row]) -> list[Json]:
         """These runs."""
         edges: dict[UUID, list[Row]] = defaultdict(list)
-        for edge in await self._store.edges_of([row["id"] for row in rows]):
+        for edge in await self._store.rows(queries.EDGES_OF_RUNS, [row["id"] for row in rows]):
             edges[edge["run_id"]].append(edge)
-        datasets = await self._store.datasets()
-        versions = {(row["namespace"], row["name"]): row["current_version"] for row in datasets}
-        return [transform.run(row, edges[row["id"]], versions) for row in rows]
+        return [transform.run(row, edges[row["id"]]) for row in rows]
 
-    async def jobs(self) -> list[Json]:
-        """Every job, with its newest run."""
-        edges: dict[Key, list[Row]] = defaultdict(list)
-        for edge in await self._store.current_edges():
+    async def jobs(self, namespace: str | None = None) -> list[Json]:
+        """The jobs of a namespace, or every job, each with its newest run."""
+        edges: dict[tuple[str, str], list[Row]] = defaultdict(list)
+        for edge in await self._store.rows(queries.CURRENT_EDGES):
             edges[edge["job_namespace"], edge["job_name"]].append(edge)
-        rows = await self._store.latest_runs()
-        runs = dict(zip(((row["job_namespace"], row["job_name"]) for row in rows), await self.runs(rows), strict=True))
-        keys = [((row["namespace"], row["name"]), row) for row in await self._store.jobs()]
-        return [transform.job(row, edges[key], runs.get(key)) for key, row in keys]
-
-    async def versions(self, namespace: str, name: str) -> list[Json]:
-        """The versions of a dataset."""
-        rows = await self._store.versions(namespace, name)
-        by = [await self._store.run(row["run_id"]) if row["run_id"] else None for row in rows]
-        shown = {run["id"]: (await self.runs([run]))[0] for run in by if run is not None}
-        return [transform.version(row, shown.get(row["run_id"])) for row in rows]
+        rows = await self._store.rows(queries.LATEST_RUNS)
+        keys = [(row["job_namespace"], row["job_name"]) for row in rows]
+        runs = dict(zip(keys, await self.runs(rows), strict=True))
+        named = {(row["namespace"], row["name"]): row for row in await self._store.rows(queries.JOBS)}
+        return [
+            transform.job(row, edges[key], runs.get(key)) for key, row in named.items() if namespace in (None, key[0])
+        ]
 
 
 def api(store: Store, count: Callable[[str], None]) -> APIRouter:
-    """Marquez's API, as far as it is answered; `count` gets the outcome of each event that is received."""
+    """The supported part of Marquez's API; `count` gets the outcome of each received event."""
     router = APIRouter(prefix="/api/v1")
     views = Views(store)
 
     @router.post("/lineage", status_code=201)
-    async def take(body: Annotated[Any, Depends(_body)]) -> Response:
+    async def receive(body: Annotated[Any, Depends(_body)]) -> Response:
         try:
-            new = await store.take(event(body), body)
+            new = await store.add(event(body), body)
         except EventError:
             count("rejected")
             raise
-        count("taken" if new else "known")
+        count("stored" if new else "repeated")
         return Response(status_code=201)
 
     @router.get("/lineage")
     async def graph(node: NodeId, depth: Depth = 20) -> Json:
-        found = transform.lineage(await views.datasets(), await views.jobs(), node, depth)
-        return _there(found, f"node {node}")
+        return _or_404(transform.lineage(await views.datasets(), await views.jobs(), node, depth), f"node {node}")
 
     @router.get("/column-lineage")
     async def columns(
         node: NodeId, depth: Depth = 20, downstream: Annotated[bool, Query(alias="withDownstream")] = False
     ) -> Json:
         datasets, jobs = await views.datasets(), await views.jobs()
-        plain = node.partition("#")[0]  # of the current version, whichever is asked for
-        return _there(transform.column_lineage(datasets, jobs, plain, depth, downstream=downstream), f"node {node}")
+        plain = node.partition("#")[0]  # of the current version, whichever was requested
+        return _or_404(transform.column_lineage(datasets, jobs, plain, depth, downstream=downstream), f"node {node}")
 
     @router.get("/events/lineage")
     async def events(
@@ -180,119 +170,56 @@ def api(store: Store, count: Callable[[str], None]) -> APIRouter:
         offset: Offset = 0,
         order: Annotated[Literal["asc", "desc"], Query(alias="sortDirection")] = "desc",
     ) -> Json:
-        newest = order == "desc"
-        rows, total = await store.events(after, before, newest_first=newest, limit=limit, offset=offset)
+        rows, total = await store.events(after, before, newest_first=order == "desc", limit=limit, offset=offset)
         return {"events": [row["body"] for row in rows], "totalCount": total}
 
-    _namespaces(router, store)
-    _datasets(router, views)
-    _jobs(router, store, views)
-    return router
-
-
-def _namespaces(router: APIRouter, store: Store) -> None:
     @router.get("/namespaces")
     async def namespaces(limit: Limit = 100, offset: Offset = 0) -> Json:
-        return {"namespaces": _page([transform.namespace(row) for row in await store.namespaces()], limit, offset)}
+        return _page("namespaces", await views.namespaces(), limit, offset)
 
     @router.get("/namespaces/{namespace}")
     async def namespace(namespace: Name) -> Json:
-        rows = {row["name"]: row for row in await store.namespaces()}
-        return transform.namespace(_there(rows.get(namespace), f"namespace {namespace}"))
-
-    @router.put("/namespaces/{namespace}")
-    async def name_namespace(namespace: Name, given: Annotated[Owned, Body()]) -> Json:
-        await store.name_namespace(namespace, given.ownerName, given.description, datetime.now(UTC))
-        rows = {row["name"]: row for row in await store.namespaces()}
-        return transform.namespace(rows[namespace])
-
-    async def all_sources() -> dict[str, Json]:
-        used = {row["namespace"] for row in await store.datasets()}
-        return {row["name"]: transform.source(row) for row in await store.namespaces() if row["name"] in used}
-
-    @router.get("/sources")
-    async def sources(limit: Limit = 100, offset: Offset = 0) -> Json:
-        return {"sources": _page(list((await all_sources()).values()), limit, offset)}
-
-    @router.get("/sources/{source}")
-    async def source(source: Name) -> Json:
-        return _there((await all_sources()).get(source), f"source {source}")
-
-
-def _datasets(router: APIRouter, views: Views) -> None:
-    async def of(namespace: str) -> list[Json]:
-        return [each for each in await views.datasets() if each["namespace"] == namespace]
-
-    async def one(namespace: str, name: str) -> Json:
-        found = next((each for each in await of(namespace) if each["name"] == name), None)
-        return _there(found, f"dataset {name} of namespace {namespace}")
+        named = {each["name"]: each for each in await views.namespaces()}
+        return _or_404(named.get(namespace), f"namespace {namespace}")
 
     @router.get("/namespaces/{namespace}/datasets")
     async def datasets(namespace: Name, limit: Limit = 100, offset: Offset = 0) -> Json:
-        found = await of(namespace)
-        return {"datasets": _page(found, limit, offset), "totalCount": len(found)}
+        return _page("datasets", await views.datasets(namespace), limit, offset)
 
     @router.get("/namespaces/{namespace}/datasets/{dataset}")
     async def dataset(namespace: Name, dataset: Name) -> Json:
-        return await one(namespace, dataset)
+        named = {each["name"]: each for each in await views.datasets(namespace)}
+        return _or_404(named.get(dataset), f"dataset {dataset} of namespace {namespace}")
 
-    @router.get("/namespaces/{namespace}/datasets/{dataset}/versions")
-    async def versions(namespace: Name, dataset: Name, limit: Limit = 100, offset: Offset = 0) -> Json:
-        await one(namespace, dataset)
-        found = await views.versions(namespace, dataset)
-        return {"versions": _page(found, limit, offset), "totalCount": len(found)}
-
-    @router.get("/namespaces/{namespace}/datasets/{dataset}/versions/{version}")
-    async def version(namespace: Name, dataset: Name, version: Name) -> Json:
-        found = {each["version"]: each for each in await views.versions(namespace, dataset)}
-        return _there(found.get(version), f"version {version} of dataset {dataset}")
-
-
-def _jobs(router: APIRouter, store: Store, views: Views) -> None:
     @router.get("/jobs")
     async def all_jobs(limit: Limit = 100, offset: Offset = 0) -> Json:
-        found = await views.jobs()
-        return {"jobs": _page(found, limit, offset), "totalCount": len(found)}
+        return _page("jobs", await views.jobs(), limit, offset)
 
     @router.get("/namespaces/{namespace}/jobs")
     async def jobs(namespace: Name, limit: Limit = 100, offset: Offset = 0) -> Json:
-        found = [each for each in await views.jobs() if each["namespace"] == namespace]
-        return {"jobs": _page(found, limit, offset), "totalCount": len(found)}
+        return _page("jobs", await views.jobs(namespace), limit, offset)
 
     @router.get("/namespaces/{namespace}/jobs/{job}")
     async def job(namespace: Name, job: Name) -> Json:
-        found = (each for each in await views.jobs() if (each["namespace"], each["name"]) == (namespace, job))
-        return _there(next(found, None), f"job {job} of namespace {namespace}")
+        named = {each["name"]: each for each in await views.jobs(namespace)}
+        return _or_404(named.get(job), f"job {job} of namespace {namespace}")
 
     @router.get("/namespaces/{namespace}/jobs/{job}/runs")
     async def runs(namespace: Name, job: Name, limit: Limit = 100, offset: Offset = 0) -> Json:
-        rows = await store.runs(namespace, job)
+        rows = await store.rows(queries.RUNS_OF_JOB, namespace, job)
         return {"runs": await views.runs(rows[offset : offset + limit]), "totalCount": len(rows)}
 
     @router.get("/jobs/runs/{run_id}")
     async def run(run_id: UUID) -> Json:
-        row = _there(await store.run(run_id), f"run {run_id}")
-        return (await views.runs([row]))[0]
+        runs = await views.runs(await store.rows(queries.RUN, run_id))
+        return _or_404(next(iter(runs), None), f"run {run_id}")
 
-    @router.get("/jobs/runs/{run_id}/facets")
-    async def facets(run_id: UUID, kind: Annotated[Literal["run", "job"], Query(alias="type")] = "run") -> Json:
-        row = _there(await store.run(run_id), f"run {run_id}")
-        if kind == "run":
-            return {"runId": str(run_id), "facets": row["facets"]}
-        of = {(each["namespace"], each["name"]): each["facets"] for each in await store.jobs()}
-        return {"runId": str(run_id), "facets": of[row["job_namespace"], row["job_name"]]}
+    return router
 
 
-def _sender(name: str) -> Callable[[], Awaitable[Response]]:
-    headers = {
-        "Content-Security-Policy": PAGE_POLICY,
-        "Referrer-Policy": "no-referrer",
-        "Cache-Control": "no-cache",
-        "X-Content-Type-Options": "nosniff",
-    }
-
+def _file(name: str) -> Callable[[], Awaitable[Response]]:
     async def send() -> Response:
-        return FileResponse(PAGE / name, headers=headers)
+        return FileResponse(PAGE / name, headers=PAGE_HEADERS)
 
     return send
 
@@ -301,5 +228,5 @@ def page() -> APIRouter:
     """The page at `/`: its three files and nothing else, under a strict content security policy."""
     router = APIRouter(include_in_schema=False, default_response_class=Response)
     for path, name in {"/": "index.html", "/page.js": "page.js", "/page.css": "page.css"}.items():
-        router.add_api_route(path, _sender(name), status_code=HTTPStatus.OK)
+        router.add_api_route(path, _file(name))
     return router

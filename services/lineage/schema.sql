@@ -1,4 +1,4 @@
--- What the lineage service keeps. Safe to repeat.
+-- What the lineage service stores. Safe to repeat.
 CREATE TABLE IF NOT EXISTS events (
     id         bigserial PRIMARY KEY,
     digest     bytea NOT NULL UNIQUE, -- of the whole event: a repeat is the same event
@@ -7,14 +7,6 @@ CREATE TABLE IF NOT EXISTS events (
     body       jsonb NOT NULL
 );
 CREATE INDEX IF NOT EXISTS events_by_time ON events (event_time);
-
-CREATE TABLE IF NOT EXISTS namespaces (
-    name        text PRIMARY KEY,
-    owner_name  text NOT NULL DEFAULT 'anonymous',
-    description text,
-    created_at  timestamptz NOT NULL,
-    updated_at  timestamptz NOT NULL
-);
 
 CREATE TABLE IF NOT EXISTS jobs (
     namespace  text NOT NULL,
@@ -40,28 +32,16 @@ CREATE TABLE IF NOT EXISTS runs (
 CREATE INDEX IF NOT EXISTS runs_by_job ON runs (job_namespace, job_name, created_at);
 
 CREATE TABLE IF NOT EXISTS datasets (
-    namespace       text NOT NULL,
-    name            text NOT NULL,
-    facets          jsonb NOT NULL DEFAULT '{}',
-    created_at      timestamptz NOT NULL,
-    updated_at      timestamptz NOT NULL,
-    modified_at     timestamptz, -- when a run last wrote to it
-    current_version uuid,
+    namespace   text NOT NULL,
+    name        text NOT NULL,
+    facets      jsonb NOT NULL DEFAULT '{}',
+    created_at  timestamptz NOT NULL,
+    updated_at  timestamptz NOT NULL,
+    modified_at timestamptz, -- when a run last wrote to it
     PRIMARY KEY (namespace, name)
 );
 
--- a version for each schema that a dataset has had
-CREATE TABLE IF NOT EXISTS dataset_versions (
-    version    uuid PRIMARY KEY,
-    namespace  text NOT NULL,
-    name       text NOT NULL,
-    facets     jsonb NOT NULL,
-    run_id     uuid,
-    created_at timestamptz NOT NULL,
-    FOREIGN KEY (namespace, name) REFERENCES datasets
-);
-
--- what each run reads (direction in) and writes (out); the nil run holds what a job is said to do without a run
+-- what each run reads (direction in) and writes (out); the nil run holds the inputs and outputs of a job without a run
 CREATE TABLE IF NOT EXISTS edges (
     job_namespace text NOT NULL,
     job_name      text NOT NULL,

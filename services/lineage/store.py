@@ -1,18 +1,18 @@
-"""What is kept in Postgres: events as they came, and what follows from them."""
+"""The lineage database: events as they came, and the jobs, runs, datasets and edges that follow from them."""
 
 import hashlib
 import json
 import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
 from chassis.settings import LINEAGE_DATABASE, PostgresSettings
-from services.lineage.models import Dataset, DatasetEvent, Event, Facets, JobEvent, RunEvent
+from services.lineage.models import Dataset, DatasetEvent, Event, Facets, RunEvent
 
 if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
@@ -21,18 +21,17 @@ if TYPE_CHECKING:
 
 SCHEMA = Path(__file__).with_name("schema.sql")
 NO_RUN = uuid.UUID(int=0)
-VERSIONS = uuid.UUID("0a6f0f7e-4f0a-5d59-8f0f-0c52f9a1a9d4")
-ONE_WRITER = 7_215_001  # advisory lock: events are taken one after the other, so that no two wait for each other
+ONE_WRITER = 7_215_001  # advisory lock: events are stored one after the other, so that no two deadlock
 CONNECTIONS = 4
 COMMAND_S = 10.0
-AWAY = (
+UNAVAILABLE = (
     OSError,
     asyncpg.PostgresConnectionError,
     asyncpg.exceptions.OperatorInterventionError,  # it is being stopped
     asyncpg.InterfaceError,
 )
 STATES: Mapping[str, str] = {
-    "START": "RUNNING",  # as Marquez: a run that has started is running
+    "START": "RUNNING",  # as in Marquez
     "RUNNING": "RUNNING",
     "COMPLETE": "COMPLETED",
     "FAIL": "FAILED",
@@ -42,6 +41,12 @@ ENDED = ("COMPLETED", "FAILED", "ABORTED")
 
 Row = Mapping[str, Any]
 
+_JOB = """
+INSERT INTO jobs AS j VALUES ($1, $2, jsonb_strip_nulls($3::jsonb), $4, $4)
+ON CONFLICT (namespace, name) DO UPDATE SET
+    facets = jsonb_strip_nulls(j.facets || $3::jsonb),
+    updated_at = greatest(j.updated_at, excluded.updated_at)
+"""
 _RUN = """
 INSERT INTO runs AS r (id, job_namespace, job_name, state, facets, created_at, updated_at, started_at, ended_at)
 VALUES ($1, $2, $3, coalesce($4::text, 'NEW'), jsonb_strip_nulls($5::jsonb), $6::timestamptz, $6,
@@ -64,8 +69,20 @@ ON CONFLICT (namespace, name) DO UPDATE SET
     updated_at = greatest(d.updated_at, excluded.updated_at),
     modified_at = greatest(d.modified_at, excluded.modified_at)
 """
+_EDGE = """
+INSERT INTO edges AS e VALUES ($1, $2, $3, $4, $5, $6, jsonb_strip_nulls($7::jsonb))
+ON CONFLICT (job_namespace, job_name, run_id, direction, namespace, name) DO UPDATE SET
+    facets = jsonb_strip_nulls(e.facets || $7::jsonb)
+"""
+NAMESPACES = """
+SELECT namespace AS name, min(created_at) AS created_at, max(updated_at) AS updated_at FROM (
+    SELECT namespace, created_at, updated_at FROM jobs UNION ALL SELECT namespace, created_at, updated_at FROM datasets
+) named GROUP BY namespace ORDER BY namespace
+"""
+JOBS = "SELECT * FROM jobs ORDER BY namespace, name"
+DATASETS = "SELECT * FROM datasets ORDER BY namespace, name"
 # the edges of each job's newest run that has any, else those of no run
-_CURRENT_EDGES = """
+CURRENT_EDGES = """
 SELECT e.* FROM edges e JOIN (
     SELECT DISTINCT ON (e.job_namespace, e.job_name) e.job_namespace, e.job_name, e.run_id
     FROM (SELECT DISTINCT job_namespace, job_name, run_id FROM edges) e LEFT JOIN runs r ON r.id = e.run_id
@@ -73,9 +90,12 @@ SELECT e.* FROM edges e JOIN (
 ) newest USING (job_namespace, job_name, run_id)
 ORDER BY e.namespace, e.name
 """
-_LATEST_RUNS = """
+EDGES_OF_RUNS = "SELECT * FROM edges WHERE run_id = ANY($1) ORDER BY namespace, name"
+LATEST_RUNS = """
 SELECT DISTINCT ON (job_namespace, job_name) * FROM runs ORDER BY job_namespace, job_name, created_at DESC
 """
+RUNS_OF_JOB = "SELECT * FROM runs WHERE job_namespace = $1 AND job_name = $2 ORDER BY created_at DESC"
+RUN = "SELECT * FROM runs WHERE id = $1"
 
 
 async def _json_columns(connection: "Connection") -> None:
@@ -83,8 +103,30 @@ async def _json_columns(connection: "Connection") -> None:
 
 
 def _facets(facets: Facets) -> dict[str, Any]:
-    """Facets to merge; one that is deleted becomes null, which the merge takes away."""
+    """Facets to merge; a deleted one becomes null, which the merge removes."""
     return {name: None if facet is None or facet.get("_deleted") else dict(facet) for name, facet in facets.items()}
+
+
+async def _store_dataset(connection: "Connection", dataset: Dataset, at: datetime, *, written: bool) -> None:
+    await connection.execute(_DATASET, dataset.namespace, dataset.name, _facets(dataset.facets), at, written)
+
+
+async def _store(connection: "Connection", event: Event) -> None:
+    at = event.eventTime
+    if isinstance(event, DatasetEvent):
+        await _store_dataset(connection, event.dataset, at, written=False)
+        return
+    job = (event.job.namespace, event.job.name)
+    await connection.execute(_JOB, *job, _facets(event.job.facets), at)
+    run = NO_RUN
+    if isinstance(event, RunEvent):
+        run, state = event.run.runId, STATES.get(event.eventType)
+        await connection.execute(_RUN, run, *job, state, _facets(event.run.facets), at, ENDED)
+    for direction, datasets in (("in", event.inputs), ("out", event.outputs)):
+        for each in datasets:
+            await _store_dataset(connection, each, at, written=direction == "out")
+            facets = _facets(each.inputFacets if direction == "in" else each.outputFacets)
+            await connection.execute(_EDGE, *job, run, direction, each.namespace, each.name, facets)
 
 
 class Store:
@@ -93,18 +135,22 @@ class Store:
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
 
-    async def prepare(self) -> None:
-        """Make the tables; safe to repeat."""
+    @asynccontextmanager
+    async def _writing(self) -> AsyncIterator["Connection"]:
         async with self._pool.acquire() as connection, connection.transaction():
             await connection.execute("SELECT pg_advisory_xact_lock($1)", ONE_WRITER)
+            yield connection
+
+    async def prepare(self) -> None:
+        """Create the tables; safe to repeat."""
+        async with self._writing() as connection:
             await connection.execute(SCHEMA.read_text("utf-8"))
 
-    async def take(self, event: Event, body: Mapping[str, Any]) -> bool:
-        """Keep an event and what follows from it; returns False where it was kept before."""
+    async def add(self, event: Event, body: Mapping[str, Any]) -> bool:
+        """Store an event and what follows from it; returns False if it was stored before."""
         digest = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).digest()
-        namespace = event.dataset.namespace if isinstance(event, DatasetEvent) else event.job.namespace
-        async with self._pool.acquire() as connection, connection.transaction():
-            await connection.execute("SELECT pg_advisory_xact_lock($1)", ONE_WRITER)
+        namespace = (event.dataset if isinstance(event, DatasetEvent) else event.job).namespace
+        async with self._writing() as connection:
             new = await connection.fetchval(
                 "INSERT INTO events (digest, event_time, namespace, body) VALUES ($1, $2, $3, $4)"
                 " ON CONFLICT (digest) DO NOTHING RETURNING id",
@@ -114,186 +160,38 @@ class Store:
                 dict(body),
             )
             if new is not None:
-                await self._enter(connection, event)
+                await _store(connection, event)
         return new is not None
 
-    async def _enter(self, connection: "Connection", event: Event) -> None:
-        at = event.eventTime
-        if isinstance(event, DatasetEvent):
-            await self._dataset(connection, event.dataset, at, None, written=False)
-            return
-        job = event.job
-        await self._namespace(connection, job.namespace, at)
-        await connection.execute(
-            "INSERT INTO jobs AS j (namespace, name, facets, created_at, updated_at)"
-            " VALUES ($1, $2, jsonb_strip_nulls($3::jsonb), $4, $4) ON CONFLICT (namespace, name) DO UPDATE SET"
-            " facets = jsonb_strip_nulls(j.facets || $3::jsonb),"
-            " updated_at = greatest(j.updated_at, excluded.updated_at)",
-            job.namespace,
-            job.name,
-            _facets(job.facets),
-            at,
-        )
-        run_id = NO_RUN
-        if isinstance(event, RunEvent):
-            run_id = event.run.runId
-            state = STATES.get(event.eventType)
-            facets = _facets(event.run.facets)
-            await connection.execute(_RUN, run_id, job.namespace, job.name, state, facets, at, list(ENDED))
-        await self._edges(connection, event, run_id)
-
-    async def _edges(self, connection: "Connection", event: JobEvent, run_id: uuid.UUID) -> None:
-        told = [(d, "in", d.inputFacets) for d in event.inputs] + [(d, "out", d.outputFacets) for d in event.outputs]
-        for dataset, direction, facets in told:
-            of_run = None if run_id == NO_RUN else run_id
-            await self._dataset(connection, dataset, event.eventTime, of_run, written=direction == "out")
-            await connection.execute(
-                "INSERT INTO edges AS e VALUES ($1, $2, $3, $4, $5, $6, jsonb_strip_nulls($7::jsonb))"
-                " ON CONFLICT (job_namespace, job_name, run_id, direction, namespace, name) DO UPDATE SET"
-                " facets = jsonb_strip_nulls(e.facets || $7::jsonb)",
-                event.job.namespace,
-                event.job.name,
-                run_id,
-                direction,
-                dataset.namespace,
-                dataset.name,
-                _facets(facets),
-            )
-
-    @staticmethod
-    async def _namespace(connection: "Connection", name: str, at: datetime) -> None:
-        await connection.execute(
-            "INSERT INTO namespaces AS n (name, created_at, updated_at) VALUES ($1, $2, $2)"
-            " ON CONFLICT (name) DO UPDATE SET updated_at = greatest(n.updated_at, excluded.updated_at)",
-            name,
-            at,
-        )
-
-    async def _dataset(
-        self, connection: "Connection", dataset: Dataset, at: datetime, run: uuid.UUID | None, *, written: bool
-    ) -> None:
-        await self._namespace(connection, dataset.namespace, at)
-        facets = _facets(dataset.facets)
-        await connection.execute(_DATASET, dataset.namespace, dataset.name, facets, at, written)
-        fields = (facets.get("schema") or {}).get("fields")
-        if fields is None:
-            return
-        shape = json.dumps([dataset.namespace, dataset.name, fields], sort_keys=True)
-        version = uuid.uuid5(VERSIONS, shape)
-        await connection.execute(
-            "INSERT INTO dataset_versions VALUES ($1, $2, $3, jsonb_strip_nulls($4::jsonb), $5, $6)"
-            " ON CONFLICT DO NOTHING",
-            version,
-            dataset.namespace,
-            dataset.name,
-            facets,
-            run,
-            at,
-        )
-        await connection.execute(
-            "UPDATE datasets SET current_version = $3 WHERE namespace = $1 AND name = $2",
-            dataset.namespace,
-            dataset.name,
-            version,
-        )
-
-    async def alive(self) -> None:
-        """Ask the database for nothing."""
-        await self._pool.execute("SELECT 1")
-
-    async def forget(self, before: datetime) -> int:
-        """Delete events of before that moment, and runs that ended before it, except the newest of each job."""
-        async with self._pool.acquire() as connection, connection.transaction():
-            await connection.execute("SELECT pg_advisory_xact_lock($1)", ONE_WRITER)
-            old = await connection.fetch(
-                "SELECT id FROM runs WHERE ended_at < $1 AND id NOT IN"  # noqa: S608
-                f" (SELECT id FROM ({_LATEST_RUNS}) newest)",
-                before,
-            )
-            ids = [row["id"] for row in old]
-            await connection.execute("DELETE FROM edges WHERE run_id = ANY($1)", ids)
-            await connection.execute("DELETE FROM runs WHERE id = ANY($1)", ids)
-            gone = await connection.execute("DELETE FROM events WHERE event_time < $1", before)
-        return int(gone.rpartition(" ")[2]) + len(ids)
-
-    async def name_namespace(self, name: str, owner: str, description: str | None, now: datetime) -> None:
-        """Make a namespace, or give it an owner and a description."""
-        await self._pool.execute(
-            "INSERT INTO namespaces VALUES ($1, $2, $3, $4, $4) ON CONFLICT (name) DO UPDATE SET"
-            " owner_name = excluded.owner_name, description = excluded.description, updated_at = excluded.updated_at",
-            name,
-            owner,
-            description,
-            now,
-        )
+    async def delete(self, before: datetime) -> int:
+        """Delete older events, and runs that ended before then, except the newest of each job; returns how many."""
+        old = f"SELECT id FROM runs WHERE ended_at < $1 AND id NOT IN (SELECT id FROM ({LATEST_RUNS}) newest)"  # noqa: S608 - a constant
+        async with self._writing() as connection:
+            runs = [row["id"] for row in await connection.fetch(old, before)]
+            await connection.execute("DELETE FROM edges WHERE run_id = ANY($1)", runs)
+            await connection.execute("DELETE FROM runs WHERE id = ANY($1)", runs)
+            events = await connection.execute("DELETE FROM events WHERE event_time < $1", before)
+        return int(events.rpartition(" ")[2]) + len(runs)
 
     async def rows(self, query: str, *values: Any) -> Sequence[Row]:
-        """The rows of one of the queries of this unit."""
+        """The rows of one of this module's queries."""
         return [dict(row) for row in await self._pool.fetch(query, *values)]
-
-    async def namespaces(self) -> Sequence[Row]:
-        """Every namespace."""
-        return await self.rows("SELECT * FROM namespaces ORDER BY name")
-
-    async def datasets(self) -> Sequence[Row]:
-        """Every dataset."""
-        return await self.rows("SELECT * FROM datasets ORDER BY namespace, name")
-
-    async def versions(self, namespace: str, name: str) -> Sequence[Row]:
-        """The versions of a dataset, the newest first."""
-        return await self.rows(
-            "SELECT * FROM dataset_versions WHERE namespace = $1 AND name = $2 ORDER BY created_at DESC",
-            namespace,
-            name,
-        )
-
-    async def jobs(self) -> Sequence[Row]:
-        """Every job."""
-        return await self.rows("SELECT * FROM jobs ORDER BY namespace, name")
-
-    async def current_edges(self) -> Sequence[Row]:
-        """What each job reads and writes by its newest run."""
-        return await self.rows(_CURRENT_EDGES)
-
-    async def edges_of(self, runs: Sequence[uuid.UUID]) -> Sequence[Row]:
-        """What these runs read and wrote, with the newest facets of that."""
-        return await self.rows("SELECT * FROM edges WHERE run_id = ANY($1) ORDER BY namespace, name", list(runs))
-
-    async def latest_runs(self) -> Sequence[Row]:
-        """The newest run of each job."""
-        return await self.rows(_LATEST_RUNS)
-
-    async def runs(self, namespace: str, name: str) -> Sequence[Row]:
-        """The runs of a job, the newest first."""
-        return await self.rows(
-            "SELECT * FROM runs WHERE job_namespace = $1 AND job_name = $2 ORDER BY created_at DESC", namespace, name
-        )
-
-    async def run(self, run_id: uuid.UUID) -> Row | None:
-        """One run."""
-        return next(iter(await self.rows("SELECT * FROM runs WHERE id = $1", run_id)), None)
 
     async def events(
         self, after: datetime, before: datetime, *, newest_first: bool, limit: int, offset: int
     ) -> tuple[Sequence[Row], int]:
         """A page of the events of a period, and how many there are in all."""
         order = "DESC" if newest_first else "ASC"
-        found = await self.rows(
-            "SELECT body FROM events WHERE event_time >= $1 AND event_time < $2"  # noqa: S608
-            f" ORDER BY event_time {order}, id {order} LIMIT $3 OFFSET $4",
-            after,
-            before,
-            limit,
-            offset,
-        )
-        counting = "SELECT count(*) AS n FROM events WHERE event_time >= $1 AND event_time < $2"
-        total = await self.rows(counting, after, before)
-        return found, total[0]["n"]
+        period = "FROM events WHERE event_time >= $1 AND event_time < $2"
+        query = f"SELECT body {period} ORDER BY event_time {order}, id {order} LIMIT $3 OFFSET $4"
+        page = await self.rows(query, after, before, limit, offset)
+        total = await self.rows(f"SELECT count(*) AS n {period}", after, before)
+        return page, total[0]["n"]
 
 
 @asynccontextmanager
 async def opened(settings: PostgresSettings) -> AsyncIterator[Store]:
-    """The store, its tables made, while the context lasts.
+    """The store, with its tables, while the context lasts.
 
     Raises:
         OSError | asyncpg.PostgresError | asyncpg.InterfaceError: the server is unavailable or rejects us.
@@ -309,7 +207,6 @@ async def opened(settings: PostgresSettings) -> AsyncIterator[Store]:
         max_size=CONNECTIONS,
         timeout=COMMAND_S,
         command_timeout=COMMAND_S,
-        max_inactive_connection_lifetime=timedelta(minutes=5).total_seconds(),
         init=_json_columns,
     ) as pool:
         store = Store(pool)

@@ -30,7 +30,7 @@ def panel(page: Page, title: str) -> Locator:
 
 
 async def test_dashboard(servers: Mapping[str, str], tmp_path: Path) -> None:
-    """An alert links to its runbook section, unknown values look unknown, and without Prometheus nothing looks well."""
+    """Alerts link to the runbook, unknown values are unknown, and without Prometheus nothing is shown as well."""
     local, port = free_port(), str(free_port())  # Prometheus is reached at the local port while a forwarder is open
     environment = {**servers, "OPS_PORT": port, "PROMETHEUS_URL": f"http://127.0.0.1:{local}"}
     tall = {"width": 1280, "height": 2200}

@@ -18,7 +18,7 @@ def value(metrics: Metrics, name: str, topic: str = "t") -> int:
 
 
 def test_records_in_flight_are_accounted_for() -> None:
-    """A batch is in flight while it is processed; when it has its outcomes nothing is in flight, and nothing missing."""
+    """A batch is in flight while it is processed; with its outcomes nothing is in flight, and nothing missing."""
     metrics = Metrics("u")
     metrics.record("t", "received", 10)
     metrics.in_flight("t", 10)

@@ -36,18 +36,18 @@ function stateOf(run) {
   return run.state === "RUNNING" && silent > SILENT_MS ? `RUNNING, silent for ${Math.round(silent / 60000)} min` : run.state;
 }
 
-// the longest way from a source decides the layer; an edge that closes a circle is left out of the counting
+// the longest path from a source decides the layer; an edge that closes a cycle does not count
 function layers(nodes) {
   const layer = new Map(), open = new Set();
-  const place = (node) => {
+  const layerOf = (node) => {
     if (layer.has(node)) return layer.get(node);
     open.add(node);
-    const before = node.before.filter((other) => !open.has(other)).map(place);
+    const before = node.before.filter((other) => !open.has(other)).map(layerOf);
     open.delete(node);
     layer.set(node, before.length ? Math.max(...before) + 1 : 0);
     return layer.get(node);
   };
-  nodes.forEach(place);
+  nodes.forEach(layerOf);
   const columns = [];
   for (const node of [...nodes].sort((a, b) => a.id.localeCompare(b.id))) (columns[layer.get(node)] ||= []).push(node);
   const rows = new Map();
@@ -126,11 +126,11 @@ async function show(node) {
   if (node.kind === "job") {
     const run = node.run;
     const rows = [["job", node.name], ["type", node.job.type], ["state", run ? stateOf(run) : "no run"], ["run", run?.id],
-      ["started", run?.startedAt], ["last word", run?.updatedAt], ["ended", run?.endedAt],
+      ["started", run?.startedAt], ["newest event", run?.updatedAt], ["ended", run?.endedAt],
       ["error", run?.facets.errorMessage?.message]];
     for (const out of run?.outputDatasetVersions ?? []) {
       const counted = out.facets.outputStatistics?.rowCount;
-      if (counted !== undefined) rows.push([`rows to ${out.datasetVersionId.name}`, `${counted} in its last word`]);
+      if (counted !== undefined) rows.push([`rows to ${out.datasetVersionId.name}`, `${counted} in its newest event`]);
     }
     panel.replaceChildren(html("h2", node.name), table(rows.filter(([, value]) => value)));
     return;
@@ -144,7 +144,7 @@ async function show(node) {
   const from = (name) => (made[name]?.inputFields ?? []).map((field) => `${field.name} ${field.field}`).join(", ");
   const fields = dataset.fields.map((field) => [field.name, `${field.type ?? ""}${from(field.name) ? ` ← ${from(field.name)}` : ""}`]);
   panel.replaceChildren(html("h2", node.name),
-    table([["where", node.where], ["meaning", dataset.description], ["owner", owners], ["last written", dataset.lastModifiedAt]]
+    table([["where", node.where], ["description", dataset.description], ["owner", owners], ["last written", dataset.lastModifiedAt]]
       .filter(([, value]) => value)),
     html("h3", "Fields"), table(fields));
 }
@@ -158,7 +158,7 @@ async function refresh() {
     const nodes = graphOf(jobs);
     const shape = JSON.stringify(nodes.map((node) => [node.id, node.where]));
     if (nodes.length && shape !== drawn) { drawn = shape; draw(nodes); }
-    state.textContent = nodes.length ? `${jobs.length} jobs, ${nodes.length - jobs.length} datasets` : "no event has come yet";
+    state.textContent = nodes.length ? `${jobs.length} jobs, ${nodes.length - jobs.length} datasets` : "there are no events yet";
     document.body.classList.remove("stale");
   } catch (error) {
     state.textContent = `no answer: ${error.message}`;
