@@ -1,1 +1,1 @@
-"""Exports what the servers that have no /metrics know of themselves, and how far each consumer is behind."""
+"""Exports what servers without /metrics report of themselves, consumer lag, and the age of the rankings."""

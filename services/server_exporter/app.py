@@ -1,4 +1,4 @@
-"""Composition root of the exporter: a loop for each server, so that one that hangs stops no other."""
+"""Composition root of the exporter: a loop for each server, so that one that hangs delays no other."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -7,16 +7,15 @@ import asyncpg
 from aiokafka.errors import KafkaError
 from asynch.errors import ServerException
 
-from chassis.clickhouse import ClickHouse, StoreUnavailableError
-from chassis.clickhouse import clickhouse as store_of
+from chassis.clickhouse import StoreUnavailableError, clickhouse
 from chassis.unit import Unit, cancellable
-from services.server_exporter import looks
-from services.server_exporter.looks import ANSWER_S, Found
+from services.server_exporter import collect
+from services.server_exporter.collect import ANSWER_S, Collected
 from services.server_exporter.metrics import UP
 from services.server_exporter.settings import ExporterSettings
 
 NAME = "server_exporter"
-AWAY = (
+ERRORS = (
     StoreUnavailableError,
     ServerException,
     KafkaError,
@@ -27,20 +26,20 @@ AWAY = (
 )
 
 
-async def keep_looking(unit: Unit, server: str, look: Callable[[], Awaitable[Found]], interval_s: float) -> None:
-    """Look every interval until cancelled; while the server is down it is `down`, and its values are left out."""
+async def export(unit: Unit, server: str, collecting: Callable[[], Awaitable[Collected]], interval_s: float) -> None:
+    """Collect every interval until cancelled; while the server is down its values are removed."""
     up: bool | None = None
-    known: Found = {}
+    collected: Collected = {}
     while True:
         error = ""
         try:
             async with asyncio.timeout(ANSWER_S):
-                known = await look()
-        except AWAY as failure:
+                collected = await collecting()
+        except ERRORS as failure:
             error = repr(failure)[:300]
-            known = {metric: [] for metric in known}
+            collected = {metric: [] for metric in collected}
             unit.metrics.connection_failed(server)
-        for metric, series in known.items():
+        for metric, series in collected.items():
             unit.metrics.replace(metric, series)
         unit.metrics[UP].set({"server": server}, int(not error))
         if up != (not error):
@@ -49,18 +48,14 @@ async def keep_looking(unit: Unit, server: str, look: Callable[[], Awaitable[Fou
         await asyncio.sleep(interval_s)
 
 
-def servers(settings: ExporterSettings, store: ClickHouse) -> dict[str, Callable[[], Awaitable[Found]]]:
-    """What is looked at, by name."""
-    return {
-        "clickhouse": lambda: looks.clickhouse(store, settings.ranking.lengths),
-        "postgres": lambda: looks.postgres(settings.postgres),
-        "kafka": lambda: looks.kafka(settings.kafka),
-        "disk": lambda: looks.disk(settings.disk),
-    }
-
-
 async def main(unit: Unit, settings: ExporterSettings) -> None:
-    """Export until cancelled. It is ready at once: a server that is unavailable is what it reports."""
-    async with store_of(settings.clickhouse, 1, ANSWER_S) as store, asyncio.TaskGroup() as tasks:
-        for server, look in servers(settings, store).items():
-            tasks.create_task(cancellable(keep_looking(unit, server, look, settings.interval_s)))
+    """Export until cancelled. It is ready at once: that a server is unavailable is what it reports."""
+    async with clickhouse(settings.clickhouse, 1, ANSWER_S) as store, asyncio.TaskGroup() as tasks:
+        servers: dict[str, Callable[[], Awaitable[Collected]]] = {
+            "clickhouse": lambda: collect.clickhouse(store, settings.ranking.lengths),
+            "postgres": lambda: collect.postgres(settings.postgres),
+            "kafka": lambda: collect.kafka(settings.kafka),
+            "disk": lambda: collect.disk(settings.disk),
+        }
+        for server, collecting in servers.items():
+            tasks.create_task(cancellable(export(unit, server, collecting, settings.interval_s)))
