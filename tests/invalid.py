@@ -6,7 +6,7 @@ What a case may say besides its `reason`:
   `append_hex` and `cut_bytes` then spoil its end
 - `body_hex`: these bytes after the header of the topic's schema; `payload_hex`: these bytes alone
 - `object`: a CSV file, of which `rows` rows are good; `soap`: a sale in an answer of the legacy service.
-  The dead letter keeps `original` or all of it, of that `original_bytes`; `{x}` stands for `repeat` times the letter x
+  The dead letter keeps `original` or all of it, of that `original_bytes`; `{x}` stands for `repeat` times x
 """
 
 from collections.abc import Awaitable, Callable, Mapping

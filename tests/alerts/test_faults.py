@@ -148,14 +148,14 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
                 patch.setenv(name, value)
             settings = load(NativeSettings)
         shorten(runtime.state_dir)
-        found = Scene(runtime, settings, Prometheus(runtime.env), webhook)
+        scene = Scene(runtime, settings, Prometheus(runtime.env), webhook)
         for name in ("prometheus", "alertmanager"):
-            os.kill(found.pid(name), signal.SIGHUP)
+            os.kill(scene.pid(name), signal.SIGHUP)
         with subprocess.Popen(
             [sys.executable, "-m", "tools.traffic", "--rate", "10"], env=dict(runtime.env), stdout=subprocess.DEVNULL
         ) as traffic:
             try:
-                yield found
+                yield scene
             finally:
                 traffic.terminate()
     webhook.shutdown()
@@ -268,11 +268,11 @@ async def test_lineage_that_is_rejected_is_told(scene: Scene) -> None:
     await scene.calm("LineageLost")
     connection = await database(scene, "lineage")
     try:
-        await connection.execute("ALTER TABLE events RENAME TO events_away")
+        await connection.execute("ALTER TABLE events RENAME TO events_renamed")
         try:
             await scene.fire("LineageLost")
         finally:
-            await connection.execute("ALTER TABLE events_away RENAME TO events")
+            await connection.execute("ALTER TABLE events_renamed RENAME TO events")
         await scene.resolve("LineageLost")
     finally:
         await connection.close()

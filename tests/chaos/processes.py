@@ -31,9 +31,9 @@ def listening(runtime: Runtime, *names: str, deadline_s: float = 120) -> list[ps
         listeners = {c.laddr.port: c.pid for c in connections if c.status == "LISTEN" and c.laddr}
         pids = [listeners.get(port) for port in ports]
         with contextlib.suppress(psutil.NoSuchProcess):
-            found = [psutil.Process(pid) for pid in pids if pid is not None]
-            if len(found) == len(names):
-                return found
+            processes = [psutil.Process(pid) for pid in pids if pid is not None]
+            if len(processes) == len(names):
+                return processes
         assert time.monotonic() < end, f"not listening within {deadline_s:g} s: {names} on {ports}"
         time.sleep(0.2)
 
@@ -49,13 +49,13 @@ def kill(runtime: Runtime, *names: str) -> None:
 
 def _of_taskmanagers(runtime: Runtime) -> dict[int, tuple[str, str]]:
     """Process id -> TaskManager's name and command line, of everything that a TaskManager of this runtime started."""
-    found = {}
+    started = {}
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
             variables = process.environ()
             if variables.get("PLACAR_RUNTIME") == str(runtime.state_dir) and "PLACAR_TASKMANAGER" in variables:
-                found[process.pid] = (variables["PLACAR_TASKMANAGER"], " ".join(process.cmdline()))
-    return found
+                started[process.pid] = (variables["PLACAR_TASKMANAGER"], " ".join(process.cmdline()))
+    return started
 
 
 def left_behind(runtime: Runtime) -> dict[int, tuple[str, str]]:
@@ -65,12 +65,12 @@ def left_behind(runtime: Runtime) -> dict[int, tuple[str, str]]:
         for process in listening(runtime, *TASKMANAGERS)
         for held in (process, *process.children(recursive=True))
     }
-    return {pid: told for pid, told in _of_taskmanagers(runtime).items() if pid not in held}
+    return {pid: process for pid, process in _of_taskmanagers(runtime).items() if pid not in held}
 
 
 def workers(runtime: Runtime) -> dict[int, tuple[str, str]]:
     """The Python workers of this runtime's TaskManagers: process id -> TaskManager, command line."""
-    return {pid: told for pid, told in _of_taskmanagers(runtime).items() if WORKER in told[1]}
+    return {pid: process for pid, process in _of_taskmanagers(runtime).items() if WORKER in process[1]}
 
 
 def until_submitting(runtime: Runtime, deadline_s: float) -> psutil.Process:

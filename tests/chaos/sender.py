@@ -27,12 +27,14 @@ class Sender:
         The same record twice must be harmless.
         """
         end = time.monotonic() + OUTAGE_S
-        places: dict[int, int] = {}
-        while left := [index for index in range(len(records)) if index not in places]:
+        acknowledged: dict[int, int] = {}
+        while left := [index for index in range(len(records)) if index not in acknowledged]:
             assert time.monotonic() < end, f"{len(left)} records not acknowledged within {OUTAGE_S} s"
             partitions = await self._send([records[index] for index in left])
-            places |= {index: place for index, place in zip(left, partitions, strict=True) if place is not None}
-        return [places[index] for index in range(len(records))]
+            acknowledged |= {
+                index: partition for index, partition in zip(left, partitions, strict=True) if partition is not None
+            }
+        return [acknowledged[index] for index in range(len(records))]
 
     async def _send(self, records: Sequence[tuple[bytes, bytes]]) -> list[int | None]:
         """The partition of each record that the broker acknowledged, None of the others."""

@@ -61,12 +61,12 @@ class Reader:
     async def waiting(self) -> int:
         """How many records have come since the last `read`; they are neither fetched nor decoded."""
         ends = await self._client.end_offsets(self._partitions)
-        return sum([end - await self._client.position(place) for place, end in ends.items()])
+        return sum([end - await self._client.position(partition) for partition, end in ends.items()])
 
     async def read(self) -> Records:
         """Everything so far."""
         ends = await self._client.end_offsets(self._partitions)
-        while any([await self._client.position(place) < ends[place] for place in self._partitions]):
+        while any([await self._client.position(partition) < ends[partition] for partition in self._partitions]):
             for messages in (await self._client.getmany(timeout_ms=200)).values():
                 for message in messages:
                     self.records.append((message.key, await self._decoder.decode(message.value)))

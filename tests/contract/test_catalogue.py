@@ -85,8 +85,8 @@ def test_every_reason_has_an_example() -> None:
 def test_reasons_are_documented() -> None:
     """docs/dead-letters.md has every reason code with its meaning and remedy, and no other."""
     row = re.compile(r"^\| `(\w+)` \| (.+) \| (.+) \|$", re.MULTILINE)
-    found = row.findall((ROOT / "docs" / "dead-letters.md").read_text("utf-8"))
-    assert [(code, (meaning, cure)) for code, meaning, cure in found] == list(REASONS.items())
+    documented = row.findall((ROOT / "docs" / "dead-letters.md").read_text("utf-8"))
+    assert [(code, (meaning, cure)) for code, meaning, cure in documented] == list(REASONS.items())
 
 
 def test_reasons_have_meaning_and_remedy() -> None:

@@ -27,19 +27,19 @@ class Scraped:
 
 def parse(text: str) -> Scraped:
     """Read an exposition; the series of a histogram count under its own name, without `le`."""
-    found = Scraped()
+    scraped = Scraped()
     for line in text.splitlines():
         if line.startswith("# TYPE "):
             _, _, name, kind = line.split()
-            found.kinds[name] = kind
+            scraped.kinds[name] = kind
         elif line and not line.startswith("#"):
             sample = SAMPLE.fullmatch(line)
             assert sample is not None, line
             name = sample["name"]
-            if name not in found.kinds:
+            if name not in scraped.kinds:
                 name = re.sub(r"_(bucket|sum|count)$", "", name)
-            found.series.setdefault(name, []).append(set(LABEL.findall(sample["labels"] or "")) - {"le"})
-    return found
+            scraped.series.setdefault(name, []).append(set(LABEL.findall(sample["labels"] or "")) - {"le"})
+    return scraped
 
 
 def rules(file: str) -> list[dict[str, Any]]:
@@ -63,8 +63,8 @@ class Prometheus:
 
     async def query(self, expression: str) -> list[dict[str, Any]]:
         """The series that an expression has now."""
-        found: list[dict[str, Any]] = (await self.get("query", query=expression))["result"]
-        return found
+        series: list[dict[str, Any]] = (await self.get("query", query=expression))["result"]
+        return series
 
     async def firing(self) -> set[str]:
         """The names of the alerts that fire."""

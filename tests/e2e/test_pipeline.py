@@ -262,10 +262,10 @@ async def traced(env: Mapping[str, str], source: str, sale_id: str) -> list[str]
     """What `task trace` shows of a sale: each step, with what makes it special."""
     run = await called(trace, env, source, sale_id, "--json")
     assert run.status == 0, run.err
-    told = [
+    steps = [
         (line["step"], " of a deletion" if line.get("deleted") else "", line.get("reason", "")) for line in run.lines
     ]
-    return ["".join(each) for each in told]
+    return ["".join(each) for each in steps]
 
 
 async def test_sales_of_every_source_are_traced_from_their_raw_records_to_their_ranks(runtime: Runtime) -> None:
@@ -346,11 +346,11 @@ async def test_a_unit_exports_what_it_declares_and_nothing_else(runtime: Runtime
     declared = {metric.name: metric for metric in metrics.declared(unit)}
     async with httpx.AsyncClient() as client:
         text = (await client.get(f"http://127.0.0.1:{runtime.env[f'{unit.upper()}_OPS_PORT']}/metrics")).text
-    found = scrape.parse(text)
-    assert found.kinds == {name: metric.kind for name, metric in declared.items()}
+    scraped = scrape.parse(text)
+    assert scraped.kinds == {name: metric.kind for name, metric in declared.items()}
     for name, metric in declared.items():
-        assert metric.after or name in found.series, f"{name} has no value"
-        for labels in found.series.get(name, []):
+        assert metric.after or name in scraped.series, f"{name} has no value"
+        for labels in scraped.series.get(name, []):
             assert labels == {*metric.labels, "unit"}, name
 
 
@@ -404,7 +404,7 @@ async def test_every_panel_has_data(runtime: Runtime) -> None:
                     title: [one for one in await prometheus.query(query) if math.isfinite(float(one["value"][1]))]
                     for title, query in queries.items()
                 }
-                assert {title for title, found in numbers.items() if not found} == set()
+                assert {title for title, series in numbers.items() if not series} == set()
     finally:
         await connection.close()
     address = f"http://127.0.0.1:{env['OPS_PORT']}/"

@@ -83,23 +83,23 @@ class Socket:
 @asynccontextmanager
 async def socket(api_port: int, window: datetime, city: str) -> AsyncIterator[Socket]:
     """A socket that subscribes to cities in the window, read while the context lasts."""
-    found = Socket(city)
+    opened = Socket(city)
     token = os.environ.get("API_LIVE_TOKEN")
     headers = {"Authorization": f"Bearer {token}"} if token else {}
-    asked = {"rankings": "city", "windows": window.strftime("%Y-%m-%dT%H:%M:%SZ")}
+    parameters = {"rankings": "city", "windows": window.strftime("%Y-%m-%dT%H:%M:%SZ")}
     address = f"http://127.0.0.1:{api_port}/api/v1/sales/live"
     async with (
         aiohttp.ClientSession(headers=headers) as session,
-        session.ws_connect(address, params=asked) as connection,
+        session.ws_connect(address, params=parameters) as connection,
     ):
 
         async def read() -> None:
             async for message in connection:
-                found.take(message.data)
+                opened.take(message.data)
 
         reading = asyncio.create_task(read())
         try:
-            yield found
+            yield opened
         finally:
             reading.cancel()
 
@@ -143,9 +143,9 @@ async def measure(rate: float, probes: int, api_port: int) -> list[tuple[float, 
             seconds = []
             for number in range(probes):
                 seconds.append(await probe(pool, client, live, window, city))
-                rest, told = seconds[-1]
+                rest, live_s = seconds[-1]
                 print(  # noqa: T201 - a command's output
-                    f"probe {number + 1}/{probes}: REST {rest:.2f} s, socket {told:.2f} s", flush=True
+                    f"probe {number + 1}/{probes}: REST {rest:.2f} s, socket {live_s:.2f} s", flush=True
                 )
         finally:
             load_task.cancel()
@@ -159,8 +159,8 @@ def main() -> None:
     parser.add_argument("--probes", type=int, default=40)
     parser.add_argument("--api-port", type=int, default=8080)
     arguments = parser.parse_args()
-    found = asyncio.run(measure(arguments.rate, arguments.probes, arguments.api_port))
-    for target, seconds in zip(("REST", "socket"), zip(*found, strict=True), strict=True):
+    measured = asyncio.run(measure(arguments.rate, arguments.probes, arguments.api_port))
+    for target, seconds in zip(("REST", "socket"), zip(*measured, strict=True), strict=True):
         p95 = statistics.quantiles(seconds, n=20, method="inclusive")[-1]
         print(  # noqa: T201 - a command's output
             f"commit to {target} at {arguments.rate:g} sales/s, {len(seconds)} probes:"

@@ -56,7 +56,7 @@ def test_every_alert_has_its_section_in_the_runbook() -> None:
 
 
 def test_the_rules_read_metrics_that_can_be_checked() -> None:
-    """Each expression holds a metric's name that the test of the running pipeline looks for."""
+    """Each expression holds a metric's name that the test of the running pipeline checks."""
     for rule in [*rules("alerts.yml"), *rules("recording.yml")]:
         assert METRIC.findall(rule["expr"]), rule
     assert {rule["labels"]["severity"] for rule in rules("alerts.yml")} == {"critical", "warning"}

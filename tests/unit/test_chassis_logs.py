@@ -37,21 +37,21 @@ thread.join()
 dying = Dying()
 del dying
 """
-SAID = ["said", "first\nsecond x", "old", "failed", "uncaught", "uncaught"]
+LOGGED = ["said", "first\nsecond x", "old", "failed", "uncaught", "uncaught"]
 
 
-@pytest.mark.parametrize(("level", "said"), [("debug", ["detail", *SAID]), ("info", SAID), ("error", SAID[1:])])
-def test_whatever_a_process_says_is_one_object_per_line(level: str, said: list[str]) -> None:
+@pytest.mark.parametrize(("level", "events"), [("debug", ["detail", *LOGGED]), ("info", LOGGED), ("error", LOGGED[1:])])
+def test_whatever_a_process_logs_is_one_object_per_line(level: str, events: list[str]) -> None:
     """Events, warnings, errors that nobody caught: each a JSON object with the same keys, without a frame's values."""
     run = subprocess.run(
         [sys.executable, "-c", TALK.format(level=level)], capture_output=True, text=True, check=True, timeout=60
     )
     lines = [json.loads(line) for line in run.stderr.splitlines()]
-    assert [line["event"] if "old" not in line["event"] else "old" for line in lines] == said
+    assert [line["event"] if "old" not in line["event"] else "old" for line in lines] == events
     assert all({"event", "level", "timestamp", "unit"} <= set(line) for line in lines)
     assert {line["unit"] for line in lines} == {"talker"}
     assert [line["logger"] for line in lines if "logger" in line] == ["library", "py.warnings"]
-    assert [bool(line.get("exception")) for line in lines] == [event in ("failed", "uncaught") for event in said]
+    assert [bool(line.get("exception")) for line in lines] == [event in ("failed", "uncaught") for event in events]
     assert "hidden-word" not in run.stderr
 
 

@@ -40,21 +40,21 @@ def scraped(metrics: Metrics) -> str:
 
 @pytest.mark.parametrize("wrapped", [False, True], ids=["coroutine function", "lambda"])
 async def test_connect_waits_for_the_server(wrapped: bool, unit: Unit, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While a server is down the unit is not ready and says address and setting; then it has what it asked for."""
+    """While a server is down the unit is not ready and says address and setting; then it is connected."""
     monkeypatch.setattr("tenacity.nap.sleep", lambda _: None)
-    said: list[dict[str, str]] = []
+    missing: list[dict[str, str]] = []
 
     async def attempt() -> str:
-        said.append(unit.readiness.missing)
-        if len(said) < 3:
+        missing.append(unit.readiness.missing)
+        if len(missing) < 3:
             raise ConnectionRefusedError("nobody listens")
         return "connected"
 
-    asked = (lambda: attempt()) if wrapped else attempt  # noqa: PLW0108 - a lambda is no coroutine function
-    assert await unit.connect("kafka", "127.0.0.1:1", "KAFKA_PORT", asked, OSError) == "connected"
-    assert "127.0.0.1:1" in said[1]["kafka"]
-    assert "KAFKA_PORT" in said[1]["kafka"]
-    assert "nobody listens" in said[1]["kafka"]
+    connect = (lambda: attempt()) if wrapped else attempt  # noqa: PLW0108 - a lambda is no coroutine function
+    assert await unit.connect("kafka", "127.0.0.1:1", "KAFKA_PORT", connect, OSError) == "connected"
+    assert "127.0.0.1:1" in missing[1]["kafka"]
+    assert "KAFKA_PORT" in missing[1]["kafka"]
+    assert "nobody listens" in missing[1]["kafka"]
     assert "kafka" not in unit.readiness.missing
     assert 'placar_connection_failures_total{server="kafka",unit="example"} 2' in scraped(unit.metrics)
 
@@ -181,9 +181,9 @@ def test_the_setting_decides_which_lines_are_written(
         logging.getLogger().handlers = handlers
         logging.getLogger().setLevel(before)
     lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
-    said = [line for line in lines if line["event"] == "said"]
-    assert [line["level"] for line in said] == heard
-    assert all(set(line) == {"event", "unit", "level", "timestamp", "topic"} for line in said)
+    logged = [line for line in lines if line["event"] == "said"]
+    assert [line["level"] for line in logged] == heard
+    assert all(set(line) == {"event", "unit", "level", "timestamp", "topic"} for line in logged)
 
 
 def test_log_line_is_json_without_locals(capsys: pytest.CaptureFixture[str]) -> None:
@@ -201,7 +201,7 @@ def test_log_line_is_json_without_locals(capsys: pytest.CaptureFixture[str]) -> 
         logging.getLogger().handlers = handlers
         logging.getLogger().setLevel(level)
     (line,) = capsys.readouterr().err.splitlines()
-    said = json.loads(line)
-    assert (said["event"], said["unit"], said["level"]) == ("failed", "example", "error")
-    assert said["exception"][0]["exc_type"] == "ValueError"
+    logged = json.loads(line)
+    assert (logged["event"], logged["unit"], logged["level"]) == ("failed", "example", "error")
+    assert logged["exception"][0]["exc_type"] == "ValueError"
     assert hidden not in line

@@ -65,7 +65,7 @@ def test_the_shell_has_the_project_at_hand_and_awaits(monkeypatch: pytest.Monkey
         timeout=60,
     )
     assert run.returncode == 0, run.stderr
-    assert all(said in run.stdout for said in ("000\n", "42\n", "'still here'\n"))
+    assert all(output in run.stdout for output in ("000\n", "42\n", "'still here'\n"))
     assert "ZeroDivisionError" in run.stderr
     assert "kafka at 127.0.0.1:1 (settings KAFKA_HOST, KAFKA_PORT)" in run.stderr
     assert "hidden-word" not in run.stdout + run.stderr

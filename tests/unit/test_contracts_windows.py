@@ -138,9 +138,9 @@ def test_every_process_rejects_a_wrong_setting(
     monkeypatch.setenv("RANKING_WINDOWS", text)
     with pytest.raises(SystemExit) as ended:
         start()
-    said = capsys.readouterr().err
-    assert (ended.value.code, said.count("\n")) == (2, 1)
-    assert f"RANKING_WINDOWS '{text}'" in said
+    err = capsys.readouterr().err
+    assert (ended.value.code, err.count("\n")) == (2, 1)
+    assert f"RANKING_WINDOWS '{text}'" in err
 
 
 def test_names() -> None:

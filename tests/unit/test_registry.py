@@ -22,7 +22,7 @@ from tests.connected.streams import Page, answering, free_port, until
 TOPIC = catalogue()["sales.files"]
 EXAMPLE = typed(TOPIC.avro, TOPIC.examples()["canonical"])
 PAYLOAD = encode_body(7, parse(TOPIC.avro), EXAMPLE)
-AWAY = {
+UNAVAILABLE = {
     "nothing listens": None,
     "a proxy has nobody behind it": Page(),
     "a proxy does not know the path": Page(404),
@@ -42,29 +42,29 @@ def settings() -> RegistrySettings:
     return RegistrySettings(host="127.0.0.1", port=free_port())
 
 
-@pytest.mark.parametrize("page", AWAY.values(), ids=list(AWAY))
+@pytest.mark.parametrize("page", UNAVAILABLE.values(), ids=list(UNAVAILABLE))
 async def test_no_registry_answers(page: Page | None, settings: RegistrySettings) -> None:
     """Whatever keeps a registry from answering is one error, on one line; it is never the fault of a record."""
     client = Client(settings)
     async with AsyncExitStack() as stack:
         if page is not None:
             await stack.enter_async_context(answering(settings.port, page))
-        with pytest.raises(RegistryUnavailableError) as away:
+        with pytest.raises(RegistryUnavailableError) as unavailable:
             await Decoder(client, TOPIC).decode(PAYLOAD)
         with pytest.raises(RegistryUnavailableError):
             await codec.encoder(client, TOPIC)
-    said = str(away.value)
-    assert "\n" not in said
-    assert 0 < len(said) < 200
-    assert page is None or str(page.status) in said
+    message = str(unavailable.value)
+    assert "\n" not in message
+    assert 0 < len(message) < 200
+    assert page is None or str(page.status) in message
 
 
 async def test_a_long_page_is_shortened(settings: RegistrySettings) -> None:
-    """Of an error page its beginning is said, in one line."""
-    async with answering(settings.port, Page(text="<html>\n" + "<p>away</p>\n" * 100_000)):
-        with pytest.raises(RegistryUnavailableError, match=r"status 503 .*<html> <p>away</p>") as away:
+    """Of an error page the message has its beginning, in one line."""
+    async with answering(settings.port, Page(text="<html>\n" + "<p>gone</p>\n" * 100_000)):
+        with pytest.raises(RegistryUnavailableError, match=r"status 503 .*<html> <p>gone</p>") as unavailable:
             await codec.encoder(Client(settings), TOPIC)
-    assert len(str(away.value)) < 200
+    assert len(str(unavailable.value)) < 200
 
 
 async def test_a_registry_that_does_not_know(settings: RegistrySettings) -> None:
@@ -85,9 +85,9 @@ async def test_a_unit_waits_for_the_schema_of_a_record(page: Page | None, settin
     unit.readiness.met("start")
     decoder = Registry(unit, settings).decoder(TOPIC.name)
     schema = Page(200, "application/json", json.dumps({"schema": json.dumps(dict(TOPIC.avro))}))
-    async with AsyncExitStack() as away:
+    async with AsyncExitStack() as broken:
         if page is not None:
-            await away.enter_async_context(answering(settings.port, page))
+            await broken.enter_async_context(answering(settings.port, page))
         decoding: asyncio.Task[dict[str, Any]] = asyncio.create_task(decoder.decode(PAYLOAD))
 
         async def waits() -> bool:
