@@ -1,7 +1,7 @@
 """Alerts under injected faults, on a runtime of its own: each fires, reaches the webhook, and resolves afterwards.
 
-Durations and windows are shortened in the rendered rules, so that a fault is told in seconds; thresholds are the real
-ones, but for the age of a ranking.
+Durations and windows are shortened in the rendered rules, so that an alert fires within seconds; thresholds
+are the real ones, except the age of a ranking.
 """
 
 import asyncio
@@ -44,31 +44,31 @@ SHORTER = {
 
 
 class Webhook(ThreadingHTTPServer):
-    """Takes what Alertmanager posts; `told` holds the last status of each alert: firing or resolved."""
+    """Receives Alertmanager's posts; `statuses` has the last status of each alert: firing or resolved."""
 
     def __init__(self) -> None:
-        self.told: dict[str, str] = {}
+        self.statuses: dict[str, str] = {}
         server = self
 
-        class Take(BaseHTTPRequestHandler):
-            """Notes the alerts of a post."""
+        class Receiver(BaseHTTPRequestHandler):
+            """Stores the alerts of a post."""
 
             def do_POST(self) -> None:
-                """Take one notification."""
+                """Receive one notification."""
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                server.told[body["groupLabels"]["alertname"]] = body["status"]
+                server.statuses[body["groupLabels"]["alertname"]] = body["status"]
                 self.send_response(200)
                 self.end_headers()
 
             def log_message(self, *_: object) -> None:
-                """Say nothing."""
+                """Log nothing."""
 
-        super().__init__(("127.0.0.1", 0), Take)
+        super().__init__(("127.0.0.1", 0), Receiver)
 
 
 @dataclass(frozen=True)
 class Scene:
-    """The running pipeline that is being sold through, and what tells of its alerts."""
+    """The running pipeline with traffic, and where its alerts are observed."""
 
     runtime: Runtime
     settings: NativeSettings
@@ -100,27 +100,27 @@ class Scene:
             os.kill(pid, signal.SIGCONT)
 
     async def calm(self, *alerts: str) -> None:
-        """Wait until none of these fires: one that does before its fault would tell nothing."""
+        """Wait until none of these fires: one that fires before its fault would prove nothing."""
         async for attempt in within(PATIENCE_S):
             with attempt:
                 assert not set(alerts) & await self.prometheus.firing()
 
     async def fire(self, *alerts: str) -> None:
-        """Wait until these fire, and the webhook was told."""
+        """Wait until these fire and the webhook has received them."""
         begun = time.monotonic()
         async for attempt in within(PATIENCE_S):
             with attempt:
                 assert set(alerts) <= await self.prometheus.firing()
-                assert {self.webhook.told.get(alert) for alert in alerts} == {"firing"}
+                assert {self.webhook.statuses.get(alert) for alert in alerts} == {"firing"}
         print(f"{', '.join(alerts)}: firing after {time.monotonic() - begun:.0f} s")  # noqa: T201 - seen with -s
 
     async def resolve(self, *alerts: str) -> None:
-        """Wait until these fire no more, and the webhook was told."""
+        """Wait until these no longer fire and the webhook has received that."""
         begun = time.monotonic()
         async for attempt in within(PATIENCE_S):
             with attempt:
                 assert not set(alerts) & await self.prometheus.firing()
-                assert {self.webhook.told.get(alert) for alert in alerts} == {"resolved"}
+                assert {self.webhook.statuses.get(alert) for alert in alerts} == {"resolved"}
         print(f"{', '.join(alerts)}: resolved after {time.monotonic() - begun:.0f} s")  # noqa: T201 - seen with -s
 
 
@@ -168,23 +168,23 @@ async def database(scene: Scene, name: str) -> asyncpg.Connection:
 
 
 @asynccontextmanager
-async def asking(env: Callable[[str], str]) -> AsyncIterator[None]:
-    """Somebody keeps asking the API, four at once."""
+async def api_clients(env: Callable[[str], str]) -> AsyncIterator[None]:
+    """Four clients keep requesting from the API."""
 
-    async def ask(client: httpx.AsyncClient) -> None:
+    async def request(client: httpx.AsyncClient) -> None:
         while True:
             with suppress(httpx.TransportError):
                 await client.get("/api/v1/sales/top-by-city")
             await asyncio.sleep(0.2)
 
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{env('API_PORT')}", timeout=30) as client:
-        askers = [asyncio.create_task(ask(client)) for _ in range(4)]
+        clients = [asyncio.create_task(request(client)) for _ in range(4)]
         try:
             yield
         finally:
-            for asker in askers:
-                asker.cancel()
-            await asyncio.wait(askers)
+            for each in clients:
+                each.cancel()
+            await asyncio.wait(clients)
 
 
 async def test_a_stopped_unit_is_a_target_that_is_down(scene: Scene) -> None:
@@ -197,7 +197,7 @@ async def test_a_stopped_unit_is_a_target_that_is_down(scene: Scene) -> None:
 
 @asynccontextmanager
 async def wrong_records(runtime: Runtime, per_s: int) -> AsyncIterator[None]:
-    """Records that no schema can read come to legacy's topic while the context lasts."""
+    """Undecodable records arrive in legacy's topic while the context lasts."""
     producer = AIOKafkaProducer(bootstrap_servers=f"127.0.0.1:{runtime.env['KAFKA_PORT']}", linger_ms=5)
 
     async def send() -> None:
@@ -216,7 +216,7 @@ async def wrong_records(runtime: Runtime, per_s: int) -> AsyncIterator[None]:
         await producer.stop()
 
 
-async def test_a_dead_consumer_falls_behind_and_then_rejects_what_was_wrong(scene: Scene) -> None:
+async def test_a_stopped_consumer_falls_behind_and_then_rejects_wrong_records(scene: Scene) -> None:
     """ConsumerLag while legacy is unavailable and wrong records come; then DeadLetterRate, until they end."""
     await scene.calm("ConsumerLag", "DeadLetterRate")
     async with wrong_records(scene.runtime, per_s=1500):
@@ -226,16 +226,16 @@ async def test_a_dead_consumer_falls_behind_and_then_rejects_what_was_wrong(scen
     await scene.resolve("ConsumerLag", "DeadLetterRate")
 
 
-async def test_a_store_that_hangs_is_a_slow_and_failing_api(scene: Scene) -> None:
+async def test_a_hanging_store_is_a_slow_and_failing_api(scene: Scene) -> None:
     """ServerDown, NotReady, ApiSlow and ApiFailing, while ClickHouse accepts connections and never answers."""
-    async with asking(scene.runtime.env.__getitem__):
+    async with api_clients(scene.runtime.env.__getitem__):
         await scene.calm("ServerDown", "NotReady", "ApiSlow", "ApiFailing")
         with scene.hanging("clickhouse"):
             await scene.fire("ServerDown", "NotReady", "ApiSlow", "ApiFailing")
         await scene.resolve("ServerDown", "NotReady", "ApiSlow", "ApiFailing")
 
 
-async def test_without_its_connector_postgres_keeps_its_log(scene: Scene) -> None:
+async def test_without_its_connector_postgres_retains_its_log(scene: Scene) -> None:
     """ConnectorNotRunning while Connect is unavailable, and WalRetained when 300 MB are written meanwhile."""
     await scene.calm("ConnectorNotRunning", "WalRetained")
     with scene.stopped("connect"):
@@ -249,7 +249,7 @@ async def test_without_its_connector_postgres_keeps_its_log(scene: Scene) -> Non
     await scene.resolve("ConnectorNotRunning", "WalRetained")
 
 
-async def test_without_taskmanagers_the_rankings_get_old(scene: Scene) -> None:
+async def test_without_taskmanagers_the_rankings_are_stale(scene: Scene) -> None:
     """RankingStale, and FlinkJobNotRunning, which then keeps further notifications of the first back."""
     await scene.calm("FlinkJobNotRunning", "RankingStale")
     with scene.stopped("taskmanager1", "taskmanager2"):
@@ -263,7 +263,7 @@ async def test_without_taskmanagers_the_rankings_get_old(scene: Scene) -> None:
             assert "RankingStale" not in await scene.prometheus.firing()
 
 
-async def test_lineage_that_is_rejected_is_told(scene: Scene) -> None:
+async def test_rejected_lineage_is_an_alert(scene: Scene) -> None:
     """LineageLost, while the lineage service has no table for its events."""
     await scene.calm("LineageLost")
     connection = await database(scene, "lineage")
