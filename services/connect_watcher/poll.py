@@ -8,6 +8,7 @@ import structlog
 from openlineage.client.event_v2 import RunState
 
 from chassis.lineage import Failure, WatchedJob
+from chassis.ops import needs_operator
 from chassis.unit import Unit
 from services.connect_watcher import source
 from services.connect_watcher.connect import Connect, RejectedError
@@ -50,7 +51,7 @@ async def deploy(
     """Give the connector this configuration and return when connector and task run; retry while Connect is not ready.
 
     Raises:
-        NotRunningError: not before the deadline.
+        NotRunningError: not before the deadline; at once where the operator must run a task.
     """
     reported = "nothing answered yet"
     configured = False
@@ -74,6 +75,8 @@ async def deploy(
                 if why != reported:
                     log.warning("not_running_yet", connector=settings.connector, reason=why)
                 reported = why
+                if needs_operator(why):
+                    raise NotRunningError(f"connector {settings.connector} does not run: {why}")
                 await asyncio.sleep(1.0)
     except TimeoutError:
         raise NotRunningError(

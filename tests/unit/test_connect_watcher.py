@@ -1,10 +1,12 @@
 """The watcher: the connector's configuration, what a status asks for, and that a password is never shown."""
 
+import asyncio
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from unittest.mock import AsyncMock
 
 import httpx
 import pytest
@@ -13,6 +15,7 @@ import structlog
 from contracts.catalogue import catalogue
 from contracts.json_avro import records
 from contracts.versions import LSN_BITS
+from services.connect_watcher import source
 from services.connect_watcher.app import wanted
 from services.connect_watcher.connect import Connect, RejectedError
 from services.connect_watcher.poll import NotRunningError, deploy, reconcile
@@ -254,6 +257,16 @@ async def test_deadline_tells_the_reason_without_the_password(monkeypatch: pytes
         await deploy(rejecting, {"database.password": "s3cret"}, settings, log)
     assert "cannot log in" in str(lines.calls)
     assert "s3cret" not in f"{lines.calls} {error.value}"
+
+
+async def test_a_lost_slot_ends_deploy_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where only a task that the operator runs helps, nobody waits for the deadline."""
+    monkeypatch.setattr(source, "trouble", AsyncMock(return_value="changes were missed, run task resnapshot"))
+    waiting = connect(lambda _: httpx.Response(200, json=status("RUNNING")))
+    names = {"slot.name": "s", "publication.name": "p"}
+    async with asyncio.timeout(10):
+        with pytest.raises(NotRunningError, match="does not run: changes were missed, run task resnapshot"):
+            await deploy(waiting, names, WatcherSettings(deadline_s=100), structlog.get_logger())
 
 
 async def test_deploy_returns_when_running() -> None:

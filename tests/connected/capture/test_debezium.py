@@ -276,6 +276,11 @@ async def test_a_lost_slot(open_shop: Shop, tmp_path: Path, how: str, reason: st
             return reason in why and "task resnapshot" in why
 
         await until(says_why, "the watcher is not ready, with reason and remedy", DEADLINE_S)
+        if how == "invalidated":  # otherwise the connector may be seen to run for a moment
+            async with asyncio.timeout(60):  # the deadline is 120 s, and `up` tries three times
+                status, output = await open_shop.watcher("--once")
+            assert status == 1
+            assert "task resnapshot" in output.splitlines()[-1]
         await open_shop.sell(later)
         assert "1 sales that are gone were deleted" in await open_shop.resnapshot()
         await until(watcher.ready, "the watcher is ready", DEADLINE_S)
