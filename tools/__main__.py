@@ -16,15 +16,25 @@ from typer.exceptions import TyperException
 
 from tools.audit.cli import audit
 from tools.dead_letters.cli import dead_letters
+from tools.ledger.cli import ledger
 from tools.lineage.cli import lineage
 from tools.topics.cli import produce, topics
+from tools.traffic.cli import seed, traffic
 from tools.watch.cli import watch
 
 NOT_DONE = 2
 PIPE_CLOSED = 141  # the status that a shell gives a command whose reader has gone
 
 app = typer.Typer(no_args_is_help=True, context_settings={"help_option_names": ["--help", "-h"]})
-for command in (audit, lineage, produce, watch):
+for command in (
+    audit,
+    ledger,
+    lineage,
+    produce,
+    seed,
+    traffic,
+    watch,
+):
     app.command()(command)
 for name, group in {"dead-letters": dead_letters, "topics": topics}.items():
     app.add_typer(group, name=name)

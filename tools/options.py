@@ -1,6 +1,7 @@
 """Options that several commands have: imported by every `cli.py`, so it imports nothing that takes long."""
 
 from collections.abc import Callable
+from enum import StrEnum
 from functools import wraps
 from typing import Annotated, TypeVar
 
@@ -23,6 +24,14 @@ def parsed(parse: Callable[[str], T]) -> Callable[[str], T]:
             raise typer.BadParameter(str(error)) from None
 
     return checked
+
+
+class Source(StrEnum):
+    """Where sales come from."""
+
+    POSTGRES = "postgres"
+    FILES = "files"
+    LEGACY = "legacy"
 
 
 def instant(text: str) -> int:

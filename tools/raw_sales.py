@@ -1,4 +1,4 @@
-"""What a record of a raw topic or of `sales.unified` says of which sale, for commands that look from outside."""
+"""The sale and the version that a record of a raw topic or of `sales.unified` is about, for commands that read both."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,11 +14,11 @@ TABLE = "sales"
 
 @dataclass(frozen=True, slots=True)
 class SaleVersion:
-    """A sale at one step: when it happened (ms since 1970, None where unreadable), and the version that says so."""
+    """A version of a sale at one step: when the sale happened (ms since 1970, None where that is unreadable)."""
 
     at: int | None
     version: int = 0
-    gone: bool = False
+    deleted: bool = False
 
 
 def sale_id(raw: object) -> str | None:
@@ -35,13 +35,17 @@ def written(text: str | None) -> int | None:
 
 
 def of_postgres(record: Mapping[str, Any]) -> tuple[str | None, SaleVersion]:
-    """The sale that a Debezium envelope is about; no id where it is about none."""
-    gone = record["op"] == "d"
-    row = record["before" if gone else "after"]
+    """The sale that a Debezium envelope is about; no id where it is about none.
+
+    The version is the log position alone: the envelope does not know the epoch (CDC_EPOCH), so it orders changes only
+    until the database is restored.
+    """
+    deleted = record["op"] == "d"
+    row = record["before" if deleted else "after"]
     if record["source"]["table"] != TABLE or row is None:
         return None, SaleVersion(None)
-    micros = row["sale_date"]
-    return str(row["id"]), SaleVersion(None if micros is None else micros // 1000, record["source"]["lsn"] or 0, gone)
+    at = None if row["sale_date"] is None else row["sale_date"] // 1000
+    return str(row["id"]), SaleVersion(at, record["source"]["lsn"] or 0, deleted)
 
 
 def of_files(record: Mapping[str, Any]) -> tuple[str | None, SaleVersion]:

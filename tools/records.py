@@ -81,6 +81,14 @@ async def extent(client: AIOKafkaConsumer, topic: str) -> Extent:
     return Extent(await client.beginning_offsets(partitions), await client.end_offsets(partitions))
 
 
+async def offsets_at(client: AIOKafkaConsumer, there: Extent, since: int) -> Offsets:
+    """The offset of each partition's first record at or after an instant (ms since 1970); its end where none is."""
+    known = await client.offsets_for_times(dict.fromkeys(there.ends, since))
+    return {
+        partition: end if known[partition] is None else known[partition].offset for partition, end in there.ends.items()
+    }
+
+
 def seek(client: AIOKafkaConsumer, starts: Offsets) -> None:
     """Let the consumer read these partitions, each from its offset."""
     client.assign(list(starts))

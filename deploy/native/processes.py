@@ -34,7 +34,7 @@ def steps(settings: NativeSettings) -> list[Step]:
         Step("postgres-schema", (python, "-m", "deploy.native.postgres"), ("postgres",)),
         Step("contracts", (python, "-m", "chassis.publish"), ("kafka", "registry")),
         Step("tables", (python, "-m", "services.clickhouse_sink.ddl"), ("clickhouse",)),
-        Step("seed", (python, "-m", "tools.traffic", "seed", "--initial"), ("postgres-schema", "s3")),
+        Step("seed", (python, "-m", "tools", "seed", "--initial"), ("postgres-schema", "s3")),
         Step(
             "connector",
             (python, "-m", "services.connect_watcher", "--once"),

@@ -152,7 +152,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
         for name in ("prometheus", "alertmanager"):
             os.kill(scene.pid(name), signal.SIGHUP)
         with subprocess.Popen(
-            [sys.executable, "-m", "tools.traffic", "--rate", "10"], env=dict(runtime.env), stdout=subprocess.DEVNULL
+            [sys.executable, "-m", "tools", "traffic", "--rate", "10"], env=dict(runtime.env), stdout=subprocess.DEVNULL
         ) as traffic:
             try:
                 yield scene

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 from unittest import mock
 
+from tools.__main__ import main
+
 QUIETED = ("aiokafka", "asynch")  # loggers that a command silences in its process
 
 
@@ -29,13 +31,13 @@ class Run:
         return [json.loads(line) for line in self.out.splitlines()]
 
 
-async def called(main: Callable[[Sequence[str]], int], environment: Mapping[str, str], *arguments: str) -> Run:
-    """Run a command's `main` in a thread of this process, with an event loop of its own."""
+async def called(command: Callable[[Sequence[str]], int], environment: Mapping[str, str], *arguments: str) -> Run:
+    """Run a command's main function in a thread of this process, with an event loop of its own."""
     out, err = io.StringIO(), io.StringIO()
 
     def call() -> int:
         with mock.patch.dict(os.environ, environment), redirect_stdout(out), redirect_stderr(err):
-            return main(arguments)
+            return command(arguments)
 
     levels = {name: logging.getLogger(name).level for name in QUIETED}
     try:
@@ -44,6 +46,11 @@ async def called(main: Callable[[Sequence[str]], int], environment: Mapping[str,
         for name, level in levels.items():
             logging.getLogger(name).setLevel(level)
     return Run(status, out.getvalue(), err.getvalue())
+
+
+async def placar(environment: Mapping[str, str], *arguments: str) -> Run:
+    """Run a command of `placar` in this process."""
+    return await called(main, environment, *arguments)
 
 
 async def process(module: str, environment: Mapping[str, str], *arguments: str) -> Run:

@@ -3,7 +3,6 @@
 import asyncio
 import csv
 import io
-import sys
 from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -14,22 +13,10 @@ import asyncpg
 import pytest
 
 from contracts.reference import CITIES
+from tests.connected.commands import process
 from tests.connected.sources import bucket, service
 from tests.connected.streams import free_port, unique
 from tests.connected.test_legacy import address, client_of, soap_environment
-
-
-async def run(environment: Mapping[str, str], *arguments: str) -> tuple[int, str]:
-    """Run the command to its end; returns exit status and what it printed."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "tools.traffic", *arguments),
-        env=dict(environment),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    async with asyncio.timeout(60):
-        said, _ = await process.communicate()
-    return process.returncode or 0, said.decode()
 
 
 @pytest.fixture
@@ -73,16 +60,16 @@ async def test_seeding(shop: Any) -> None:
     environment, connection, store = shop
     await asyncio.to_thread(create_bucket, environment)
     for _ in range(2):
-        status, said = await run(environment, "seed", "--initial")
-        assert status == 0, said
+        run = await process("tools", environment, "seed", "--initial")
+        assert run.status == 0, run.err
         rows = await connection.fetch("select * from sales")
         assert 50 <= len(rows) < 100
         assert len(files(store)) == 2
     assert {row["city"] for row in rows} <= set(CITIES)
     strangers = "select count(*) from sales s join salesman m on m.id = s.salesman_id where m.name <> s.salesman"
     assert await connection.fetchval(strangers) == 0
-    status, said = await run(environment, "seed")
-    assert status == 0, said
+    run = await process("tools", environment, "seed")
+    assert run.status == 0, run.err
     newer = await connection.fetch("select sale_date from sales order by id offset $1", len(rows))
     assert len(newer) >= 100
     now = datetime.now(UTC).replace(tzinfo=None)
@@ -96,21 +83,21 @@ async def test_selling(shop: Any, tmp_path: Path) -> None:
     await asyncio.to_thread(create_bucket, environment)
     environment = {**soap_environment(environment, tmp_path)}
     async with service("legacy_soap", environment, tmp_path / "soap"):
-        status, said = await run(environment, "--rate", "100", "--count", "300", "--seed", "7")
-        assert status == 0, said
-        last = said.splitlines()[-1]
+        run = await process("tools", environment, "traffic", "--rate", "100", "--count", "300", "--seed", "7")
+        assert run.status == 0, run.err
+        last = run.out.splitlines()[-1]
         done = Counter(
-            {kind: int(said_of(last, kind)) for kind in ("files insert", "legacy insert", "postgres insert")}
+            {kind: int(number_of(last, kind)) for kind in ("files insert", "legacy insert", "postgres insert")}
         )
         held = await asyncio.to_thread(lambda: len(client_of(environment).service.GetRecentSales(0)))
     assert "stopped; 300 in" in last
     assert held == done["legacy insert"] > 50, address(environment)
     assert sum(map(len, files(store).values())) == done["files insert"] > 50
-    kept = done["postgres insert"] - int(said_of(last, "postgres delete"))
+    kept = done["postgres insert"] - int(number_of(last, "postgres delete"))
     assert await connection.fetchval("select count(*) from sales") == kept > 30
 
 
-def said_of(line: str, kind: str) -> str:
+def number_of(line: str, kind: str) -> str:
     """The number that a line of progress gives for a kind of action."""
     return line.split(f"{kind} ")[1].split(",", maxsplit=1)[0]
 
@@ -123,7 +110,7 @@ def create_bucket(environment: Mapping[str, str]) -> None:
 async def test_an_unreachable_server_ends_a_seed(servers: Mapping[str, str]) -> None:
     """Seeding where nothing listens ends with the address and the setting."""
     port = str(free_port())
-    status, said = await run({**servers, "POSTGRES_PORT": port, "TRAFFIC_WAIT_S": "1"}, "seed")
-    assert status == 1
-    assert f"postgres at {servers['POSTGRES_HOST']}:{port}" in said.splitlines()[-1]
-    assert "POSTGRES_PORT" in said.splitlines()[-1]
+    run = await process("tools", {**servers, "POSTGRES_PORT": port, "TRAFFIC_WAIT_S": "1"}, "seed")
+    assert run.status == 2
+    assert f"postgres at {servers['POSTGRES_HOST']}:{port}" in run.err.splitlines()[-1]
+    assert "POSTGRES_PORT" in run.err.splitlines()[-1]

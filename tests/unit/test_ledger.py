@@ -14,19 +14,31 @@ from contracts.json_avro import typed
 from contracts.time import to_ms
 from streams.validation import InvalidError
 from streams.validation import text as unit_text
-from tools.ledger.__main__ import arguments
-from tools.ledger.app import Period, lacking, still_missing
-from tools.ledger.report import print_lines, print_table
+from tools.__main__ import main
+from tools.ledger import app
+from tools.ledger.app import Period, show
 from tools.ledger.sources import Files, SourceError, read_csv, sales_of
-from tools.ledger.transform import STEPS, Account, Step, Steps, account, missing_at, newest, within
+from tools.ledger.transform import (
+    STEPS,
+    Account,
+    Step,
+    Steps,
+    account,
+    count_missing,
+    enter_newest,
+    missing_at,
+    still_missing,
+    within,
+)
+from tools.options import Source
 from tools.raw_sales import SaleVersion, of_files, of_legacy, of_postgres, of_unified, sale_id, written
 
 AT = to_ms(datetime(2026, 2, 19, 10, 15, tzinfo=UTC))
-HERE, GONE, NEVER = SaleVersion(AT, 5), SaleVersion(AT, 6, gone=True), None
+HERE, DELETED, NEVER = SaleVersion(AT, 5), SaleVersion(AT, 6, deleted=True), None
 
 
 def steps(*seen: SaleVersion | None, cut: set[Step] | None = None, dead: Step | None = None) -> Steps:
-    """What the four steps say of the sale `s`."""
+    """The four steps, each with the sale `s` as given."""
     made = Steps(cut=cut or set())
     for step, one in zip(STEPS, seen, strict=True):
         if one is not None:
@@ -46,15 +58,15 @@ def steps(*seen: SaleVersion | None, cut: set[Step] | None = None, dead: Step | 
         ("postgres", (HERE, NEVER, HERE, HERE), "topic"),
         ("postgres", (HERE, HERE, NEVER, HERE), "unified"),
         # what the database does not have any more must be deleted everywhere
-        ("postgres", (NEVER, GONE, GONE, GONE), None),
+        ("postgres", (NEVER, DELETED, DELETED, DELETED), None),
         ("postgres", (NEVER, HERE, HERE, HERE), "topic"),
         # deleted by a resnapshot: the raw topic does not know
-        ("postgres", (NEVER, HERE, GONE, GONE), None),
-        ("postgres", (NEVER, HERE, GONE, HERE), "clickhouse"),
-        ("postgres", (NEVER, GONE, HERE, HERE), "unified"),
-        ("postgres", (NEVER, GONE, GONE, HERE), "clickhouse"),
-        ("postgres", (NEVER, GONE, NEVER, NEVER), None),
-        ("postgres", (HERE, HERE, GONE, GONE), "unified"),
+        ("postgres", (NEVER, HERE, DELETED, DELETED), None),
+        ("postgres", (NEVER, HERE, DELETED, HERE), "clickhouse"),
+        ("postgres", (NEVER, DELETED, HERE, HERE), "unified"),
+        ("postgres", (NEVER, DELETED, DELETED, HERE), "clickhouse"),
+        ("postgres", (NEVER, DELETED, NEVER, NEVER), None),
+        ("postgres", (HERE, HERE, DELETED, DELETED), "unified"),
         # a file that vanished or a book that forgot changes nothing
         ("files", (NEVER, HERE, HERE, HERE), None),
         ("files", (NEVER, NEVER, HERE, HERE), None),
@@ -80,25 +92,25 @@ def test_retention_loses_nothing() -> None:
 
 def test_a_dead_letter_is_not_missing() -> None:
     """A sale that became a dead letter on its way to the step that lacks it is counted apart."""
-    found = account("files", steps(HERE, HERE, NEVER, NEVER, dead="unified"), {"s"})
-    assert (found.dead, found.counts["topic"], found.counts["unified"]) == (1, 1, 0)
-    assert not any(found.missing.values())
+    counted = account("files", steps(HERE, HERE, NEVER, NEVER, dead="unified"), {"s"})
+    assert (counted.dead, counted.counts["topic"], counted.counts["unified"]) == (1, 1, 0)
+    assert not any(counted.missing.values())
     other = account("files", steps(HERE, HERE, HERE, NEVER, dead="unified"), {"s"})
     assert (other.dead, other.missing["clickhouse"]) == (0, ["s"])
 
 
 def test_account_counts_what_is_there() -> None:
     """Deleted sales are not counted; missing ones are named in order."""
-    made = steps(HERE, HERE, GONE, GONE)
+    made = steps(HERE, HERE, DELETED, DELETED)
     for name in ("b", "a"):
         made.sales["source"][name] = HERE
-    found = account("postgres", made, {"s", "a", "b"})
-    assert found.counts == {"source": 3, "topic": 1, "unified": 0, "clickhouse": 0}
-    assert found.missing == {"source": [], "topic": ["a", "b"], "unified": ["s"], "clickhouse": []}
+    counted = account("postgres", made, {"s", "a", "b"})
+    assert counted.counts == {"source": 3, "topic": 1, "unified": 0, "clickhouse": 0}
+    assert counted.missing == {"source": [], "topic": ["a", "b"], "unified": ["s"], "clickhouse": []}
 
 
 def test_a_period_is_of_any_step() -> None:
-    """A sale belongs to the period when any step says that it happened then: its start included, its end not."""
+    """A sale belongs to the period when it happened then at any step: its start included, its end not."""
     made = Steps()
     made.sales["source"] |= {
         "first": SaleVersion(100),
@@ -112,11 +124,13 @@ def test_a_period_is_of_any_step() -> None:
 
 
 def test_the_newest_version_counts() -> None:
-    """Of several records of a sale the highest version says what it is, whatever their order."""
+    """Of several records of a sale the highest version counts, whatever their order."""
     sales: dict[str, SaleVersion] = {}
-    for seen in (SaleVersion(1, 2), SaleVersion(2, 3), SaleVersion(3, 1)):
-        newest(sales, "s", seen)
-    newest(sales, None, SaleVersion(9, 9))
+    entered = [
+        enter_newest(sales, "s", version) for version in (SaleVersion(1, 2), SaleVersion(2, 3), SaleVersion(3, 1))
+    ]
+    assert entered == [True, True, False]
+    assert not enter_newest(sales, None, SaleVersion(9, 9))
     assert sales == {"s": SaleVersion(2, 3)}
 
 
@@ -158,11 +172,11 @@ def record(topic: str, name: str) -> dict[str, Any]:
     return made
 
 
-def test_records_tell_sale_time_and_version() -> None:
-    """Each topic's records tell the same of a sale: its id, when it happened, a version, whether it is gone."""
+def test_records_name_sale_time_and_version() -> None:
+    """Each topic's records have the same of a sale: its id, when it happened, a version, whether it is deleted."""
     insert, change, delete = (of_postgres(record("sales.postgres", name)) for name in ("insert", "update", "delete"))
-    assert (insert[0], insert[1].at, insert[1].gone) == ("42", AT + 123, False)
-    assert (delete[0], delete[1].gone) == ("42", True)
+    assert (insert[0], insert[1].at, insert[1].deleted) == ("42", AT + 123, False)
+    assert (delete[0], delete[1].deleted) == ("42", True)
     assert insert[1].version < change[1].version < delete[1].version
     assert of_postgres(record("sales.postgres", "heartbeat"))[0] is None
     first, second = (of_files(record("sales.files", name)) for name in ("canonical", "second_upload"))
@@ -171,7 +185,7 @@ def test_records_tell_sale_time_and_version() -> None:
     assert of_legacy(record("sales.legacy", "canonical"))[:1] == ("L-77001",)
     assert of_legacy(record("sales.legacy", "canonical"))[1].at == AT
     assert of_unified(record("sales.unified", "sale")) == SaleVersion(AT + 123, 72057594069599936)
-    assert of_unified(record("sales.unified", "deleted")).gone
+    assert of_unified(record("sales.unified", "deleted")).deleted
 
 
 @pytest.mark.parametrize("topic", ["sales.postgres", "sales.files", "sales.legacy", "sales.unified"])
@@ -197,9 +211,9 @@ def test_csv_rows_of_the_period() -> None:
         b"F-5,Ana,Recife,BR,1.00,SSD,2026-02-20T10:15:00Z"
     )
     for size in (1, 7, 1000):
-        found = Files()
-        read_csv((rows[at : at + size] for at in range(0, len(rows), size)), AT, AT + 3_600_000, found)
-        assert (found.sales, found.left_out) == ({"F-1": SaleVersion(AT), "F-2": SaleVersion(AT + 1000)}, 2)
+        content = Files()
+        read_csv((rows[at : at + size] for at in range(0, len(rows), size)), AT, AT + 3_600_000, content)
+        assert (content.sales, content.left_out) == ({"F-1": SaleVersion(AT), "F-2": SaleVersion(AT + 1000)}, 2)
     other = Files()
     read_csv([b"a,b\n", rows], AT, AT + 3_600_000, other)
     assert (other.sales, other.left_out) == ({}, 1)
@@ -229,24 +243,31 @@ def test_only_what_stays_missing_is_missing() -> None:
     """A sale that was missing at the first reading and is there at the next is not missing; a new one is not yet."""
     before = {"files": an_account(topic=["a", "b", "c"])}
     now = {"files": replace(an_account(topic=["b"], unified=["c", "d"]), dead=2)}
-    found = still_missing(before, now)
-    assert (found["files"].missing["topic"], found["files"].missing["unified"]) == (["b"], ["c"])
-    assert (found["files"].dead, lacking(found)) == (2, 2)
+    left = still_missing(before, now)
+    assert (left["files"].missing["topic"], left["files"].missing["unified"]) == (["b"], ["c"])
+    assert (left["files"].dead, count_missing(left)) == (2, 2)
 
 
 def test_reports(capsys: pytest.CaptureFixture[str]) -> None:
     """The table names the first missing sales of each step, JSON all of them; both have the numbers."""
     names = [f"F-{number}" for number in range(25)]
-    found = {"files": an_account(unified=names), "legacy": an_account(clickhouse=["L-1"])}
-    print_table(found, Period(AT, AT + 3_600_000))
-    said = capsys.readouterr().out
-    assert "25 of files missing in sales.unified: F-0, F-1," in said
-    assert "F-19 and 5 more (--json shows all)" in said
-    assert "1 of legacy missing in ClickHouse: L-1\n" in said
-    assert said.endswith("2026-02-19T10:15:00Z to 2026-02-19T11:15:00Z: 26 sales are missing\n")
-    print_lines(found, Period(AT, AT + 3_600_000))
+    accounts = {"files": an_account(unified=names), "legacy": replace(an_account(clickhouse=["L-1"]), outdated=["L-2"])}
+    show(accounts, Period(AT, AT + 3_600_000), as_json=False)
+    out = capsys.readouterr().out
+    heading, files, *_ = out.splitlines()
+    assert heading.split() == [
+        *("sales", "of", "at", "source", "topic", "unified", "clickhouse", "dead", "letters", "missing", "outdated")
+    ]
+    assert files.split() == ["files", "3", "3", "3", "3", "1", "25", "0"]
+    assert "25 of files missing in sales.unified: F-0, F-1," in out
+    assert "F-19 and 5 more (--json shows all)" in out
+    assert "1 of legacy missing in ClickHouse: L-1\n" in out
+    assert "1 of legacy outdated, their newest change is a dead letter: L-2\n" in out
+    assert out.endswith("2026-02-19T10:15:00Z to 2026-02-19T11:15:00Z: 26 sales are missing\n")
+    show(accounts, Period(AT, AT + 3_600_000), as_json=True)
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [line["sale_id"] for line in lines if "sale_id" in line] == [*names, "L-1"]
+    assert [line["sale_id"] for line in lines if "missing_in" in line] == [*names, "L-1"]
+    assert [line["sale_id"] for line in lines if line.get("outdated") is True] == ["L-2"]
     assert lines[-2] == {
         "from": "2026-02-19T10:15:00Z",
         "to": "2026-02-19T11:15:00Z",
@@ -257,22 +278,53 @@ def test_reports(capsys: pytest.CaptureFixture[str]) -> None:
         "clickhouse": 3,
         "dead_letters": 1,
         "missing": 25,
+        "outdated": 0,
     }
-    print_table({"files": an_account()}, Period(AT, AT + 3_600_000))
+    show({"files": an_account()}, Period(AT, AT + 3_600_000), as_json=False)
     assert capsys.readouterr().out.endswith("nothing is missing\n")
 
 
 @pytest.mark.parametrize(
-    "wrong", [["--from", "soon"], ["--settle", "-1"], ["--source", "moon"], ["--from", "2999-01-01"]]
+    ("dead", "stored", "outdated"),
+    [((1, 7), HERE, ["s"]), ((1, 6), HERE, []), ((1, 7), DELETED, []), ((1, 7), NEVER, [])],
+    ids=["newest", "an older one", "deleted", "never stored"],
 )
-def test_wrong_usage(wrong: list[str]) -> None:
-    """A wrong command line ends with status 2."""
-    with pytest.raises(SystemExit) as ended:
-        arguments(wrong)
-    assert ended.value.code == 2
+def test_a_sale_whose_newest_change_is_a_dead_letter_is_outdated(
+    dead: tuple[int, int], stored: SaleVersion | None, outdated: list[str]
+) -> None:
+    """It is nowhere missing, but ranked as it was before the change."""
+    made = steps(HERE, HERE, HERE, HERE) if stored is HERE else steps(NEVER, stored, stored, stored)
+    made.newest["s"] = (1, 7)
+    made.dead_records.add(dead)
+    counted = account("postgres", made, {"s"})
+    assert (counted.outdated, count_missing({"postgres": counted})) == (outdated, 0)
 
 
-def test_the_period_is_the_last_day() -> None:
-    """Without a period it is the day before now, or before --to."""
-    asked = arguments(["--to", "2026-02-19T10:15:00Z"])
-    assert (asked.start, asked.end) == (AT - 86_400_000, AT)
+@pytest.mark.parametrize(
+    ("wrong", "option"),
+    [
+        (["--from", "soon"], "--from"),
+        (["--settle", "-1"], "--settle"),
+        (["--source", "moon"], "--source"),
+        (["--from", "2999-01-01T00:00:00Z"], "--from"),
+    ],
+)
+def test_wrong_usage(wrong: list[str], option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A wrong command line ends with status 2, after a line that names the option."""
+    assert main(["ledger", *wrong]) == 2
+    assert option in capsys.readouterr().err
+
+
+def test_the_period_is_the_last_day(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a period it is the day before --to, and without sources all."""
+    compared: list[tuple[Any, ...]] = []
+
+    async def compare(_: Any, names: Any, period: Period, **__: Any) -> dict[str, Account]:
+        compared.append((names, period))
+        return {}
+
+    monkeypatch.setattr(app, "compare", compare)
+    assert main(["ledger", "--to", "2026-02-19T10:15:00Z"]) == 0
+    assert main(["ledger", "--to", "2026-02-19T10:15:00Z", "--source", "files", "--source", "legacy"]) == 0
+    day = Period(AT - 86_400_000, AT)
+    assert compared == [(list(Source), day), (["files", "legacy"], day)]

@@ -148,8 +148,9 @@ def test_help_is_shown_with_and_without_arguments(capsys: pytest.CaptureFixture[
     assert all(name in shown for name in COMMANDS)
     assert "--install-completion" in shown
     assert main([]) == 2
-    shown = capsys.readouterr().out
+    shown, err = capsys.readouterr()
     assert all(name in shown for name in COMMANDS)
+    assert not err
 
 
 @pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS)], ids=lambda command: " ".join(command) or "-")

@@ -13,11 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts.reference import CITIES
-from tools.traffic import retail
-from tools.traffic.__main__ import arguments
-from tools.traffic.transform import HEADER, SOURCES, Source, actions, csv_file, due, missed, spread
+from tools.__main__ import main
+from tools.options import Source
+from tools.traffic import app, retail
+from tools.traffic.transform import HEADER, actions, csv_file, due, missed, spread
 
-ALL: tuple[Source, ...] = ("postgres", "files", "legacy")
+ALL = tuple(Source)
 
 
 def test_the_same_seed_sells_the_same() -> None:
@@ -29,15 +30,20 @@ def test_the_same_seed_sells_the_same() -> None:
 def test_mostly_sales_some_changes_and_cancellations() -> None:
     """All three sources are sold through; only Postgres changes and cancels, and less often than it sells."""
     kinds = Counter((action.source, action.kind) for action in islice(actions(random.Random(1), ALL), 3000))
-    assert {source for source, _ in kinds} == set(SOURCES)
-    assert kinds["postgres", "insert"] > 4 * kinds["postgres", "update"] > 4 * kinds["postgres", "delete"] / 2 > 0
+    assert {source for source, _ in kinds} == set(Source)
+    assert (
+        kinds[Source.POSTGRES, "insert"]
+        > 4 * kinds[Source.POSTGRES, "update"]
+        > 4 * kinds[Source.POSTGRES, "delete"] / 2
+        > 0
+    )
     assert {source for source, kind in kinds if kind != "insert"} == {"postgres"}
 
 
 def test_only_living_sales_change() -> None:
     """What is changed or cancelled was sold before and is not cancelled yet."""
     alive: set[int] = set()
-    for action in islice(actions(random.Random(3), ("postgres",)), 2000):
+    for action in islice(actions(random.Random(3), (Source.POSTGRES,)), 2000):
         if action.kind == "insert":
             assert action.number not in alive
             alive.add(action.number)
@@ -96,17 +102,34 @@ def test_csv_files_have_the_agreed_header_and_quote_what_needs_it() -> None:
     assert rows[1:] == [["F1", 'Ana, "a"', "São Paulo", "BR", "10.50", "SSD", "2026-01-01T12:00:00.000Z"]]
 
 
-@pytest.mark.parametrize("wrong", [["--rate", "0"], ["--rate", "x"], ["--sources", "postgres,fax"], ["buy"]])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ["traffic", "--rate", "0"],
+        ["traffic", "--rate", "x"],
+        ["traffic", "--sources", "postgres,fax"],
+        ["traffic", "buy"],
+        ["seed", "--again"],
+    ],
+)
 def test_a_wrong_argument_ends_with_a_message(wrong: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    """The command says which argument is wrong and ends with status 2."""
-    with pytest.raises(SystemExit) as ended:
-        arguments(wrong)
-    assert ended.value.code == 2
+    """The message names the wrong argument; the status is 2."""
+    assert main(wrong) == 2
     assert wrong[-1].split(",")[-1] in capsys.readouterr().err
 
 
-def test_the_command_line() -> None:
+def test_the_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
     """Selling needs no argument; seeding is a command of its own."""
-    assert (arguments([]).rate, arguments([]).sources, arguments([]).command) == (20.0, SOURCES, None)
-    assert arguments(["--rate", "5", "--sources", "files,legacy"]).sources == ("files", "legacy")
-    assert arguments(["seed", "--initial"]).initial is True
+    calls: list[object] = []
+
+    def run(*arguments: object, **options: object) -> int:
+        calls.append((*arguments, *options.items()))
+        return 0
+
+    monkeypatch.setattr(app, "run_traffic", run)
+    monkeypatch.setattr(app, "run_seed", run)
+    assert main(["traffic"]) == 0
+    assert main(["traffic", "--rate", "5", "--seed", "7", "--count", "9", "--sources", "files,legacy"]) == 0
+    assert main(["seed"]) == main(["seed", "--initial"]) == 0
+    assert calls[:2] == [(20.0, None, None, ALL), (5.0, 7, 9, (Source.FILES, Source.LEGACY))]
+    assert calls[2:] == [(("initial", False),), (("initial", True),)]

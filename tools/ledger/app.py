@@ -3,21 +3,30 @@
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
+import typer
 from obstore.store import S3Store
-from schema_registry.client import AsyncSchemaRegistryClient
 
-from chassis.clickhouse import ClickHouse
-from chassis.settings import KafkaSettings, LegacySoapSettings, PostgresSettings
+from chassis import s3
+from chassis.clickhouse import ClickHouse, clickhouse
+from chassis.errors import NotDoneError
+from chassis.settings import ClickHouseSettings, LegacySoapSettings, PostgresSettings, S3Settings, load
+from contracts.text import shortened
+from contracts.time import DAY_MS, iso
+from tools import records
 from tools.ledger import sources, store
-from tools.ledger.store import Topics
-from tools.ledger.transform import Account, Steps, account, within
+from tools.ledger.transform import STEPS, Account, Step, Steps, account, count_missing, still_missing, within
+from tools.raw_sales import RAW
+from tools.table import Rows, print_json, warn
 
+TIMEOUT_S = 300.0  # one query reads all sales of the period
 READ_AGAIN_S = 2.0
 # A sale reaches the topics at most 5 minutes before it happened (later ones are rejected), and a date without a zone is
 # at most 14 hours off.
 SLACK_MS = 15 * 3_600_000
+SHOWN = 20  # ids of missing sales per step; --json shows all
+SHORT = 43
 
 
 @dataclass(frozen=True)
@@ -27,8 +36,7 @@ class Servers:
     postgres: PostgresSettings
     bucket: S3Store
     legacy: LegacySoapSettings
-    kafka: KafkaSettings
-    registry: AsyncSchemaRegistryClient
+    topics: records.Servers
     clickhouse: ClickHouse
 
 
@@ -51,11 +59,12 @@ async def _read(servers: Servers, names: Sequence[str], period: Period) -> dict[
         steps["files"].sales["source"] = (await sources.files(servers.bucket, start, end, SLACK_MS)).sales
     if "legacy" in steps:
         steps["legacy"].sales["source"] = await sources.legacy(servers.legacy, start, end, SLACK_MS)
-    topics = Topics(servers.kafka, servers.registry, start - SLACK_MS)
-    for source, of_source in steps.items():
-        await topics.raw(source, of_source)
-    await topics.unified(steps)
-    await topics.dead(steps)
+    async with servers.topics.reading() as client:
+        topics = store.Topics(servers.topics, client, max(start - SLACK_MS, 0))
+        for source, of_source in steps.items():
+            await topics.raw(source, of_source)
+        await topics.unified(steps)
+        await topics.dead(steps)
     await store.stored(servers.clickhouse, start, end, steps)
     meant = {source: within(of_source, start, end) for source, of_source in steps.items()}
     if "postgres" in steps:  # a row that now happened at another time is not a row that was deleted
@@ -63,42 +72,93 @@ async def _read(servers: Servers, names: Sequence[str], period: Period) -> dict[
             known = steps["postgres"].sales["source"]
             known |= await sources.rows_of(connection, meant["postgres"] - known.keys())
     for source, of_source in steps.items():
-        found = of_source.sales["clickhouse"]
-        found |= await store.stored_of(servers.clickhouse, source, meant[source] - found.keys())
+        in_store = of_source.sales["clickhouse"]
+        in_store |= await store.stored_of(servers.clickhouse, source, meant[source] - in_store.keys())
     return {source: account(source, of_source, meant[source]) for source, of_source in steps.items()}
 
 
-def still_missing(before: Mapping[str, Account], now: Mapping[str, Account]) -> dict[str, Account]:
-    """The newer reading, of what is missing only what was missing before too: sales go on arriving meanwhile."""
-    kept = {}
-    for source, read in now.items():
-        suspects = {name for names in before[source].missing.values() for name in names}
-        missing = {step: [name for name in names if name in suspects] for step, names in read.missing.items()}
-        kept[source] = replace(read, missing=missing)
-    return kept
-
-
-def lacking(accounts: Mapping[str, Account]) -> int:
-    """How many sales are missing."""
-    return sum(len(names) for one in accounts.values() for names in one.missing.values())
-
-
-async def ledger(
-    servers: Servers, names: Sequence[str], period: Period, *, settle_s: float, say: Callable[[str], None]
+async def compare(
+    servers: Servers, names: Sequence[str], period: Period, *, settle_s: float, note: Callable[[str], None]
 ) -> dict[str, Account]:
     """The accounts of these sources for a period.
 
-    Sales take time on their way: pollers look each minute. So what is missing is read again for up to `settle_s`
-    seconds, until it has come; `say` gets a line about that.
+    Sales are in flight for a while: pollers run each minute. So what is missing is read again for up to `settle_s`
+    seconds, until it has come; `note` gets a line about that.
 
     Raises:
         the errors of the servers: one is unavailable; see tools.ledger.sources and tools.ledger.store.
     """
     deadline = time.monotonic() + settle_s
-    found = await _read(servers, names, period)
-    if lacking(found) and settle_s:
-        say(f"{lacking(found)} sales are not everywhere yet; reading them again for up to {settle_s:g} s")
-    while lacking(found) and time.monotonic() < deadline:
+    accounts = await _read(servers, names, period)
+    if settle_s and (missing := count_missing(accounts)):
+        note(f"{missing} sales are not everywhere yet; reading them again for up to {settle_s:g} s")
+    while count_missing(accounts) and time.monotonic() < deadline:
         await asyncio.sleep(min(READ_AGAIN_S, settle_s))
-        found = still_missing(found, await _read(servers, names, period))
-    return found
+        accounts = still_missing(accounts, await _read(servers, names, period))
+    return accounts
+
+
+def _where(source: str, step: Step) -> str:
+    return {"source": source, "topic": RAW[source][0], "unified": "sales.unified", "clickhouse": "ClickHouse"}[step]
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - SHOWN} more (--json shows all)" if len(names) > SHOWN else ""
+    return ", ".join(shortened(name, SHORT) for name in names[:SHOWN]) + more
+
+
+def show(accounts: Mapping[str, Account], period: Period, *, as_json: bool) -> None:
+    """Print the numbers of each source and the first sales that lack something; as JSON, all of those first."""
+    if as_json:
+        for source, one in accounts.items():
+            for step, names in one.missing.items():
+                for name in names:
+                    print_json({"source": source, "sale_id": name, "missing_in": _where(source, step)})
+            for name in one.outdated:
+                print_json({"source": source, "sale_id": name, "outdated": True})
+    rows = Rows("sales_of", "at_source", *STEPS[1:], "dead_letters", "missing", "outdated", as_json=as_json)
+    bounds = {"from": iso(period.start), "to": iso(period.end)}
+    for source, one in accounts.items():
+        counts = {step if step != "source" else "at_source": one.counts[step] for step in STEPS}
+        missing = sum(map(len, one.missing.values()))
+        numbers = {"dead_letters": one.dead, "missing": missing, "outdated": len(one.outdated)}
+        rows.add({**bounds, "source": source, **counts, **numbers}, sales_of=source)
+    if as_json:
+        return
+    rows.print()
+    for source, one in accounts.items():
+        for step, names in one.missing.items():
+            if names:
+                print(f"{len(names)} of {source} missing in {_where(source, step)}: {_listed(names)}")
+        if one.outdated:
+            outdated = _listed(one.outdated)
+            print(f"{len(one.outdated)} of {source} outdated, their newest change is a dead letter: {outdated}")
+    total = count_missing(accounts)
+    print(f"{bounds['from']} to {bounds['to']}: {f'{total} sales are missing' if total else 'nothing is missing'}")
+
+
+def run(start: int | None, end: int | None, names: Sequence[str], *, settle_s: float, as_json: bool) -> int:
+    """Compare the steps of a period (ms since 1970; by default the last day), print, and return the exit status."""
+    end = time.time_ns() // 1_000_000 if end is None else end
+    period = Period(end - DAY_MS if start is None else start, end)
+    if period.start >= period.end:
+        raise typer.BadParameter(f"{iso(period.start)} is not before --to {iso(period.end)}", param_hint="'--from'")
+    postgres, bucket, legacy = load(PostgresSettings), load(S3Settings), load(LegacySoapSettings)
+    topics, stored = records.servers("ledger"), load(ClickHouseSettings)
+    addresses = {
+        "postgres": f"postgres at {postgres.host}:{postgres.port} (settings POSTGRES_*)",
+        "files": f"object store at {bucket.endpoint} (settings {s3.SETTING})",
+        "legacy": f"legacy service at {legacy.url} (settings LEGACY_SOAP_HOST, LEGACY_SOAP_PORT)",
+    }
+
+    async def comparing() -> dict[str, Account]:
+        async with clickhouse(stored, 1, TIMEOUT_S) as store:
+            servers = Servers(postgres, s3.bucket(bucket), legacy, topics, store)
+            return await compare(servers, names, period, settle_s=settle_s, note=warn)
+
+    try:
+        accounts = asyncio.run(comparing())
+    except sources.SourceError as error:
+        raise NotDoneError(f"{addresses[error.source]}: {error}") from error
+    show(accounts, period, as_json=as_json)
+    return 1 if count_missing(accounts) else 0

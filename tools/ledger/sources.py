@@ -17,7 +17,7 @@ from chassis.postgres import open_connection
 from chassis.s3 import Unreachable
 from chassis.settings import LegacySoapSettings, PostgresSettings
 from contracts.time import at_ms, to_ms
-from tools.ledger.transform import Sales, newest
+from tools.ledger.transform import Sales, enter_newest
 from tools.raw_sales import SaleVersion, sale_id, written
 
 COLUMNS = ["sale_id", "salesman_name", "city", "country", "amount", "product", "sale_date"]
@@ -39,7 +39,7 @@ class SourceError(Exception):
 
 
 @contextmanager
-def _telling(source: str, *errors: type[Exception]) -> Iterator[None]:
+def _reporting(source: str, *errors: type[Exception]) -> Iterator[None]:
     try:
         yield
     except errors as error:
@@ -53,7 +53,7 @@ async def database(settings: PostgresSettings) -> AsyncIterator[asyncpg.Connecti
     Raises:
         SourceError: it is unavailable or rejects us, also while the connection is used.
     """
-    with _telling("postgres", OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+    with _reporting("postgres", OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
         connection = await open_connection(settings, TIMEOUT_S)
         try:
             yield connection
@@ -65,24 +65,24 @@ def _wall(milliseconds: int) -> datetime:
     return at_ms(milliseconds).replace(tzinfo=None)
 
 
-def _seen(rows: Iterable[asyncpg.Record]) -> Sales:
+def _versions(rows: Iterable[asyncpg.Record]) -> Sales:
     return {str(row["id"]): SaleVersion(to_ms(row["sale_date"].replace(tzinfo=UTC))) for row in rows}
 
 
 async def rows(connection: asyncpg.Connection, start: int, end: int) -> Sales:
     """The database's sales of the period."""
     query = "select id, sale_date from sales where sale_date >= $1 and sale_date < $2"
-    return _seen(await connection.fetch(query, _wall(start), _wall(end)))
+    return _versions(await connection.fetch(query, _wall(start), _wall(end)))
 
 
 async def rows_of(connection: asyncpg.Connection, names: Iterable[str]) -> Sales:
     """The database's sales with these ids, whenever they happened."""
     ids = [int(name) for name in names if name.isdigit()]
-    found: Sales = {}
-    for at in range(0, len(ids), IDS_AT_ONCE):
+    sales: Sales = {}
+    for first in range(0, len(ids), IDS_AT_ONCE):
         query = "select id, sale_date from sales where id = any($1::bigint[])"
-        found |= _seen(await connection.fetch(query, ids[at : at + IDS_AT_ONCE]))
-    return found
+        sales |= _versions(await connection.fetch(query, ids[first : first + IDS_AT_ONCE]))
+    return sales
 
 
 @dataclass
@@ -117,22 +117,22 @@ def read_csv(chunks: Iterable[bytes], start: int, end: int, into: Files) -> None
             if row and name is None:
                 into.left_out += 1
             elif at is not None and start <= at < end:
-                newest(into.sales, name, SaleVersion(at))
+                enter_newest(into.sales, name, SaleVersion(at))
     except csv.Error:
         into.left_out += 1  # a row that is too long: the rest of the file is not read
 
 
 def _files(store: S3Store, start: int, end: int, since: datetime) -> Files:
-    found = Files()
+    content = Files()
     for page in store.list(chunk_size=1000):
         for meta in page:
             if not meta["path"].lower().endswith(".csv") or meta["last_modified"] < since:
                 continue
             try:
-                read_csv(store.get(meta["path"]).stream(), start, end, found)
+                read_csv(store.get(meta["path"]).stream(), start, end, content)
             except (NotFoundError, FileNotFoundError):
                 continue  # deleted since it was listed
-    return found
+    return content
 
 
 async def files(store: S3Store, start: int, end: int, slack: int) -> Files:
@@ -144,7 +144,7 @@ async def files(store: S3Store, start: int, end: int, slack: int) -> Files:
         SourceError: the store is unavailable.
     """
     since = at_ms(max(start - slack, 0))
-    with _telling("files", *Unreachable):
+    with _reporting("files", *Unreachable):
         return await asyncio.to_thread(_files, store, start, end, since)
 
 
@@ -161,12 +161,12 @@ def sales_of(answer: bytes, start: int, end: int) -> Sales:
         raise SourceError("legacy", f"no XML: {error}; it begins {answer[:100]!r}") from error
     if next(document.iter("{*}GetRecentSalesResponse"), None) is None:
         raise SourceError("legacy", f"no sales; it begins {answer[:200]!r}")
-    found: Sales = {}
+    sales: Sales = {}
     for element in document.iter("{*}Sale"):
         at = element.findtext("{*}saleDate") or ""
         if at.strip().lstrip("-").isdigit() and start <= int(at) < end:
-            newest(found, sale_id(element.findtext("{*}saleId")), SaleVersion(int(at)))
-    return found
+            enter_newest(sales, sale_id(element.findtext("{*}saleId")), SaleVersion(int(at)))
+    return sales
 
 
 async def legacy(settings: LegacySoapSettings, start: int, end: int, slack: int) -> Sales:
@@ -178,7 +178,7 @@ async def legacy(settings: LegacySoapSettings, start: int, end: int, slack: int)
     call = _CALL.format(since=max(start - slack, 0)).encode()
     headers = {"Content-Type": "text/xml; charset=utf-8", "SOAPAction": '"GetRecentSales"'}
     body = bytearray()
-    with _telling("legacy", httpx.HTTPError):
+    with _reporting("legacy", httpx.HTTPError):
         async with (
             httpx.AsyncClient(timeout=TIMEOUT_S) as client,
             client.stream("POST", settings.url, content=call, headers=headers) as answer,

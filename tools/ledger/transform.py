@@ -1,54 +1,61 @@
 """Pure rules of the ledger: what a sale is called at each step, and where one is missing."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from tools.raw_sales import SaleVersion
 
 Step = Literal["source", "topic", "unified", "clickhouse"]
 STEPS: tuple[Step, ...] = ("source", "topic", "unified", "clickhouse")
-SOURCES = ("postgres", "files", "legacy")
-
 
 Sales = dict[str, SaleVersion]
-"""The sales of one source by id, each as its newest version says."""
+"""The sales of one source by id, each as its newest version is."""
 
 
 @dataclass
 class Steps:
     """The sales of one source at every step; `dead` are those that became dead letters on the way to a step.
 
-    `cut` are the steps whose topic has lost its beginning to retention.
+    `newest` is the partition and offset of each sale's newest record in the source's topic, and `dead_records` are
+    those of its dead letters. `cut` are the steps whose topic has lost its beginning to retention.
     """
 
     sales: dict[Step, Sales] = field(default_factory=lambda: {step: {} for step in STEPS})
     dead: dict[Step, set[str]] = field(default_factory=lambda: {step: set() for step in STEPS})
+    newest: dict[str, tuple[int, int]] = field(default_factory=dict)
+    dead_records: set[tuple[int, int]] = field(default_factory=set)
     cut: set[Step] = field(default_factory=set)
 
 
 @dataclass(frozen=True)
 class Account:
-    """How many sales of one source are at each step, became dead letters, and are missing: by step, their ids."""
+    """How many sales of one source are at each step, became dead letters, and are missing: by step, their ids.
+
+    `outdated` are the ids of those that are ranked by an older version, because their newest change is a dead letter.
+    """
 
     counts: Mapping[Step, int]
     dead: int
     missing: Mapping[Step, list[str]]
+    outdated: list[str] = field(default_factory=list)
 
 
-def newest(sales: Sales, name: str | None, seen: SaleVersion) -> None:
-    """Enter what a record says of a sale, unless a newer version was entered before."""
-    if name is not None and (name not in sales or seen.version >= sales[name].version):
-        sales[name] = seen
+def enter_newest(sales: Sales, name: str | None, version: SaleVersion) -> bool:
+    """Enter a sale's version, unless a newer one was entered before; whether it was entered."""
+    entered = name is not None and (name not in sales or version.version >= sales[name].version)
+    if entered:
+        sales[str(name)] = version
+    return entered
 
 
 def within(steps: Steps, start: int, end: int) -> set[str]:
-    """The sales that happened in the period (ms since 1970, `end` excluded) as any step says."""
+    """The sales that happened in the period (ms since 1970, `end` excluded) at any step."""
     return {
         name
         for sales in steps.sales.values()
-        for name, seen in sales.items()
-        if seen.at is not None and start <= seen.at < end
+        for name, version in sales.items()
+        if version.at is not None and start <= version.at < end
     }
 
 
@@ -58,9 +65,9 @@ def _states(source: str, steps: Steps, name: str) -> Iterator[tuple[Step, bool |
     What the database does not have (any more) was deleted; a file that vanished or a book that forgot says nothing.
     """
     for step in STEPS:
-        seen = steps.sales[step].get(name)
-        if seen is not None:
-            yield step, not seen.gone
+        version = steps.sales[step].get(name)
+        if version is not None:
+            yield step, not version.deleted
         else:
             yield step, False if step == "source" and source == "postgres" else None
 
@@ -68,7 +75,7 @@ def _states(source: str, steps: Steps, name: str) -> Iterator[tuple[Step, bool |
 def missing_at(source: str, steps: Steps, name: str) -> Step | None:
     """The first step that does not have the sale as the step before it does; None where none lacks it.
 
-    A sale that is deleted need not be known. One that a later step has was not lost where retention took it away.
+    A sale that is deleted need not be known. One that a later step has was not lost where retention removed it.
     """
     states = dict(_states(source, steps, name))
     expected: bool | None = None
@@ -77,7 +84,7 @@ def missing_at(source: str, steps: Steps, name: str) -> Step | None:
         if expected is None or state == expected or (expected is False and state is None):
             expected = state if expected is None else expected
         elif step == "topic" and expected is False and states["unified"] is False:
-            continue  # task resnapshot publishes what is gone as deleted, past the raw topic
+            continue  # a resnapshot publishes what is gone as deleted, past the raw topic
         elif not (step in steps.cut and any(states[later] == expected for later in STEPS[number + 1 :])):
             return step
     unified, stored = (steps.sales[step].get(name) for step in ("unified", "clickhouse"))
@@ -86,16 +93,35 @@ def missing_at(source: str, steps: Steps, name: str) -> Step | None:
 
 def account(source: str, steps: Steps, names: set[str]) -> Account:
     """Count the sales of these names at each step, and find what is missing."""
-    counts = {
-        step: sum(1 for name in names if (seen := steps.sales[step].get(name)) is not None and not seen.gone)
-        for step in STEPS
-    }
+
+    def counted(step: Step, name: str) -> bool:
+        return name in steps.sales[step] and not steps.sales[step][name].deleted
+
+    counts = {step: sum(counted(step, name) for name in names) for step in STEPS}
     dead = 0
     missing: dict[Step, list[str]] = {step: [] for step in STEPS}
+    outdated = []
     for name in sorted(names):
         step = missing_at(source, steps, name)
         if step is not None and name in steps.dead[step]:
             dead += 1
         elif step is not None:
             missing[step].append(name)
-    return Account(counts, dead, missing)
+        elif steps.newest.get(name) in steps.dead_records and counted("clickhouse", name):
+            outdated.append(name)
+    return Account(counts, dead, missing, outdated)
+
+
+def still_missing(before: Mapping[str, Account], now: Mapping[str, Account]) -> dict[str, Account]:
+    """The newer reading, of what is missing only what was missing before too: sales go on arriving meanwhile."""
+    kept = {}
+    for source, read in now.items():
+        suspects = {name for names in before[source].missing.values() for name in names}
+        missing = {step: [name for name in names if name in suspects] for step, names in read.missing.items()}
+        kept[source] = replace(read, missing=missing)
+    return kept
+
+
+def count_missing(accounts: Mapping[str, Account]) -> int:
+    """How many sales are missing."""
+    return sum(len(names) for one in accounts.values() for names in one.missing.values())

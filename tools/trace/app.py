@@ -87,7 +87,7 @@ async def _raw(servers: Servers, source: str, name: str) -> tuple[list[Event], d
         place = _place(topic, message.partition, message.offset)
         places[seen.version] = place
         row = record.get("after") or record.get("before") or record
-        values = {"version": seen.version, "deleted": seen.gone, "record": plain(record)}
+        values = {"version": seen.version, "deleted": seen.deleted, "record": plain(record)}
         flat = {**plain(row), "salesman_name": row.get("salesman_name") or row.get("salesman"), "op": record.get("op")}
         events.append(Event("raw", place, instant(message.timestamp), summary(flat, RAW_SHOWN), values))
     return sorted(events, key=_time), places

@@ -2,163 +2,180 @@
 
 import asyncio
 import random
-import sys
+import signal
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import islice
 from typing import Any, TypeVar
 
-from chassis import s3
+from obstore.store import S3Store
+
+from chassis import logs, s3
+from chassis.errors import NotDoneError
+from chassis.metrics import Metrics
+from chassis.ops import Readiness
 from chassis.postgres import open_connection
+from chassis.settings import load
 from chassis.unit import Unit
+from tools.options import Source
 from tools.traffic import bucket, database, erp
 from tools.traffic.retail import sell
 from tools.traffic.settings import TrafficSettings
-from tools.traffic.transform import Action, Source, actions, csv_file, due, missed, spread, summary
+from tools.traffic.transform import Action, actions, csv_file, due, missed, spread, summary
 
 TICK_S = 0.1
 REPORT_S = 5.0
+INTERRUPTED = 130
 INITIAL_SALES, INITIAL_ROWS, INITIAL_BACK = 60, 40, timedelta(hours=4)
 MORE_SALES, MORE_ROWS, MORE_BACK = 120, 60, timedelta(minutes=20)
 
 T = TypeVar("T")
 
 
-class UnreachableError(Exception):
-    """A server did not answer in time; the message has its address and setting."""
-
-
-def say(line: str) -> None:
+def report(line: str) -> None:
     """Progress, for the person who started the command."""
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
+    print(line, flush=True)
 
 
-async def _within(wait_s: float, server: str, address: str, setting: str, connecting: Awaitable[T]) -> T:
-    try:
-        return await asyncio.wait_for(connecting, wait_s)
-    except TimeoutError:
-        raise UnreachableError(f"{server} at {address} (setting {setting}) did not answer in {wait_s:.0f} s") from None
-
-
-async def seed(unit: Unit, settings: TrafficSettings, *, initial: bool) -> None:
-    """Add sales to Postgres and CSV files to the bucket; with `initial` only where there are none.
+class Shop:
+    """The retailer's servers. Each use waits until its server answers, for `wait_s` seconds where that is given.
 
     Raises:
-        UnreachableError: a server did not answer in time.
+        NotDoneError: a server did not answer in time; the message has its address and setting.
     """
-    rng = random.Random(1) if initial else random.Random()
-    number, rows, back = (INITIAL_SALES, INITIAL_ROWS, INITIAL_BACK) if initial else (MORE_SALES, MORE_ROWS, MORE_BACK)
 
-    async def into_postgres() -> int:
-        connection = await open_connection(settings.postgres, database.COMMAND_S)
-        try:
-            return await database.seed(connection, rng, number=number, back=back, only_empty=initial)
-        finally:
-            await connection.close()
-
-    place = database.address(settings.postgres)
-    attempt = unit.connect("postgres", place, database.SETTING, into_postgres, database.Unreachable)
-    inserted = await _within(settings.wait_s, "postgres", place, database.SETTING, attempt)
-    say(f"postgres: {inserted} sales added" if inserted else "postgres: has sales already, nothing added")
-    store = s3.bucket(settings.s3)
-    run = "initial" if initial else f"{datetime.now(UTC):%Y%m%dT%H%M%S}"
-    uploads: list[tuple[str, bytes]] = []
-    for part in (1, 2):
-        moments = spread(rng, rows, datetime.now(UTC), back)
-        sales = [(f"F-{run}-{part}-{n:04}", sell(rng), moment) for n, moment in enumerate(moments, 1)]
-        uploads.append((f"seed-{run}-{part}.csv", csv_file(sales)))
-
-    async def into_bucket() -> int:
-        if initial and await bucket.has_csv(store):
-            return 0
-        return sum([await bucket.upload_new(store, key, content) for key, content in uploads])
-
-    attempt = unit.connect("s3", settings.s3.endpoint, s3.SETTING, into_bucket, s3.Unreachable)
-    files = await _within(settings.wait_s, "s3", settings.s3.endpoint, s3.SETTING, attempt)
-    said = f"{files} files of {rows} rows uploaded" if files else "has CSV files already, nothing uploaded"
-    say(f"bucket {settings.s3.bucket}: {said}")
-
-
-class Seller:
-    """Carries out actions in their source; what a source could not take yet is tried again when it answers."""
-
-    def __init__(self, unit: Unit, settings: TrafficSettings, run: str) -> None:
-        self._unit, self._settings, self._run = unit, settings, run
-        self._connection: Any = None
-        self._staff: dict[str, int] = {}
-        self._sales: dict[int, int] = {}
+    def __init__(self, settings: TrafficSettings, wait_s: float | None = None) -> None:
+        self._unit = Unit("traffic", logs.configure("traffic", settings.log_level), Metrics("traffic"), Readiness())
+        self._settings, self._wait_s = settings, wait_s
         self._store = s3.bucket(settings.s3)
+        self._connection: Any = None
         self._erp: Any = None
-        self._rows: list[Any] = []
-        self._files = 0
-        self._upload_at = time.monotonic() + settings.file_interval_s
 
     async def close(self) -> None:
-        """Upload the rows that wait for their file, and close the connections."""
-        if self._rows:
-            await self._upload()
+        """Close the connections."""
         if self._connection is not None:
             await self._connection.close(timeout=5)
         if self._erp is not None:
             await self._erp.transport.aclose()
 
-    async def sell(self, due_now: Sequence[Action]) -> None:
-        """Carry out what is due, in order within each source."""
-        by_source: dict[Source, list[Action]] = {}
-        for action in due_now:
-            by_source.setdefault(action.source, []).append(action)
-        if todo := by_source.get("postgres"):
-            await self._postgres(todo)
-        if todo := by_source.get("legacy"):
-            await self._legacy(todo)
-        now = datetime.now(UTC)
-        self._rows += [
-            (f"F-{self._run}-{a.number}", a.sold, now) for a in by_source.get("files", ()) if a.sold is not None
-        ]
-        if self._rows and time.monotonic() >= self._upload_at:
-            await self._upload()
+    async def postgres(self, use: Callable[[Any], Awaitable[T]]) -> T:
+        """Use a connection to the database, a new one where it was lost."""
+        settings = self._settings.postgres
 
-    async def _postgres(self, todo: Sequence[Action]) -> None:
-        async def attempt() -> None:
+        async def attempt() -> T:
             if self._connection is None or self._connection.is_closed():
-                self._connection = await open_connection(self._settings.postgres, database.COMMAND_S)
-                self._staff = await database.staff(self._connection)
-            await database.apply(self._connection, self._staff, self._sales, todo)
+                self._connection = await open_connection(settings, database.COMMAND_S)
+            return await use(self._connection)
 
-        place = database.address(self._settings.postgres)
-        await self._unit.connect("postgres", place, database.SETTING, attempt, database.Unreachable)
+        address = database.address(settings)
+        return await self._answer("postgres", address, database.SETTING, attempt, database.Unreachable)
 
-    async def _legacy(self, todo: Sequence[Action]) -> None:
+    async def bucket(self, use: Callable[[S3Store], Awaitable[T]]) -> T:
+        """Use the bucket."""
+        return await self._answer(
+            "s3", self._settings.s3.endpoint, s3.SETTING, lambda: use(self._store), s3.Unreachable
+        )
+
+    async def register(self, sales: Sequence[tuple[str, Any]]) -> None:
+        """Register sales in the legacy service."""
         url = self._settings.service.url
 
         async def attempt() -> None:
             if self._erp is None:
                 self._erp = await erp.open_erp(url)
             try:
-                await erp.register(self._erp, url, [(f"L-{self._run}-{a.number}", a.sold) for a in todo if a.sold])
+                await erp.register(self._erp, url, sales)
             except* erp.Unreachable as errors:
                 raise OSError(repr(errors.exceptions[0])) from errors
 
-        await self._unit.connect("legacy service", url, erp.SETTING, attempt, erp.Unreachable)
+        await self._answer("legacy service", url, erp.SETTING, attempt, erp.Unreachable)
 
-    async def _upload(self) -> None:
-        key, content = f"traffic-{self._run}-{self._files + 1:05}.csv", csv_file(self._rows)
+    async def _answer(
+        self, server: str, address: str, setting: str, attempt: Callable[[], Awaitable[T]], retry_on: Any
+    ) -> T:
+        connecting = self._unit.connect(server, address, setting, attempt, retry_on)
+        try:
+            return await asyncio.wait_for(connecting, self._wait_s)
+        except TimeoutError:
+            why = f"{server} at {address} (setting {setting}) did not answer in {self._wait_s:.0f} s"
+            raise NotDoneError(why) from None
 
-        async def attempt() -> None:
-            await bucket.upload(self._store, key, content)
 
-        await self._unit.connect("s3", self._settings.s3.endpoint, s3.SETTING, attempt, s3.Unreachable)
-        self._files += 1
-        self._rows = []
-        self._upload_at = time.monotonic() + self._settings.file_interval_s
+async def seed(settings: TrafficSettings, *, initial: bool) -> None:
+    """Add sales to Postgres and CSV files to the bucket; with `initial` only where there are none.
+
+    Raises:
+        NotDoneError: a server did not answer in time.
+    """
+    rng = random.Random(1) if initial else random.Random()
+    number, rows, back = (INITIAL_SALES, INITIAL_ROWS, INITIAL_BACK) if initial else (MORE_SALES, MORE_ROWS, MORE_BACK)
+    run = "initial" if initial else f"{datetime.now(UTC):%Y%m%dT%H%M%S}"
+
+    async def upload(store: S3Store) -> int:
+        if initial and await bucket.has_csv(store):
+            return 0
+        return sum([await bucket.upload_new(store, key, content) for key, content in files.items()])
+
+    async with AsyncExitStack() as stack:
+        shop = Shop(settings, settings.wait_s)
+        stack.push_async_callback(shop.close)
+        inserted = await shop.postgres(
+            lambda connection: database.seed(connection, rng, number=number, back=back, only_empty=initial)
+        )
+        report(f"postgres: {inserted} sales added" if inserted else "postgres: has sales already, nothing added")
+        files = {}
+        for part in (1, 2):
+            moments = spread(rng, rows, datetime.now(UTC), back)
+            sales = [(f"F-{run}-{part}-{n:04}", sell(rng), moment) for n, moment in enumerate(moments, 1)]
+            files[f"seed-{run}-{part}.csv"] = csv_file(sales)
+        uploaded = await shop.bucket(upload)
+    outcome = f"{uploaded} files of {rows} rows uploaded" if uploaded else "has CSV files already, nothing uploaded"
+    report(f"bucket {settings.s3.bucket}: {outcome}")
+
+
+class Seller:
+    """Carries out actions in their source; what a source could not take yet is tried again when it answers."""
+
+    def __init__(self, shop: Shop, run: str, file_interval_s: float) -> None:
+        self._shop, self._run, self._interval_s = shop, run, file_interval_s
+        self._staff: tuple[Any, dict[str, int]] = None, {}
+        self._sales: dict[int, int] = {}
+        self._rows: list[Any] = []
+        self._files = 0
+        self._upload_at = time.monotonic() + file_interval_s
+
+    async def sell(self, due_now: Sequence[Action]) -> None:
+        """Carry out what is due, in order within each source."""
+        by_source = {source: [action for action in due_now if action.source == source] for source in Source}
+        if todo := by_source[Source.POSTGRES]:
+            await self._shop.postgres(partial(self._apply, todo))
+        if todo := by_source[Source.LEGACY]:
+            await self._shop.register([(f"L-{self._run}-{action.number}", action.sold) for action in todo])
+        now = datetime.now(UTC)
+        self._rows += [(f"F-{self._run}-{action.number}", action.sold, now) for action in by_source[Source.FILES]]
+        if time.monotonic() >= self._upload_at:
+            await self.upload()
+
+    async def _apply(self, todo: Sequence[Action], connection: Any) -> None:
+        if self._staff[0] is not connection:
+            self._staff = connection, await database.staff(connection)
+        await database.apply(connection, self._staff[1], self._sales, todo)
+
+    async def upload(self) -> None:
+        """Upload the rows that wait for their file."""
+        if self._rows:
+            key, content = f"traffic-{self._run}-{self._files + 1:05}.csv", csv_file(self._rows)
+            await self._shop.bucket(lambda store: bucket.upload(store, key, content))
+            self._files += 1
+            self._rows = []
+            self._upload_at = time.monotonic() + self._interval_s
 
 
 async def keep_selling(
-    unit: Unit,
     settings: TrafficSettings,
     *,
     rate: float,
@@ -171,19 +188,21 @@ async def keep_selling(
     chosen = random.SystemRandom().randrange(2**32) if run_seed is None else run_seed
     plan = islice(actions(random.Random(chosen), sources), limit)
     run = f"{chosen}" if run_seed is not None else f"{chosen:x}-{int(time.time()):x}"
-    seller = Seller(unit, settings, run)
     done: Counter[str] = Counter()
     begun = reported = time.monotonic()
     given_up = 0
-    say(f"selling {rate:g}/s through {', '.join(sources)}, run {run}; Ctrl-C stops")
+    report(f"selling {rate:g}/s through {', '.join(sources)}, run {run}; Ctrl-C stops")
     async with AsyncExitStack() as stack:
-        stack.push_async_callback(seller.close)
+        shop = Shop(settings)
+        stack.push_async_callback(shop.close)
+        seller = Seller(shop, run, settings.file_interval_s)
+        stack.push_async_callback(seller.upload)
         while not stopped():
             now = time.monotonic()
             backlog = due(now - begun, rate, sum(done.values()) + given_up)
             if lost := missed(backlog, rate):
                 given_up += lost
-                say(f"{lost} sales given up: the sources were too slow for {rate:g}/s")
+                report(f"{lost} sales given up: the sources were too slow for {rate:g}/s")
             batch = list(islice(plan, backlog - lost))
             if not batch and backlog - lost > 0:
                 break
@@ -191,6 +210,44 @@ async def keep_selling(
             done.update(f"{action.source} {action.kind}" for action in batch)
             if now - reported >= REPORT_S:
                 reported = now
-                say(summary(done, now - begun))
+                report(summary(done, now - begun))
             await asyncio.sleep(TICK_S)
-    say(f"stopped; {summary(done, time.monotonic() - begun)}")
+    report(f"stopped; {summary(done, time.monotonic() - begun)}")
+
+
+def run_seed(*, initial: bool) -> int:
+    """Seed, and return the exit status."""
+    asyncio.run(seed(load(TrafficSettings), initial=initial))
+    return 0
+
+
+def run_traffic(rate: float, run_seed: int | None, limit: int | None, sources: Sequence[Source]) -> int:
+    """Sell until Ctrl-C or SIGTERM, and return the exit status; a second signal does not wait for a server."""
+
+    async def selling() -> None:
+        stop = asyncio.Event()
+        work = asyncio.create_task(
+            keep_selling(
+                load(TrafficSettings),
+                rate=rate,
+                run_seed=run_seed,
+                limit=limit,
+                sources=sources,
+                stopped=stop.is_set,
+            )
+        )
+
+        def interrupt() -> None:
+            if stop.is_set():
+                work.cancel()
+            stop.set()
+
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, interrupt)
+        await work
+
+    try:
+        asyncio.run(selling())
+    except asyncio.CancelledError:
+        return INTERRUPTED
+    return 0

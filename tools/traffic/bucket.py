@@ -13,10 +13,10 @@ from obstore.store import S3Store
 async def has_csv(store: S3Store) -> bool:
     """Whether the bucket holds a CSV file."""
 
-    def look() -> bool:
+    def any_csv() -> bool:
         return any(meta["path"].lower().endswith(".csv") for page in store.list(chunk_size=1000) for meta in page)
 
-    return await asyncio.to_thread(look)
+    return await asyncio.to_thread(any_csv)
 
 
 async def upload(store: S3Store, key: str, content: bytes) -> None:

@@ -71,15 +71,15 @@ async def seed(
 
 
 async def apply(
-    connection: asyncpg.Connection, staff_ids: Mapping[str, int], sales: dict[int, int], due: Sequence[Action]
+    connection: asyncpg.Connection, ids: Mapping[str, int], sales: dict[int, int], due: Sequence[Action]
 ) -> None:
-    """Carry out actions in one transaction; `sales` maps numbers of this run to ids of the table."""
+    """Carry out actions in one transaction; `ids` are those of the staff, `sales` maps numbers of this run to ids."""
     fresh: dict[int, int] = {}
     async with connection.transaction():
         for action in due:
             known = fresh.get(action.number) or sales.get(action.number)
             if action.kind == "insert" and action.sold is not None:
-                fresh[action.number] = await insert(connection, staff_ids, action.sold, datetime.now(UTC))
+                fresh[action.number] = await insert(connection, ids, action.sold, datetime.now(UTC))
             elif action.sold is not None:
                 await connection.execute(UPDATE, known, action.sold.city, action.sold.amount, action.sold.product)
             else:

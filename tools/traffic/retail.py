@@ -78,8 +78,8 @@ def people() -> tuple[Person, ...]:
 def sell(rng: random.Random) -> Sold:
     """One more plausible sale; nine of ten in the salesperson's own city."""
     person = rng.choice(people())
-    away = rng.random() < 0.1
-    city = rng.choices(list(WEIGHTS), list(WEIGHTS.values()))[0] if away else person.city
+    elsewhere = rng.random() < 0.1
+    city = rng.choices(list(WEIGHTS), list(WEIGHTS.values()))[0] if elsewhere else person.city
     product, (low, high) = rng.choice(list(PRICES.items()))
     # the mean of two draws: prices in the middle are the common ones
     cents = (rng.randint(low * 100, high * 100) + rng.randint(low * 100, high * 100)) // 2

@@ -6,21 +6,20 @@ import random
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from itertools import count
 from typing import Literal
 
 from contracts.reference import COUNTRY
+from contracts.time import iso_ms, to_ms
+from tools.options import Source
 from tools.traffic import retail
 from tools.traffic.retail import Sold
 
-SOURCES = ("postgres", "files", "legacy")
 HEADER = ("sale_id", "salesman_name", "city", "country", "amount", "product", "sale_date")
 UPDATES, DELETES = 0.12, 0.06  # shares of what happens in Postgres
 REMEMBERED = 5_000  # newest sales of this run that may still be changed or cancelled
 BACKLOG_S = 10.0
-
-Source = Literal["postgres", "files", "legacy"]
 
 
 @dataclass(frozen=True)
@@ -39,8 +38,8 @@ def actions(rng: random.Random, sources: Sequence[Source]) -> Iterator[Action]:
     for number in count(1):
         source = rng.choice(sources)
         draw = rng.random()
-        if source != "postgres" or draw >= UPDATES + DELETES or not alive:
-            if source == "postgres":
+        if source != Source.POSTGRES or draw >= UPDATES + DELETES or not alive:
+            if source == Source.POSTGRES:
                 alive.append(number)
                 if len(alive) > REMEMBERED:
                     alive.pop(0)
@@ -69,11 +68,6 @@ def spread(rng: random.Random, number: int, now: datetime, back: timedelta) -> l
     return sorted(now - back * rng.random() for _ in range(number))
 
 
-def instant(moment: datetime) -> str:
-    """ISO 8601 in UTC to the millisecond."""
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
 def csv_file(rows: Iterable[tuple[str, Sold, datetime]]) -> bytes:
     """A CSV file of sales: id, what was sold, when."""
     text = io.StringIO()
@@ -81,7 +75,7 @@ def csv_file(rows: Iterable[tuple[str, Sold, datetime]]) -> bytes:
     writer.writerow(HEADER)
     for sale_id, sold, moment in rows:
         person, amount = sold.person.name, format(sold.amount, "f")
-        writer.writerow([sale_id, person, sold.city, COUNTRY, amount, sold.product, instant(moment)])
+        writer.writerow([sale_id, person, sold.city, COUNTRY, amount, sold.product, iso_ms(to_ms(moment))])
     return text.getvalue().encode()
 
 
