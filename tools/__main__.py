@@ -19,6 +19,7 @@ from tools.dead_letters.cli import dead_letters
 from tools.ledger.cli import ledger
 from tools.lineage.cli import lineage
 from tools.topics.cli import produce, topics
+from tools.trace.cli import trace
 from tools.traffic.cli import seed, traffic
 from tools.watch.cli import watch
 
@@ -32,6 +33,7 @@ for command in (
     lineage,
     produce,
     seed,
+    trace,
     traffic,
     watch,
 ):

@@ -27,11 +27,10 @@ from deploy import metrics
 from deploy.native.processes import UNITS
 from services.server_exporter.metrics import CLICKHOUSE_ASYNCHRONOUS
 from tests import browser
-from tests.connected.commands import called, process
+from tests.connected.commands import placar, process
 from tests.e2e import scrape
 from tests.e2e.sales import Sale, known_sales, ranking, window_three_days_ago
 from tests.runtime import Runtime, start_runtime
-from tools.trace.__main__ import main as trace
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -229,7 +228,7 @@ def account(env: Mapping[str, str], window: datetime) -> tuple[int, dict[str, di
     """The exit status of `task ledger` for the hours around the window, and its numbers by source."""
     period = [(window + timedelta(hours=hours)).isoformat() for hours in (-2, 2)]
     run = subprocess.run(
-        [sys.executable, "-m", "tools.ledger", "--from", period[0], "--to", period[1], "--settle", "90", "--json"],
+        [sys.executable, "-m", "tools", "ledger", "--from", period[0], "--to", period[1], "--settle", "90", "--json"],
         env=dict(env),
         capture_output=True,
         text=True,
@@ -259,8 +258,8 @@ async def test_the_ledger_accounts_for_what_was_sold(runtime: Runtime) -> None:
 
 
 async def traced(env: Mapping[str, str], source: str, sale_id: str) -> list[str]:
-    """What `task trace` shows of a sale: each step, with what makes it special."""
-    run = await called(trace, env, source, sale_id, "--json")
+    """What `placar trace` shows of a sale: each step, with what makes it special."""
+    run = await placar(env, "trace", source, sale_id, "--json")
     assert run.status == 0, run.err
     steps = [
         (line["step"], " of a deletion" if line.get("deleted") else "", line.get("reason", "")) for line in run.lines

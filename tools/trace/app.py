@@ -1,221 +1,240 @@
-"""Reads one sale at every step: its topics from their beginnings, then ClickHouse."""
+"""Collects what every step knows of one sale: topics, dead letters, ClickHouse, rankings."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+import asyncio
+import re
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from aiokafka import ConsumerRecord
-from schema_registry.client import AsyncSchemaRegistryClient
+from aiokafka import AIOKafkaConsumer
 
-from chassis import kafka
-from chassis.clickhouse import ClickHouse
+from chassis.clickhouse import ClickHouse, clickhouse
 from chassis.dead_letters import TOPIC as DEAD_LETTERS
-from chassis.settings import KafkaSettings
+from chassis.settings import ClickHouseSettings, RankingSettings, load
 from contracts import sale
-from contracts.catalogue import catalogue
-from contracts.codec import DecodeError, Decoder
-from contracts.json_avro import plain
+from contracts.codec import DecodeError, Decoder, encode_body, parse
+from contracts.examples import plain
 from contracts.rankings import RANKINGS
+from contracts.text import quoted
 from contracts.windows import WindowLength, tables
+from tools import records
 from tools.raw_sales import RAW
+from tools.records import position
+from tools.table import Rows, warn
+from tools.trace.search import search, text_pattern
 from tools.trace.transform import (
     Entry,
     Event,
-    Stored,
+    RawRecord,
+    id_of_bytes,
     instant,
     made_from,
     ranked,
     ranking_event,
     summary,
-    told_by_bytes,
     window_of,
 )
 
-NAME = "trace"
-CALLED: Mapping[str, str] = {"city": "city", "salesman": "salesperson", "product": "product"}
-"""Who competes in a ranking, in the words of the answer."""
+TIMEOUT_S = 60.0
 KEY: Mapping[str, Any] = {"type": "record", "name": "Key", "fields": [{"name": "id", "type": "long"}]}
 """Debezium's key of a row."""
 RAW_SHOWN = ("op", "city", "country", "amount", "salesman_name", "sale_date", "object_key", "row_number")
 SALE_SHOWN = ("city", "country", "amount", "salesman_name", "event_time")
+COMPETITORS = dict.fromkeys(ranking.column for ranking in RANKINGS)
+STORED = ("version", "deleted", *COMPETITORS, "country", "amount", "event_time_ms")
 
 
 @dataclass(frozen=True)
-class Servers:
-    """Everything that is read."""
+class Trace:
+    """One sale, and everything that is read for it."""
 
-    kafka: KafkaSettings
-    registry: AsyncSchemaRegistryClient
-    clickhouse: ClickHouse
+    servers: records.Servers
+    client: AIOKafkaConsumer
+    store: ClickHouse
     lengths: Sequence[WindowLength]
+    source: str
+    name: str
 
-    async def messages(self, topic: str) -> AsyncIterator[ConsumerRecord]:
-        """Every record that the topic holds now."""
-        async with kafka.reading(NAME, self.kafka, [topic]) as client:
-            await client.seek_to_beginning(*client.assignment())
-            async for message in kafka.messages_to_end(client):
-                if message.value is not None:
-                    yield message
+    async def key_pattern(self) -> re.Pattern[bytes]:
+        """Matches the record keys under which the sale's raw record and what is made of it are written.
 
-    def decoder(self, topic: str) -> Decoder:
-        """A decoder of the topic's records."""
-        return Decoder(self.registry, catalogue()[topic])
+        A key of Debezium's begins with the id of its schema, so there is one for each version of that.
+        """
+        if self.source != "postgres":
+            return text_pattern(self.name)
+        keys = [f"{self.source}:{self.name}".encode()]
+        if self.name.isdecimal() and int(self.name) < 2**63:
+            subject = f"{RAW['postgres'][0]}-key"
+            newest = await self.servers.client.get_schema(subject)
+            for number in range(1, 1 + (newest.version if newest else 0)):
+                schema = await self.servers.client.get_schema(subject, version=number)
+                if schema is not None:
+                    keys.append(encode_body(schema.schema_id, parse(KEY), {"id": int(self.name)}))
+        return re.compile(b"|".join(map(re.escape, keys)))
 
+    async def raw(self, pattern: re.Pattern[bytes]) -> list[RawRecord]:
+        """The sale's raw records, the oldest first."""
+        topic, read = RAW[self.source]
+        decoder = self.servers.decoder(topic)
+        of_sale = []
+        async for message in search(self.client, topic, pattern):
+            try:
+                record = await decoder.decode(message.value)
+            except DecodeError:
+                continue  # it names no sale; whoever consumes the topic makes a dead letter of it
+            name, version = read(record)
+            if name == self.name:
+                at = position(topic, message.partition, message.offset)
+                of_sale.append(RawRecord(at, message.timestamp, version.version, version.deleted, record))
+        return sorted(of_sale, key=lambda record: record.time)
 
-def _time(event: Event) -> str:
-    return event.time
-
-
-def _place(topic: str, partition: int, offset: int) -> str:
-    return f"{topic}-{partition}@{offset}"
-
-
-async def _raw(servers: Servers, source: str, name: str) -> tuple[list[Event], dict[int, str]]:
-    """The sale's raw records, and the place of each by its version."""
-    topic, read = RAW[source]
-    decoder = servers.decoder(topic)
-    events, places = [], {}
-    async for message in servers.messages(topic):
-        try:
-            record = await decoder.decode(message.value)
-        except DecodeError:
-            continue  # it tells no sale; whoever consumes the topic makes a dead letter of it
-        found, seen = read(record)
-        if found != name:
-            continue
-        place = _place(topic, message.partition, message.offset)
-        places[seen.version] = place
-        row = record.get("after") or record.get("before") or record
-        values = {"version": seen.version, "deleted": seen.deleted, "record": plain(record)}
-        flat = {**plain(row), "salesman_name": row.get("salesman_name") or row.get("salesman"), "op": record.get("op")}
-        events.append(Event("raw", place, instant(message.timestamp), summary(flat, RAW_SHOWN), values))
-    return sorted(events, key=_time), places
-
-
-async def _unified(servers: Servers, source: str, name: str, places: Mapping[int, str]) -> list[Event]:
-    key = f"{source}:{name}".encode()
-    decoder = servers.decoder(sale.TOPIC)
-    events = []
-    async for message in servers.messages(sale.TOPIC):
-        if message.key != key:
-            continue
-        place = _place(sale.TOPIC, message.partition, message.offset)
-        try:
-            record = await decoder.decode(message.value)
-        except DecodeError as error:
-            events.append(Event("unified", place, instant(message.timestamp), f"unreadable: {error.detail}"))
-            continue
-        origin = made_from(source, record["version"], places)
-        values = {**plain(record), "made_from": origin}
-        said = f"version {record['version']}{', deleted' if record['deleted'] else ''}"
-        said += f", made from {origin}" if origin else ""
-        said += f", {summary(plain(record), SALE_SHOWN)}"
-        events.append(Event("unified", place, instant(message.timestamp), said, values))
-    return sorted(events, key=_time)
-
-
-async def _told_by_bytes(keys: Decoder, source: str, letter: Mapping[str, Any]) -> str | None:
-    """The sale of a letter whose bytes no schema reads."""
-    if source != "postgres":
-        return told_by_bytes(source, letter["key"], letter["value"])
-    with suppress(DecodeError):
-        return str((await keys.decode(letter["key"] or b""))["id"])
-    return None
-
-
-async def _dead(servers: Servers, source: str, name: str) -> list[Event]:
-    """The sale's dead letters, of its raw topic or of `sales.unified`: those that tell it in record, key or bytes."""
-    topic, read = RAW[source]
-    letters, raw, unified = (servers.decoder(each) for each in (DEAD_LETTERS, topic, sale.TOPIC))
-    keys = Decoder(servers.registry, catalogue()[topic].model_copy(update={"avro": KEY}))
-    events = []
-    async for message in servers.messages(DEAD_LETTERS):
-        with suppress(DecodeError):  # no letter, or bytes that tell no sale
-            letter = await letters.decode(message.value)
-            if letter["topic"] == topic:
-                try:
-                    found = read(await raw.decode(letter["value"] or b""))[0]
-                except DecodeError:
-                    found = await _told_by_bytes(keys, source, letter)
-            elif letter["topic"] == sale.TOPIC:
-                record = await unified.decode(letter["value"] or b"")
-                found = record["sale_id"] if record["source"] == source else None
-            else:
+    async def unified(self, raw: Sequence[RawRecord]) -> tuple[list[Event], dict[str, int]]:
+        """The sale's unified versions, and the version that was made of each raw record."""
+        key = f"{self.source}:{self.name}".encode()
+        decoder = self.servers.decoder(sale.TOPIC)
+        events, made = [], {}
+        async for message in search(self.client, sale.TOPIC, re.compile(re.escape(key))):
+            if message.key != key:
                 continue
-            if found == name:
-                nowhere = letter["partition"] < 0
-                values = {
-                    "id": f"{message.partition}-{message.offset}",
-                    "of": None if nowhere else _place(letter["topic"], letter["partition"], letter["offset"]),
-                    **{each: plain(letter[each]) for each in ("reason", "detail", "unit", "attempt")},
-                }
-                of = values["of"] or f"what never was in {topic}"
-                said = f"{letter['reason']} by {letter['unit']}, of {of}: {letter['detail']}"
-                place = _place(DEAD_LETTERS, message.partition, message.offset)
-                events.append(Event("dead letter", place, plain(letter["time"]), said, values))
-    return events
+            at, time = position(sale.TOPIC, message.partition, message.offset), instant(message.timestamp)
+            try:
+                record = await decoder.decode(message.value)
+            except DecodeError as error:
+                events.append(Event("unified", at, time, f"unreadable: {error.detail}"))
+                continue
+            values = plain(record)
+            origin = made_from(self.source, record["version"], message.timestamp, raw)
+            if origin is not None:
+                made[origin.position] = record["version"]
+            text = f"version {record['version']}{', deleted' if record['deleted'] else ''}"
+            text += f", made from {origin.position}" if origin else ""
+            text += f", {summary(values, SALE_SHOWN)}"
+            events.append(Event("unified", at, time, text, {**values, "made_from": origin and origin.position}))
+        return sorted(events, key=lambda event: event.time), made
 
+    def raw_event(self, record: RawRecord, made: Mapping[str, int]) -> Event:
+        """A raw record as a step; of Postgres, its version is known from what was made of it."""
+        content = record.content
+        row = content.get("after") or content.get("before") or content
+        flat = {**plain(row), "salesman_name": row.get("salesman_name") or row.get("salesman"), "op": content.get("op")}
+        versions: dict[str, Any] = {"version": record.version}
+        if self.source == "postgres":
+            versions = {"version": made.get(record.position), "lsn": record.version}
+        values = {**versions, "deleted": record.deleted, "record": plain(content)}
+        return Event("raw", record.position, instant(record.time), summary(flat, RAW_SHOWN), values)
 
-async def _stored(store: ClickHouse, source: str, name: str) -> Stored | None:
-    rows = await store.select(
-        "SELECT salesman_name, city, product, country, amount, event_time_ms, version, deleted FROM sales FINAL"
-        " WHERE source = %(source)s AND sale_id = %(name)s",
-        {"source": source, "name": name},
-    )
-    return next((Stored(*row) for row in rows), None)
+    async def dead(self, pattern: re.Pattern[bytes]) -> list[Event]:
+        """The sale's dead letters, of its raw topic or of `sales.unified`: it is named in record, key or bytes."""
+        topic, read = RAW[self.source]
+        dead_letters, raw, unified = map(self.servers.decoder, (DEAD_LETTERS, topic, sale.TOPIC))
+        keys = Decoder(self.servers.client, self.servers.topics[topic].model_copy(update={"avro": KEY}))
 
+        async def name_in(dead: Mapping[str, Any]) -> str | None:
+            if dead["topic"] == sale.TOPIC:
+                record = await unified.decode(dead["value"] or b"")
+                return str(record["sale_id"]) if record["source"] == self.source else None
+            with suppress(DecodeError):
+                return read(await raw.decode(dead["value"] or b""))[0]
+            if self.source == "postgres":
+                return str((await keys.decode(dead["key"] or b""))["id"])
+            return id_of_bytes(self.source, dead["key"], dead["value"])
 
-async def _rankings(servers: Servers, stored: Stored) -> list[Event]:
-    """The rank of the sale's city and salesperson in every window that it falls into."""
-    events = []
-    for ranking in RANKINGS:
-        of, column = CALLED[ranking.name], ranking.column
-        name = {"city": stored.city, "salesman_name": stored.salesman, "product": stored.product}[column]
-        per_country = "AND country = %(country)s" if ranking.per_country else ""
-        for length in servers.lengths:
-            table = tables(ranking.table, servers.lengths)[length.label]
-            start, end = window_of(length, stored.event_time_ms)
-            values = {"start": start, "end": end, "second": start // 1000, "name": name, "country": stored.country}
-            entries = [
-                Entry(*row)
-                for row in await servers.clickhouse.select(
-                    f"SELECT rank, {column}, total_sales, transaction_count, revision, status, as_of_ms"  # noqa: S608
+        events = []
+        async for message in search(self.client, DEAD_LETTERS, pattern):
+            try:
+                dead = await dead_letters.decode(message.value)
+                if dead["topic"] not in (topic, sale.TOPIC) or await name_in(dead) != self.name:
+                    continue
+            except DecodeError:
+                continue  # no dead letter, or bytes that name no sale
+            of = None if dead["partition"] < 0 else position(dead["topic"], dead["partition"], dead["offset"])
+            values = {
+                "id": f"{message.partition}-{message.offset}",
+                "of": of,
+                **{each: plain(dead[each]) for each in ("reason", "detail", "unit", "attempt")},
+            }
+            text = f"{dead['reason']} by {dead['unit']}, of {of or f'what never was in {topic}'}: {dead['detail']}"
+            at = position(DEAD_LETTERS, message.partition, message.offset)
+            events.append(Event("dead letter", at, plain(dead["time"]), text, values))
+        return events
+
+    async def stored(self) -> dict[str, Any] | None:
+        """The sale as ClickHouse has it."""
+        rows = await self.store.select(
+            f"SELECT {', '.join(STORED)} FROM sales FINAL"  # noqa: S608
+            " WHERE source = %(source)s AND sale_id = %(name)s",
+            {"source": self.source, "name": self.name},
+        )
+        return dict(zip(STORED, rows[0], strict=True)) if rows else None
+
+    async def rankings(self, stored: Mapping[str, Any]) -> list[Event]:
+        """The rank of the sale's city, salesperson and so on, in every window that it falls into."""
+        events = []
+        for ranking in RANKINGS:
+            name = stored[ranking.column]
+            per_country = "AND country = %(country)s" if ranking.per_country else ""
+            for length in self.lengths:
+                table = tables(ranking.table, self.lengths)[length.label]
+                start, end = window_of(length, stored["event_time_ms"])
+                values = {"start": start, "end": end, "second": start // 1000}
+                values |= {"name": name, "country": stored["country"]}
+                rows = await self.store.select(
+                    f"SELECT rank, {ranking.column}, total_sales, transaction_count, revision, status, as_of_ms"  # noqa: S608
                     f" FROM {table} FINAL WHERE window_start = toDateTime(%(second)s, 'UTC') {per_country}"
                     " ORDER BY rank",
                     values,
                 )
-            ]
-            ((total, count),) = await servers.clickhouse.select(
-                f"SELECT sum(amount), count() FROM sales FINAL WHERE {column} = %(name)s {per_country}"  # noqa: S608
-                " AND event_time_ms >= %(start)s AND event_time_ms < %(end)s AND deleted = 0",
-                values,
-            )
-            said = ranked(of, name, (total, count), entries, deleted=bool(stored.deleted))
-            events.append(ranking_event(table, (start, end), entries, said))
-    return events
-
-
-async def trace(servers: Servers, source: str, name: str) -> list[Event]:
-    """What every step knows of the sale, in the order of the steps; nothing where no step knows it.
-
-    Raises:
-        KafkaError | RegistryUnavailableError | StoreUnavailableError | ServerException: a server is unavailable.
-    """
-    raw, places = await _raw(servers, source, name)
-    events = [*raw, *await _dead(servers, source, name), *await _unified(servers, source, name, places)]
-    stored = await _stored(servers.clickhouse, source, name)
-    if stored is None:
+                ((total, count),) = await self.store.select(
+                    f"SELECT sum(amount), count() FROM sales FINAL WHERE {ranking.column} = %(name)s {per_country}"  # noqa: S608
+                    " AND event_time_ms >= %(start)s AND event_time_ms < %(end)s AND deleted = 0",
+                    values,
+                )
+                entries = [Entry(*row) for row in rows]
+                competitor = ranking.competitor["en"].lower()
+                text = ranked(competitor, name, (total, count), entries, deleted=bool(stored["deleted"]))
+                events.append(ranking_event(table, (start, end), entries, text))
         return events
-    values = {
-        "version": stored.version,
-        "deleted": bool(stored.deleted),
-        "salesman_name": stored.salesman,
-        "city": stored.city,
-        "country": stored.country,
-        "amount": f"{stored.amount:.2f}",
-        "event_time": instant(stored.event_time_ms),
-    }
-    said = f"version {stored.version}{', deleted' if stored.deleted else ''}, {summary(values, SALE_SHOWN)}"
-    events.append(Event("clickhouse", "sales", instant(stored.event_time_ms), said, values))
-    return [*events, *await _rankings(servers, stored)]
+
+    async def events(self) -> list[Event]:
+        """What every step knows of the sale, in the order of the steps; nothing where no step knows it.
+
+        Raises:
+            KafkaError | RegistryUnavailableError | StoreUnavailableError | ServerException: a server is unavailable.
+        """
+        pattern = await self.key_pattern()
+        raw = await self.raw(pattern)
+        dead = await self.dead(pattern)
+        unified, made = await self.unified(raw)
+        events = [*(self.raw_event(record, made) for record in raw), *dead, *unified]
+        stored = await self.stored()
+        if stored is None:
+            return events
+        time = instant(stored["event_time_ms"])
+        values = {**stored, "deleted": bool(stored["deleted"]), "amount": f"{stored['amount']:.2f}", "event_time": time}
+        del values["event_time_ms"]
+        outdated = bool(raw) and raw[-1].position in [event.values["of"] for event in dead]
+        text = f"version {stored['version']}{', deleted' if stored['deleted'] else ''}, {summary(values, SALE_SHOWN)}"
+        text += f"; outdated: the newest change, {raw[-1].position}, is a dead letter" if outdated else ""
+        events.append(Event("clickhouse", "sales", time, text, {**values, "outdated": outdated}))
+        return [*events, *await self.rankings(stored)]
+
+
+def run(source: str, name: str, *, as_json: bool) -> int:
+    """Trace a sale, print its steps, and return the exit status."""
+    servers, stored, lengths = records.servers("trace"), load(ClickHouseSettings), load(RankingSettings).lengths
+
+    async def tracing() -> list[Event]:
+        async with clickhouse(stored, 1, TIMEOUT_S) as store, servers.reading() as client:
+            return await Trace(servers, client, store, lengths, source, name).events()
+
+    events = asyncio.run(tracing())
+    if not events:
+        warn(f"no step knows the sale {quoted(name)} of {source}")
+        return 1
+    rows = Rows("step", "where", "time", "message", as_json=as_json)
+    for event in events:
+        line = {"step": event.step, "where": event.where, "time": event.time, "message": event.message}
+        rows.add({**line, **event.values})
+    rows.print()
+    return 0

@@ -20,22 +20,19 @@ class Event:
     step: Step
     where: str
     time: str
-    said: str
+    message: str
     values: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
-class Stored:
-    """The sale as ClickHouse has it; `deleted` is 0 or 1."""
+class RawRecord:
+    """A raw record of the sale: position, time (ms since 1970), its version (of Postgres the log position), content."""
 
-    salesman: str
-    city: str
-    product: str
-    country: str
-    amount: Decimal
-    event_time_ms: int
+    position: str
+    time: int
     version: int
-    deleted: int
+    deleted: bool
+    content: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -51,13 +48,19 @@ class Entry:
     as_of_ms: int
 
 
-def made_from(source: str, version: int, raw: Mapping[int, str]) -> str | None:
-    """The place of the raw record that a unified version was made from, where it is known."""
-    return raw.get(unpack_postgres(version)[1] if source == "postgres" else version)
+def made_from(source: str, version: int, time: int, raw: Sequence[RawRecord]) -> RawRecord | None:
+    """The raw record that a unified version of this time was made from, where it is known.
+
+    Log positions of Postgres start again when it is restored, under the next epoch: of two records with the same, the
+    newest that is not newer than the unified one counts.
+    """
+    of_version = unpack_postgres(version)[1] if source == "postgres" else version
+    same = sorted((record for record in raw if record.version == of_version), key=lambda record: record.time)
+    return next((record for record in reversed(same) if record.time <= time), same[0] if same else None)
 
 
-def told_by_bytes(source: str, key: bytes | None, value: bytes | None) -> str | None:
-    """The sale of a letter whose bytes are no record: a CSV row begins with its id, a legacy sale's key is its id."""
+def id_of_bytes(source: str, key: bytes | None, value: bytes | None) -> str | None:
+    """The sale of a dead letter whose bytes are no record: the first column of a CSV row, the key of a legacy sale."""
     if source == "legacy":
         return sale_id(key.decode(errors="replace")) if key else None
     if source == "files":
@@ -72,26 +75,26 @@ def window_of(length: WindowLength, event_time_ms: int) -> tuple[int, int]:
 
 
 def ranked(of: str, name: str, own: tuple[Decimal, int], entries: Sequence[Entry], *, deleted: bool) -> str:
-    """In words: the rank of the sale's city or salesperson, or why there is none. `own` is its total and its count."""
+    """In words: the rank of the sale's city (or what `of` is), or why there is none. `own` is its total and count."""
     total, count = own
     if deleted:
         return "not ranked: the sale is deleted"
     if not entries:
         return "not ranked: there is no ranking of this window yet"
-    found = next((entry for entry in entries if entry.name == name and entry.count), None)
-    if found is not None:
-        late = "" if (found.total, found.count) == own else f"; the stored sales say {total:.2f} of {count} sales"
-        return f"{of} {name} is rank {found.rank}: {found.total:.2f} of {found.count} sales{late}"
-    last = [entry for entry in entries if entry.count]
-    if not last:
+    filled = [entry for entry in entries if entry.count]
+    for entry in filled:
+        if entry.name == name:
+            late = "" if (entry.total, entry.count) == own else f"; the stored sales say {total:.2f} of {count} sales"
+            return f"{of} {name} is rank {entry.rank}: {entry.total:.2f} of {entry.count} sales{late}"
+    if not filled:
         return f"not ranked: the ranking of this window is empty; {of} {name} has {total:.2f} of {count} sales"
+    last = filled[-1]
     return (
-        f"not ranked: {of} {name} has {total:.2f} of {count} sales, "
-        f"rank {last[-1].rank} ({last[-1].name}) has {last[-1].total:.2f}"
+        f"not ranked: {of} {name} has {total:.2f} of {count} sales, rank {last.rank} ({last.name}) has {last.total:.2f}"
     )
 
 
-def ranking_event(table: str, bounds: tuple[int, int], entries: Sequence[Entry], said: str) -> Event:
+def ranking_event(table: str, bounds: tuple[int, int], entries: Sequence[Entry], message: str) -> Event:
     """The step of one ranking and window."""
     newest = entries[0] if entries else None
     values = {
@@ -100,15 +103,14 @@ def ranking_event(table: str, bounds: tuple[int, int], entries: Sequence[Entry],
         "revision": newest.revision if newest else None,
         "status": newest.status if newest else None,
     }
-    told = f"{said} (revision {newest.revision}, {newest.status})" if newest else said
-    return Event("ranking", f"{table} {iso(bounds[0])}", instant(newest.as_of_ms) if newest else "-", told, values)
+    if newest:
+        message = f"{message} (revision {newest.revision}, {newest.status})"
+    return Event("ranking", f"{table} {iso(bounds[0])}", instant(newest.as_of_ms if newest else None), message, values)
 
 
 def instant(milliseconds: int | None) -> str:
     """ISO 8601 with milliseconds."""
-    if milliseconds is None or milliseconds < 0:
-        return "-"
-    return iso_ms(milliseconds)
+    return "-" if milliseconds is None or milliseconds < 0 else iso_ms(milliseconds)
 
 
 def summary(values: Mapping[str, Any], names: Iterable[str]) -> str:
