@@ -4,14 +4,16 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaConnectionError, KafkaError
 from aiokafka.partitioner import DefaultPartitioner
 
 from chassis.settings import KafkaSettings
-from chassis.unit import Unit
+
+if TYPE_CHECKING:  # commands, which are no units, start a second sooner without
+    from chassis.unit import Unit
 
 WATCH_INTERVAL_S = 5.0
 SETTING = "KAFKA_HOST, KAFKA_PORT"
@@ -29,7 +31,7 @@ class Record:
     headers: Sequence[tuple[str, bytes]] = field(default=())
 
 
-async def _watch(unit: Unit, settings: KafkaSettings, refresh: Callable[[], Awaitable[bool]]) -> None:
+async def _watch(unit: "Unit", settings: KafkaSettings, refresh: Callable[[], Awaitable[bool]]) -> None:
     """Keep asking the broker for its metadata: the unit is not ready while it does not answer."""
     while True:
         await asyncio.sleep(WATCH_INTERVAL_S)
@@ -47,7 +49,9 @@ async def _watch(unit: Unit, settings: KafkaSettings, refresh: Callable[[], Awai
 
 
 @asynccontextmanager
-async def _watched(unit: Unit, settings: KafkaSettings, refresh: Callable[[], Awaitable[bool]]) -> AsyncIterator[None]:
+async def _watched(
+    unit: "Unit", settings: KafkaSettings, refresh: Callable[[], Awaitable[bool]]
+) -> AsyncIterator[None]:
     watching = asyncio.create_task(_watch(unit, settings, refresh))
     try:
         yield
@@ -92,7 +96,7 @@ def _consumer(name: str, settings: KafkaSettings, topics: Sequence[str], group: 
 
 
 @asynccontextmanager
-async def producer(unit: Unit, settings: KafkaSettings) -> AsyncIterator[AIOKafkaProducer]:
+async def producer(unit: "Unit", settings: KafkaSettings) -> AsyncIterator[AIOKafkaProducer]:
     """A started producer (idempotent, acks=all) while the context lasts; waits for the broker."""
 
     async def start() -> AIOKafkaProducer:
@@ -108,7 +112,7 @@ async def producer(unit: Unit, settings: KafkaSettings) -> AsyncIterator[AIOKafk
 
 @asynccontextmanager
 async def consumer(
-    unit: Unit, settings: KafkaSettings, topics: Sequence[str], group: str | None
+    unit: "Unit", settings: KafkaSettings, topics: Sequence[str], group: str | None
 ) -> AsyncIterator[AIOKafkaConsumer]:
     """A started consumer from the earliest offset, without auto-commit, while the context lasts; waits for the broker.
 

@@ -1,17 +1,19 @@
 """The schema registry as units and commands see it: what counts as away, and how a unit waits for it."""
 
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 from schema_registry.client import AsyncSchemaRegistryClient
 from schema_registry.client.schema import BaseSchema
 
 from chassis.settings import RegistrySettings
-from chassis.unit import Unit
 from contracts import codec
 from contracts.catalogue import catalogue
 from contracts.codec import Decoder, Encoder
+
+if TYPE_CHECKING:  # commands, which are no units, start a second sooner without
+    from chassis.unit import Unit
 
 NAME = "schema registry"
 SETTING = "SCHEMA_REGISTRY_HOST, SCHEMA_REGISTRY_PORT"
@@ -61,7 +63,7 @@ class Client(AsyncSchemaRegistryClient):
 class _WaitingClient(Client):
     """The client of a unit's decoders: it waits until the registry is back."""
 
-    def __init__(self, unit: Unit, settings: RegistrySettings) -> None:
+    def __init__(self, unit: "Unit", settings: RegistrySettings) -> None:
         super().__init__(settings)
         self._unit = unit
         self._url = settings.url
@@ -78,7 +80,7 @@ class _WaitingClient(Client):
 class Registry:
     """Encoders and decoders by topic name, bound to one registry; both wait for it."""
 
-    def __init__(self, unit: Unit, settings: RegistrySettings) -> None:
+    def __init__(self, unit: "Unit", settings: RegistrySettings) -> None:
         self._unit = unit
         self._settings = settings
         self._client = _WaitingClient(unit, settings)
