@@ -15,9 +15,11 @@ import typer
 from typer.exceptions import TyperException
 
 from tools.audit.cli import audit
+from tools.clients.cli import OWN_ARGUMENTS, clickhouse, psql
 from tools.dead_letters.cli import dead_letters
 from tools.ledger.cli import ledger
 from tools.lineage.cli import lineage
+from tools.shell.cli import shell
 from tools.topics.cli import produce, topics
 from tools.trace.cli import trace
 from tools.traffic.cli import seed, traffic
@@ -33,11 +35,14 @@ for command in (
     lineage,
     produce,
     seed,
+    shell,
     trace,
     traffic,
     watch,
 ):
     app.command()(command)
+for client in (psql, clickhouse):
+    app.command(context_settings=OWN_ARGUMENTS)(client)
 for name, group in {"dead-letters": dead_letters, "topics": topics}.items():
     app.add_typer(group, name=name)
 

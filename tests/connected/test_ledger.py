@@ -19,7 +19,7 @@ from chassis.results import Rejected
 from chassis.settings import PostgresSettings
 from contracts import codec
 from contracts.catalogue import catalogue
-from contracts.examples import plain, typed
+from contracts.json_avro import plain, typed
 from tests.connected.commands import placar
 from tests.connected.serving import Database, database, hour_of_its_own
 from tests.connected.sources import bucket, service

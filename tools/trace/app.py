@@ -14,7 +14,7 @@ from chassis.dead_letters import TOPIC as DEAD_LETTERS
 from chassis.settings import ClickHouseSettings, RankingSettings, load
 from contracts import sale
 from contracts.codec import DecodeError, Decoder, encode_body, parse
-from contracts.examples import plain
+from contracts.json_avro import plain
 from contracts.rankings import RANKINGS
 from contracts.text import quoted
 from contracts.windows import WindowLength, tables

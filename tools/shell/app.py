@@ -1,10 +1,9 @@
-"""`python -m deploy.shell`: Python with the project at hand, and `await` at the prompt."""
+"""The shell: what it has at hand, and a console that awaits."""
 
 import ast
 import asyncio
 import code
 import inspect
-import logging
 import readline
 import rlcompleter
 import sys
@@ -15,7 +14,6 @@ from typing import Any
 from pydantic_settings import BaseSettings
 
 from chassis.clickhouse import ClickHouse
-from chassis.command import ENDS, run, why
 from chassis.registry import Client
 from chassis.settings import (
     ClickHouseSettings,
@@ -29,6 +27,7 @@ from chassis.settings import (
     S3Settings,
     load,
 )
+from tools.failures import failure
 from tools.records import servers
 from tools.topics import app as topics_app
 from tools.topics.app import DecodedRecord
@@ -107,23 +106,21 @@ class Console(code.InteractiveConsole):
                 self._runner.run(awaited(value))
         except SystemExit:
             raise
-        except ENDS as error:
-            self.write(f"{why(error)}\n")
+        except Exception as error:  # noqa: BLE001 - as below
+            if line := failure(error):
+                self.write(f"{line}\n")
+            else:
+                self.showtraceback()
         except BaseException:  # noqa: BLE001 - whatever the entry raises belongs to who typed it
             self.showtraceback()
 
 
-def main() -> int:
+def run() -> int:
     """Talk until the end of the input; returns the exit status."""
     names = namespace()
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # a broker that is unavailable is told by the error
     readline.set_completer(rlcompleter.Completer(names).complete)
     readline.parse_and_bind("tab: complete")
     version = sys.version.split()[0]
     with asyncio.Runner() as runner:
         Console(names, runner).interact(f"Placar, Python {version}; Ctrl-D ends\n{HELP}", exitmsg="")
     return 0
-
-
-if __name__ == "__main__":
-    run(main)

@@ -1,0 +1,1 @@
+"""Python with the project at hand, and `await` at the prompt."""
