@@ -1,4 +1,4 @@
-"""One more ranking and one more window length on a real cluster, from the sale to the REST answer.
+"""One more ranking and one more window length on a real cluster, from the sale to every reader.
 
 A copy of the source tree gets what docs/architecture.md says that a ranking takes, one row and one contract, and runs
 with RANKING_WINDOWS=1h,1d@America/Sao_Paulo; nothing else is changed.
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import aiohttp
 import httpx
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -24,15 +25,27 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from contracts import codec
 from contracts.catalogue import catalogue
 from deploy.native.settings import NativeSettings
+from services.api.live import PATH
 from tests import oracle
 from tests.connected.streams import until
-from tests.histories import HOUR, Change
+from tests.histories import Change
 from tests.rankings import publisher, registry_of
 from tests.runtime import ROOT, Runtime, start_runtime
 
 pytestmark = pytest.mark.timeout(900)
 
-ROW = '    Ranking("product", column="product", per_country=False, topic="rankings.product"),\n'
+ROW = """    RankingDefinition(
+        "country",
+        column="country",
+        per_country=False,
+        topic="rankings.country",
+        table="top_countries",
+        path="top-countries",
+        title={"en": "Top countries", "pt": "Melhores países"},
+        competitor={"en": "Country", "pt": "País"},
+    ),
+"""
+LENGTHS = ("1h", "1d")
 SAO_PAULO = ZoneInfo("America/Sao_Paulo")
 DAYS = 3
 DEADLINE_S = 180
@@ -50,7 +63,7 @@ def source_files(tree: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the source tree that also ranks products: a row in the table, and a contract like that of cities."""
+    """A copy of the source tree that also ranks countries: a row in the table, and a contract like that of products."""
     copy = tmp_path_factory.mktemp("tree")
     for name, content in source_files(ROOT).items():
         path = copy / name
@@ -58,10 +71,10 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
         path.write_bytes(content)
         path.chmod((ROOT / name).stat().st_mode)
     table = copy / "contracts" / "rankings.py"
-    before, mark, after = table.read_text("utf-8").partition("RANKINGS: tuple[Ranking, ...] = (\n")
-    table.write_text(f"{before}{mark}{ROW}{after}", "utf-8")
+    before, end, after = table.read_text("utf-8").rpartition(")\nBY_NAME")
+    table.write_text(f"{before}{ROW}{end}{after}", "utf-8")
     topics = copy / "contracts" / "topics"
-    shutil.copytree(topics / "rankings.city", topics / "rankings.product")
+    shutil.copytree(topics / "rankings.product", topics / "rankings.country")
     return copy
 
 
@@ -98,7 +111,7 @@ def history() -> list[Change]:
             source=("postgres", "files", "legacy")[number % 3],
             salesman_name=f"Vendedor {chance.randrange(14):02}",
             city=f"Cidade {chance.randrange(14):02}",
-            country=chance.choice(["BR", "BR", "PT"]),
+            country=chance.choice(["BR", "BR", "PT", "AR", "UY"]),
             amount=Decimal(chance.randrange(1, 2_000_000)).scaleb(-2),
             product=f"Produto {chance.randrange(14):02}",
             event_time=at,
@@ -128,11 +141,11 @@ def ranked(field: str, start_of: Start, country: str = "") -> dict[datetime, Ent
     for sale in oracle.current(change.record() for change in history()):
         if country in ("", sale["country"]):
             sold[start_of(sale["event_time"])][sale[field]].append(sale["amount"])
-    found = {}
+    top = {}
     for start, by_name in sold.items():
         best = sorted((-sum(amounts, Decimal(0)), name, len(amounts)) for name, amounts in by_name.items())[:10]
-        found[start] = [(rank, name, -total, count) for rank, (total, name, count) in enumerate(best, 1)]
-    return found
+        top[start] = [(rank, name, -total, count) for rank, (total, name, count) in enumerate(best, 1)]
+    return top
 
 
 @pytest.fixture(scope="module")
@@ -146,11 +159,15 @@ def published(runtime: Runtime) -> None:
     asyncio.run(publish())
 
 
+def address(runtime: Runtime) -> str:
+    """Of the copy's API."""
+    return f"http://127.0.0.1:{runtime.env['API_PORT']}"
+
+
 @pytest.fixture
 async def client(runtime: Runtime, published: None) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of the copy's API."""
-    address = f"http://127.0.0.1:{runtime.env['API_PORT']}/api/v1/sales"
-    async with httpx.AsyncClient(base_url=address, timeout=30) as opened:
+    """A client of the copy's rankings over REST."""
+    async with httpx.AsyncClient(base_url=f"{address(runtime)}/api/v1/sales", timeout=30) as opened:
         yield opened
 
 
@@ -160,19 +177,19 @@ def iso(moment: datetime) -> str:
 
 
 async def becomes(
-    client: httpx.AsyncClient, path: str, name: str, want: Mapping[datetime, Entries], **asked: str
+    client: httpx.AsyncClient, path: str, name: str, want: Mapping[datetime, Entries], **query: str
 ) -> None:
     """Wait until REST serves exactly these entries for each of the windows."""
     for start, entries in want.items():
 
         async def served(start: datetime = start, entries: Entries = entries) -> bool:
-            answer = await client.get(path, params={"window": iso(start), **asked})
+            answer = await client.get(path, params={"window": iso(start), **query})
             if answer.status_code != 200:
                 return False
             body = json.loads(answer.text, parse_float=Decimal)
             return [(e["rank"], e[name], e["totalSales"], e["transactionCount"]) for e in body["rankings"]] == entries
 
-        await until(served, f"{path} {asked} of {iso(start)} is {entries}", DEADLINE_S)
+        await until(served, f"{path} {query} of {iso(start)} is {entries}", DEADLINE_S)
 
 
 async def test_days_of_a_time_zone_are_served_beside_hours(client: httpx.AsyncClient) -> None:
@@ -199,20 +216,24 @@ async def test_midnight_in_sao_paulo_is_the_border_of_days(client: httpx.AsyncCl
     for start, sale_id in ((BORDER - timedelta(days=1), "before"), (BORDER, "after")):
         day = ranked("city", local_day)[start]
         await becomes(client, "/top-by-city", "city", {start: day}, length="1d")
-        asked = {"ranking": "city", "name": "Fronteira", "length": "1d", "window": iso(start)}
-        answer = (await client.get("/explain", params=asked)).json()
+        query = {"ranking": "city", "name": "Fronteira", "length": "1d", "window": iso(start)}
+        answer = (await client.get("/explain", params=query)).json()
         assert [sale["saleId"] for sale in answer["sales"]] == [sale_id]
         assert (answer["window"]["start"], answer["transactionCount"]) == (iso(start), 1)
 
 
 async def test_the_audit_agrees_on_every_length(runtime: Runtime, client: httpx.AsyncClient) -> None:
-    """The audit recomputes hours and local days from the stored sales and finds nothing that differs."""
+    """The audit recomputes hours and local days of every ranking, countries too, and finds nothing that differs."""
     days = ranked("city", local_day)
     await becomes(client, "/top-by-city", "city", days, length="1d")
     hours = {oracle.hour_of(change.event_time) for change in history() if not change.deleted}
     left_by_all = hours - set(ranked("city", oracle.hour_of))
     assert left_by_all
     await becomes(client, "/top-by-city", "city", {start: [] for start in left_by_all})
+    records = [change.record() for change in history()]
+    expected = [*oracle.expected(records).values(), *oracle.expected(records, local_day).values()]
+    entries = sum(map(len, [*expected, *ranked("country", oracle.hour_of).values()]), start=0)
+    entries += sum(map(len, ranked("country", local_day).values()))
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "tools", "audit", "--settle", "60"),
         cwd=runtime.root,
@@ -223,45 +244,87 @@ async def test_the_audit_agrees_on_every_length(runtime: Runtime, client: httpx.
     async with asyncio.timeout(DEADLINE_S):
         out, _ = await process.communicate()
     assert process.returncode == 0, out.decode()
-    assert f"{len(hours) + len(days)} windows, " in out.decode()
+    assert f"{len(hours) + len(days)} windows, {entries} entries equal" in out.decode()
 
 
-async def test_a_ranking_is_one_row_and_one_contract(runtime: Runtime, tree: Path, published: None) -> None:
-    """With a row and a contract more, the top products of hours and of local days are published, each set right."""
+def test_a_ranking_is_one_row_and_one_contract(tree: Path) -> None:
+    """Nothing else of the tree differs."""
     ours, theirs = source_files(ROOT), source_files(tree)
     assert {name for name in ours if theirs[name] != ours[name]} == {"contracts/rankings.py"}
-    assert {str(Path(name).parents[-4]) for name in theirs if name not in ours} == {"contracts/topics/rankings.product"}
-
-    want = {
-        "rankings.product": ranked("product", oracle.hour_of),
-        "rankings.product.1d": ranked("product", local_day),
+    assert {"/".join(name.split("/")[:3]) for name in theirs if name not in ours} == {
+        "contracts/topics/rankings.country"
     }
-    last: dict[str, dict[datetime, Entries]] = {topic: {} for topic in want}
-    decoder = codec.Decoder(registry_of(runtime), catalogue()["rankings.city"])
+
+
+@pytest.mark.parametrize(("length", "start_of"), [("1h", oracle.hour_of), ("1d", local_day)])
+async def test_a_further_ranking_is_published(runtime: Runtime, published: None, length: str, start_of: Start) -> None:
+    """The last set of each window under the ranking's topic is right, in the published schema."""
+    topic = "rankings.country" if length == LENGTHS[0] else f"rankings.country.{length}"
+    want = ranked("country", start_of)
+    last: dict[datetime, Entries] = {}
+    decoder = codec.Decoder(registry_of(runtime), catalogue()["rankings.product"])
     consumer = AIOKafkaConsumer(bootstrap_servers=f"127.0.0.1:{runtime.env['KAFKA_PORT']}")
     await consumer.start()
     try:
-        partitions = [TopicPartition(topic, 0) for topic in want]
-        consumer.assign(partitions)
-        await consumer.seek_to_beginning(*partitions)
+        consumer.assign([TopicPartition(topic, 0)])
+        await consumer.seek_to_beginning()
 
         async def right() -> bool:
             for records in (await consumer.getmany(timeout_ms=200)).values():
                 for record in records:
                     value: dict[str, Any] = await decoder.decode(record.value)
                     assert record.key.decode() == iso(value["window_start"])
-                    assert value["ranking"] == "product"
-                    assert value["window_end"] - value["window_start"] == (
-                        HOUR if record.topic == "rankings.product" else timedelta(days=1)
-                    )
-                    last[record.topic][value["window_start"]] = [
+                    assert (value["ranking"], value["country"]) == ("country", "")
+                    assert value["window_end"] - value["window_start"] == timedelta(hours=24 if length == "1d" else 1)
+                    last[value["window_start"]] = [
                         (entry["rank"], entry["name"], entry["total_sales"], entry["transaction_count"])
                         for entry in value["entries"]
                     ]
-            return {topic: {start: e for start, e in sets.items() if e} for topic, sets in last.items()} == want
+            return {start: entries for start, entries in last.items() if entries} == want
 
-        await until(right, "the top products are those of the recomputation", DEADLINE_S)
+        await until(right, f"{topic} is what plain Python recomputes", DEADLINE_S)
     finally:
         await consumer.stop()
-    for topic in want:  # nothing but the published contract was registered
-        assert await registry_of(runtime).get_versions(f"{topic}-value") == [1]
+    assert await registry_of(runtime).get_versions(f"{topic}-value") == [1]
+
+
+@pytest.mark.parametrize(("length", "start_of"), [("1h", oracle.hour_of), ("1d", local_day)])
+async def test_a_further_ranking_is_served_and_explained(
+    client: httpx.AsyncClient, length: str, start_of: Start
+) -> None:
+    """REST has it from ClickHouse under the row's path, and the sales of each rank add up to it."""
+    want = ranked("country", start_of)
+    await becomes(client, "/top-countries", "country", want, length=length)
+    start, entries = max(want.items())
+    for _, name, total, count in entries:
+        query = {"ranking": "country", "name": name, "length": length, "window": iso(start), "limit": "1000"}
+        answer = await client.get("/explain", params=query)
+        assert answer.status_code == 200, answer.text
+        body = json.loads(answer.text, parse_float=Decimal)
+        assert (body["totalSales"], body["transactionCount"]) == (total, count)
+        assert {sale["country"] for sale in body["sales"]} == {name}
+
+
+@pytest.mark.parametrize(("length", "start_of"), [("1h", oracle.hour_of), ("1d", local_day)])
+async def test_a_further_ranking_is_streamed(runtime: Runtime, published: None, length: str, start_of: Start) -> None:
+    """The WebSocket sends the newest window's set, of this ranking alone."""
+    start, entries = max(ranked("country", start_of).items())
+    url = f"{address(runtime)}{PATH}?rankings=country&length={length}"
+    async with aiohttp.ClientSession() as session, session.ws_connect(url) as socket, asyncio.timeout(DEADLINE_S):
+        async for message in socket:
+            frame = json.loads(message.data, parse_float=Decimal)
+            sets = frame.get("sets", [frame["set"]] if "set" in frame else [])
+            assert {one["ranking"] for one in sets} <= {"country"}
+            for one in sets:
+                shown = [(e["rank"], e["country"], e["totalSales"], e["transactionCount"]) for e in one["rankings"]]
+                if (one["window"]["start"], shown) == (iso(start), entries):
+                    return
+    raise AssertionError("the stream ended")
+
+
+async def test_a_further_ranking_is_on_the_page(runtime: Runtime) -> None:
+    """The page has its name, its field, its titles in both languages, and a link to its REST address."""
+    async with httpx.AsyncClient(base_url=address(runtime), timeout=30) as opened:
+        page = (await opened.get("/")).text
+    for text in ('"name": "country"', '"field": "country"', "Top countries", "Melhores países", "/sales/top-countries"):
+        assert text in page
