@@ -13,10 +13,13 @@ if __name__ == "__main__":
     parser.add_argument(
         "--rebuild", action="store_true", help="recompute all rankings beside the running job, switch over, and end"
     )
+    parser.add_argument(
+        "--skip", action="store_true", help="skip the record that stopped the job, wait until it runs, and end"
+    )
     args = parser.parse_args()
-    if args.once or args.rebuild:
+    if args.once or args.rebuild or args.skip:
         try:
-            raise SystemExit(once(rebuilt=args.rebuild))
+            raise SystemExit(once(rebuilt=args.rebuild, skipped=args.skip))
         except KeyboardInterrupt:
             raise SystemExit(130) from None
     run_unit(NAME, WatcherSettings, main, metrics=METRICS)

@@ -37,7 +37,7 @@ def reconciler(
     settings: WatcherSettings, http: httpx.AsyncClient, log: structlog.stdlib.BoundLogger, *, follows: bool
 ) -> Reconciler:
     """The reconciler of the environment's job, or (`follows`) of the job as it was last submitted."""
-    sales, record = SalesLog(settings.kafka), Record(settings.folder)
+    sales, record = SalesLog(settings.kafka, settings.registry), Record(settings.folder)
     return Reconciler(settings, Flink(http), sales, record, os.environ, log, follows)
 
 
@@ -113,10 +113,12 @@ def _print(line: str) -> None:
     sys.stdout.flush()
 
 
-async def _once(settings: WatcherSettings, *, rebuilt: bool) -> None:
+async def _once(settings: WatcherSettings, *, rebuilt: bool, skipped: bool) -> None:
     log = logs.configure(NAME, settings.log_level)
     async with client(settings) as http:
         to = reconciler(settings, http, log, follows=False)
+        if skipped:
+            _print(await to.skip())
         if rebuilt:
             await to.rebuild(_print)
         begun = time.monotonic()
@@ -126,16 +128,19 @@ async def _once(settings: WatcherSettings, *, rebuilt: bool) -> None:
     _print(f"job {JOB_NAME} {job.job_id}: RUNNING")
 
 
-def once(*, rebuilt: bool = False) -> int:
-    """Submit or replace the job where needed, or have it `rebuilt`, wait until it runs; returns the exit status."""
+def once(*, rebuilt: bool = False, skipped: bool = False) -> int:
+    """Submit or replace the job where needed and wait until it runs; returns the exit status.
+
+    Before that, have all rankings `rebuilt`, or the record `skipped` that stopped the job.
+    """
     settings = load(WatcherSettings)
     try:
-        asyncio.run(_once(settings, rebuilt=rebuilt))
+        asyncio.run(_once(settings, rebuilt=rebuilt, skipped=skipped))
     except NotDoneError as error:
-        why, status = f"not rebuilt, the job goes on as it was: {error}", 1
+        why, status = f"not {'skipped' if skipped else 'rebuilt'}, the job is as it was: {error}", 1
     except httpx.TransportError as error:
         flink = f"flink at {settings.flink.url} (setting {SETTING})"
-        why, status = f"not rebuilt, the job goes on as it was: {flink} is unreachable: {error!r}", 1
+        why, status = f"not rebuilt, the job is as it was: {flink} is unreachable: {error!r}", 1
     except NotRunningError as error:
         why, status = f"ranking job not running: {error}", 1
     except WrongSettingError as error:

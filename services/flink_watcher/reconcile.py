@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import httpx
 import structlog
@@ -25,6 +26,7 @@ from services.flink_watcher.transform import (
     Submission,
     Version,
     decide,
+    decode_error,
     restore_error,
     state_since,
 )
@@ -101,6 +103,8 @@ class Reconciler:
             last = self.record.read()
             target = self._target(last)
             jobs = await self.flink.jobs(JOB_NAME)
+            if last is not None and (blocked := await self._blocked(jobs, last)):
+                return Reconciled(blocked, None)
             action = decide(
                 target.version,
                 jobs,
@@ -118,6 +122,40 @@ class Reconciler:
                 self.log.warning("intervening", action=action.kind, job=action.job_id, reason=action.why)
                 await self._act(action, target, last)
             return Reconciled(action, None)
+
+    async def _blocked(self, jobs: list[Job], last: Submission) -> Action | None:
+        """End a job that meets a record which it cannot decode, and wait until the log begins behind that one."""
+        kind: Literal["wait", "block"] = "wait"
+        blocked = last.blocked
+        if blocked is None:
+            failing = any(job.job_id == last.job_id and job.alive and not job.running for job in jobs)
+            if not failing or not decode_error(await self.flink.exceptions(last.job_id)):
+                return None
+            blocked, kind = await self.sales.undecodable(JOB_NAME), "block"
+            if blocked is None:
+                return None
+            self.log.error("undecodable", partition=blocked.partition, offset=blocked.offset, reason=blocked.detail)
+        begins = {part.number: part.begin for part in await self.sales.parts(JOB_NAME)}
+        skipped = begins[blocked.partition] > blocked.offset
+        self.record.write(replace(last, blocked=None if skipped else blocked))
+        if skipped:
+            return Action("wait", "the record that could not be decoded is skipped")
+        await self._cancel_if_alive(last.job_id, JOB_NAME)
+        return Action(kind, blocked.why, job_id=last.job_id)
+
+    async def skip(self) -> str:
+        """Skip the record that the job was stopped for; returns what was done.
+
+        Raises:
+            NotDoneError: there is none, or the broker is unavailable.
+        """
+        async with self._locked():
+            last = self.record.read()
+            if last is None or last.blocked is None:
+                raise NotDoneError("the job is not stopped for a record that it cannot decode")
+            count = await self.sales.skip(last.blocked)
+        begin = f"sales.unified-{last.blocked.partition} begins at {last.blocked.offset + 1} now"
+        return f"{begin}; the {count} records before it were published again"
 
     async def _restore_failed(self, jobs: list[Job], last: Submission | None) -> bool:
         if last is None or last.ran or not last.restored_from:

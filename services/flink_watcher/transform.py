@@ -53,13 +53,29 @@ class Job:
 
 
 @dataclass(frozen=True)
+class Undecodable:
+    """A record of `sales.unified` that the job cannot decode, and so cannot pass."""
+
+    partition: int
+    offset: int
+    detail: str
+
+    @property
+    def why(self) -> str:
+        """Why the job is stopped, with the remedy."""
+        where = f"sales.unified-{self.partition}@{self.offset}"
+        return f"{where} cannot be decoded ({self.detail}): the job is stopped; run task skip-undecodable"
+
+
+@dataclass(frozen=True)
 class Submission:
     """What was submitted last: the job, what it was restored from, and whether all its tasks ever ran.
 
     `savepoint` is set once the job was stopped with one. `rejected` are restore points that Flink would not take.
     `superseded` are jobs that this one takes over from: one that still runs is ended, and their checkpoints are no
     longer needed once this job has one of its own. `configuration` are the variables that it was submitted with (None:
-    not known). `state_since_ms`: since when (epoch) its state holds every sale, 0 where that is not known.
+    not known). `state_since_ms`: since when (epoch) its state holds every sale, 0 where that is not known. `blocked`:
+    what the job was stopped for and waits to be skipped.
     """
 
     job_id: str
@@ -71,6 +87,7 @@ class Submission:
     superseded: tuple[str, ...] = ()
     configuration: Mapping[str, str] | None = None
     state_since_ms: int = 0
+    blocked: Undecodable | None = None
 
     @property
     def chain(self) -> tuple[str, ...]:
@@ -93,7 +110,7 @@ class Part:
         return max(self.begin, self.committed or 0)
 
 
-Kind = Literal["leave", "wait", "start", "replace", "rebuild", "cancel", "end", "reject"]
+Kind = Literal["leave", "wait", "start", "replace", "rebuild", "cancel", "end", "reject", "block"]
 
 
 @dataclass(frozen=True)
@@ -103,6 +120,7 @@ class Action:
     leave: nothing. wait: nothing, until it has ended. start: submit, restored from `restore` or afresh. replace: stop
     `job_id` with a savepoint, then start. rebuild: recompute everything beside `job_id`, then switch. cancel: end
     `job_id`, one too many. end: the same with a shadow job. reject: record that `restore` cannot be restored.
+    block: end `job_id`, which cannot decode a record.
     """
 
     kind: Kind
@@ -184,6 +202,11 @@ def restore_error(exceptions: str) -> bool:
     """Whether a job's exceptions say that its state does not fit it (and not, say, that a server is unavailable)."""
     signs = ("StateMigrationException", "Failed to rollback to checkpoint", "Cannot map checkpoint/savepoint state")
     return any(sign in exceptions for sign in signs)
+
+
+def decode_error(exceptions: str) -> bool:
+    """Whether a job's exceptions may come from a record that it cannot decode."""
+    return "Failed to deserialize" in exceptions
 
 
 def state_since(parts: Collection[Part], now_ms: int) -> int:

@@ -22,7 +22,7 @@ from services.flink_watcher.record import Record
 from services.flink_watcher.rest import CODE, STATE, Flink, RejectedError
 from services.flink_watcher.settings import ROOT, WatcherSettings
 from services.flink_watcher.submit import SubmissionError, WrongSettingError, summary
-from services.flink_watcher.transform import Action, Job, Part, Submission, Version
+from services.flink_watcher.transform import Action, Job, NotDoneError, Part, Submission, Undecodable, Version
 
 WANTED = bundle.version(ROOT, {})
 NEW_JOB = "a" * 32
@@ -35,6 +35,7 @@ class Cluster:
     jobs: dict[str, dict[str, Any]] = field(default_factory=dict)
     calls: list[str] = field(default_factory=list)
     savepoint: dict[str, Any] = field(default_factory=lambda: {"location": "file:/savepoint"})
+    exception: str = ""
 
     def add(self, job_id: str, version: Version | None = WANTED, state: str = "RUNNING", name: str = "ranking") -> None:
         """A job with twelve tasks, all running where the job runs."""
@@ -63,7 +64,7 @@ class Cluster:
         if path.endswith("/config"):
             return httpx.Response(200, json={"execution-config": {"user-config": self.jobs[job_id]["carried"]}})
         if path.endswith("/exceptions"):
-            return httpx.Response(200, json={"exceptionHistory": {"entries": []}})
+            return httpx.Response(200, json={"exceptionHistory": {"entries": [{"stacktrace": self.exception}]}})
         if "/savepoints/" in path:
             return httpx.Response(200, json={"status": {"id": "COMPLETED"}, "operation": self.savepoint})
         self.calls.append(f"{request.method} {path}")
@@ -74,12 +75,25 @@ class Cluster:
 class Log(SalesLog):
     """A log played by a function of the group that asks; whole and empty where none is given."""
 
-    def __init__(self, played: Callable[[str], list[Part]] | None = None) -> None:
+    def __init__(
+        self, played: Callable[[str], list[Part]] | None = None, undecodable: Undecodable | None = None
+    ) -> None:
         self.played = played or (lambda _: [Part(0, 0, 0)])
+        self.bad = undecodable
+        self.begin = 0
 
     async def parts(self, group: str) -> list[Part]:
         """What the function says."""
-        return self.played(group)
+        return [replace(part, begin=max(part.begin, self.begin)) for part in self.played(group)]
+
+    async def undecodable(self, group: str) -> Undecodable | None:
+        """The one that there is."""
+        return self.bad
+
+    async def skip(self, blocked: Undecodable) -> int:
+        """Begin behind it."""
+        self.begin = blocked.offset + 1
+        return blocked.offset
 
 
 @pytest.fixture
@@ -257,6 +271,39 @@ async def test_a_rejected_restore_is_recorded(reconciler: Reconciler, cluster: C
     assert (await reconciler.reconcile()).action.kind == "reject"
     assert (await reconciler.reconcile()).action.kind == "start"
     assert "--fromSavepoint" not in (tmp_path / "arguments").read_text()
+
+
+DESERIALIZATION = "java.io.IOException: Failed to deserialize consumer record due to\n\tat x"
+
+
+async def test_a_job_that_cannot_decode_a_record_is_stopped_until_it_is_skipped(
+    reconciler: Reconciler, cluster: Cluster, tmp_path: Path
+) -> None:
+    """The reason names partition and offset; after the skip it goes on from its checkpoint."""
+    cluster.add("j", state="RESTARTING")
+    cluster.exception = DESERIALIZATION
+    reconciler.record.write(Submission("j", WANTED, ran=True, savepoint="file:/s"))
+    stopped = replace(reconciler, sales=Log(lambda _: [Part(0, 0, 90, 40)], Undecodable(0, 42, "wire_format: no")))
+    first = await stopped.reconcile()
+    assert (first.action.kind, cluster.calls) == ("block", ["PATCH /jobs/j"])
+    assert first.action.why.startswith("sales.unified-0@42 cannot be decoded (wire_format: no)")
+    again = await stopped.reconcile()
+    assert (again.action.kind, again.action.why) == ("wait", first.action.why)
+    assert not (tmp_path / "arguments").exists()
+    assert await stopped.skip() == "sales.unified-0 begins at 43 now; the 42 records before it were published again"
+    assert [(await stopped.reconcile()).action.kind for _ in range(2)] == ["wait", "start"]
+    assert "--fromSavepoint file:/s" in (tmp_path / "arguments").read_text()
+
+
+async def test_a_job_that_fails_otherwise_is_left_to_flink(reconciler: Reconciler, cluster: Cluster) -> None:
+    """Another exception, or a decoding that failed while the registry was unavailable, stops nothing."""
+    cluster.add("j", state="RESTARTING")
+    reconciler.record.write(Submission("j", WANTED, ran=True))
+    assert (await reconciler.reconcile()).action.kind == "leave"
+    cluster.exception = DESERIALIZATION
+    assert (await reconciler.reconcile()).action.kind == "leave"
+    with pytest.raises(NotDoneError, match="not stopped for a record"):
+        await reconciler.skip()
 
 
 async def test_a_failed_submission_repeats_what_the_command_line_printed(reconciler: Reconciler) -> None:

@@ -1,5 +1,6 @@
 """The ranking job on a real cluster: an emptied window, a future timestamp, its contract, and a lost JobManager."""
 
+import asyncio
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -7,16 +8,20 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
+import httpx
 import pytest
 
 from tests import oracle
+from tests.connected.streams import until
 from tests.histories import HOUR, history, plain_sale
 from tests.rankings import (
+    SALES,
     SETS,
     Reader,
     Sales,
     assert_whole_and_growing,
     jobmanager,
+    jobs,
     registry_of,
     until_checkpointed,
     until_equal,
@@ -89,6 +94,37 @@ async def test_a_lost_jobmanager_loses_no_sale_and_no_revision_goes_back(
     want = {**settled, **oracle.expected(sales.published)}
     await until_equal(reader, want, "all rankings after the JobManager was killed", deadline_s=240)
     assert_whole_and_growing(reader)
+
+
+async def test_a_record_that_nobody_can_decode_stops_the_job_until_it_is_skipped(
+    runtime: Runtime, sales: Sales, reader: Reader
+) -> None:
+    """Not ready with its partition and offset; once skipped, the sales around it are ranked, and no job restarts."""
+    at = START + timedelta(days=2)
+    before = await until_running(runtime, "", 60)
+    await until_checkpointed(runtime, before)
+    await sales.publish([plain_sale(1, at, sale_id="undecodable-before")], partition=0)
+    record = await sales.producer.send_and_wait(SALES, b"no Avro", partition=0)
+    await sales.publish([plain_sale(2, at, sale_id="undecodable-after")], partition=0)
+    where = f"{SALES}-0@{record.offset}"
+
+    async def reason() -> bool:
+        async with httpx.AsyncClient(timeout=10) as client:
+            ready = await client.get(f"http://127.0.0.1:{runtime.env['FLINK_WATCHER_OPS_PORT']}/readyz")
+        return ready.status_code == 503 and f"{where} cannot be decoded (wire_format" in ready.text
+
+    await until(reason, f"the watcher is not ready because of {where}", 180)
+    await until(lambda: _ended(runtime, before), "the job has ended", 60)
+    skipped = await asyncio.to_thread(runtime.command, "run", "ranking-job", "--", "--skip")
+    assert skipped.returncode == 0, skipped.stdout
+    assert f"{SALES}-0 begins at {record.offset + 1} now" in skipped.stdout
+    await until_running(runtime, before, 60)
+    await until_own_right(reader, sales, "the sales before and after it", deadline_s=180)
+    assert_whole_and_growing(reader)
+
+
+async def _ended(runtime: Runtime, job_id: str) -> bool:
+    return all(job["state"] == "CANCELED" for job in await jobs(runtime) if job["jid"] == job_id)
 
 
 def test_submitting_again_leaves_the_running_job_alone(runtime: Runtime) -> None:
