@@ -26,15 +26,19 @@ from services.clickhouse_sink.mapping import (
 from services.clickhouse_sink.settings import MAPPINGS_FILE
 
 LENGTHS = window_lengths("1h,1d@America/Sao_Paulo,15m")
+_UPGRADE = re.compile(r"ALTER TABLE (\w+) MODIFY COLUMN (\w+) (.+)")
 _TABLE = re.compile(r"CREATE TABLE IF NOT EXISTS (\w+)\n\(\n(.*)\n\)\nENGINE = (.*)\nORDER BY (.*)", re.DOTALL)
 _COLUMN = re.compile(r"(\w+) ((?:Nullable\()?\w+(?:\([^)]*\))?\)?)( ALIAS .*)?")
 
 
 def shipped_tables() -> dict[str, tuple[dict[str, Column], str]]:
     """Columns and engine of each table, read from the DDL files."""
-    tables = {}
+    tables: dict[str, tuple[dict[str, Column], str]] = {}
     for text in scripts(LENGTHS).values():
         for statement in statements(text):
+            if upgrade := _UPGRADE.fullmatch(statement):
+                assert tables[upgrade[1]][0][upgrade[2]].type == upgrade[3]
+                continue
             parts = _TABLE.fullmatch(statement)
             assert parts, statement
             columns = {}

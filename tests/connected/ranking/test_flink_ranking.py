@@ -6,6 +6,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from functools import partial
 
 import httpx
@@ -29,6 +30,7 @@ from tests.rankings import (
     until_running,
 )
 from tests.runtime import ROOT, Runtime
+from tests.served import Answers, Tables
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -72,6 +74,26 @@ async def test_a_future_timestamp_ends_no_window_early(sales: Sales, reader: Rea
     open_ends = [one for one in reader.last() if one["window_end"] > one["as_of"]]
     assert open_ends
     assert {one["status"] for one in open_ends} == {"provisional"}
+
+
+async def test_a_total_beyond_the_largest_amount_is_ranked_and_served(
+    sales: Sales, reader: Reader, store: Tables, rest: Answers
+) -> None:
+    """Three sales of the largest amount that is accepted: their total, exact to the cent, in the tables and by REST."""
+    at = START + timedelta(days=3)
+    largest = Decimal("9999999999999999.99")
+    await sales.publish([plain_sale(1, at, sale_id=f"largest-{number}", amount=largest) for number in range(3)])
+    await sales.publish([plain_sale(2, at, sale_id="beside the largest")])
+    await until_own_right(reader, sales, "the total of the largest sales")
+    set_key = oracle.SetKey("city", "", at)
+    want = reader.served([at])[set_key]
+    assert want[0].total == 3 * largest
+
+    async def stored_and_served() -> bool:
+        stored, served = (await store.read("city", [at])).get(set_key), await rest.one(set_key)
+        return stored is not None and served is not None and stored.entries == served.entries == want
+
+    await until(stored_and_served, f"tables and REST have {want}", 60)
 
 
 async def test_the_topics_keep_the_one_schema_of_the_contract(runtime: Runtime, reader: Reader) -> None:
