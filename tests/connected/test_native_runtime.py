@@ -3,12 +3,14 @@
 import asyncio
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import asyncpg
@@ -81,6 +83,38 @@ def test_a_second_up_starts_nothing_again(runtime: Runtime) -> None:
 
     assert alive(runtime) == before
     assert time.monotonic() - begun < 60
+
+
+def test_two_up_at_the_same_moment_start_each_server_once(tmp_path: Path) -> None:
+    """The second waits for the first, then finds everything running; both end with 0."""
+    runtime = new_runtime(tmp_path / "state")
+    try:
+        with ThreadPoolExecutor() as both:
+            runs = list(both.map(lambda _: runtime.command("up", "--only", "clickhouse,s3"), range(2)))
+
+        assert [run.returncode for run in runs] == [0, 0], [run.stdout for run in runs]
+        assert sum("waiting for `up` (process " in run.stdout for run in runs) == 1
+        assert len([line for line in alive(runtime).values() if "clickhouse-server" in line]) == 1
+    finally:
+        assert runtime.command("clean").returncode == 0
+
+
+def test_a_changed_configuration_file_restarts_its_server_and_no_other(tmp_path: Path) -> None:
+    """The next `up` brings a server up on the file that has changed; the others keep running."""
+    tree = tmp_path / "tree"
+    for folder in ("chassis", "contracts", "deploy"):
+        shutil.copytree(ROOT / folder, tree / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    with start_runtime(tmp_path / "state", ["clickhouse", "s3"], root=tree) as runtime:
+        before = {name: listening(runtime, name) for name in ("CLICKHOUSE_HTTP_PORT", "S3_PORT")}
+        users = tree / "deploy" / "clickhouse" / "users.xml"
+        users.write_text(re.sub(r"(<max_memory_usage>)\d+", r"\g<1>123456789", users.read_text("utf-8")), "utf-8")
+
+        runtime.up("clickhouse", "s3")
+
+        after = {name: listening(runtime, name) for name in before}
+        assert {name for name in after if after[name] != before[name]} == {"CLICKHOUSE_HTTP_PORT"}
+        query = "SELECT value FROM system.settings WHERE name = 'max_memory_usage'"
+        assert clickhouse(runtime, query) == "123456789\n"
 
 
 def test_a_port_in_use_is_reported_before_anything_starts(tmp_path: Path) -> None:
