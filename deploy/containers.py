@@ -39,7 +39,7 @@ def configuration(settings: NativeSettings) -> Path:
 
 
 def main() -> int:
-    """Write the files and say where; returns the exit status."""
+    """Write the files and print their folder; returns the exit status."""
     sys.stdout.write(f"configuration of the servers is in {configuration(load(NativeSettings))}\n")
     return 0
 

@@ -67,7 +67,7 @@ class Checkout:
 
     @property
     def in_containers(self) -> bool:
-        """Whether the pipeline runs by compose.yaml: RUNTIME says so, or the last `up` did."""
+        """Whether the pipeline runs by compose.yaml: by RUNTIME, else by the last `up`."""
         wanted, last = self.settings.get("RUNTIME", ""), self.state / "runtime"
         if wanted in ("native", "compose"):
             return wanted == "compose"

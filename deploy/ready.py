@@ -14,7 +14,7 @@ def status(url: str) -> str:
     """The status of the answer to a GET, with the beginning of its body.
 
     Raises:
-        OSError: nobody answers.
+        OSError: no answer.
     """
     target = urlsplit(url)
     host, port = target.hostname or "", target.port or 80

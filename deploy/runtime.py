@@ -1,4 +1,4 @@
-"""`python -m deploy.runtime up|down|...`: hands the command to the runtime that is chosen, and says which and why.
+"""`python -m deploy.runtime up|down|...`: passes the command to the chosen runtime, and prints which and why.
 
 Both runtimes run the same servers, steps and units under the same names and ports; see deploy/native and compose.yaml.
 """

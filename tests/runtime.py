@@ -1,4 +1,4 @@
-"""Starts a native runtime of its own for tests: free ports, its own state folder, the installed software shared."""
+"""Starts a separate native runtime for tests: free ports, its own state folder, the installed software shared."""
 
 import os
 import subprocess
@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 
 @dataclass(frozen=True)
 class Runtime:
-    """A runtime in `state_dir`; `env` is what its processes and its clients are told.
+    """A runtime in `state_dir`; `env` is the environment of its processes and clients.
 
     `root` is the source tree that it runs: this one, or a copy that a test has changed.
     """

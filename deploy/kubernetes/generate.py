@@ -66,7 +66,7 @@ def connector() -> dict[str, str]:
         return registry if match[1] == "SCHEMA_REGISTRY_NATIVE_URL" else f"${{env:{match[1]}}}"
 
     filled = {key: re.sub(r"\$\{(\w+)\}", reference, text) for key, text in given.items()}
-    return {**filled, REPLICATION: "-1"}  # as many copies as the brokers say
+    return {**filled, REPLICATION: "-1"}  # the brokers' default
 
 
 def connector_template() -> str:

@@ -27,7 +27,7 @@ from deploy.native.supervise import SupervisorError
 
 
 def _nodes(settings: NativeSettings, only: Sequence[str], without: Sequence[str]) -> dict[str, Node]:
-    """What `up` brings: everything, or what `only` needs, less `without`."""
+    """What `up` starts: everything, or what `only` needs, less `without`."""
     everything: list[Node] = [*processes(settings), *steps(settings)]
     table = {node.name: node for node in everything}
     wanted = closure(table, only or table)
@@ -37,7 +37,7 @@ def _nodes(settings: NativeSettings, only: Sequence[str], without: Sequence[str]
     return {name: node for name, node in table.items() if name in wanted and name not in without}
 
 
-def _bring(settings: NativeSettings, nodes: Mapping[str, Node], command: str) -> int:
+def _start_all(settings: NativeSettings, nodes: Mapping[str, Node], command: str) -> int:
     """Start what is not running and wait until all is ready; returns 1 where others hold a port."""
     state.claim(settings.state_dir, "PLACAR_STATE")
     with state.locked(settings.state_dir, command, wait=True):
@@ -61,7 +61,7 @@ def up(settings: NativeSettings, arguments: argparse.Namespace) -> int:
     """Start what is not running, wait until all is ready, show the first rankings."""
     nodes = _nodes(settings, arguments.only, arguments.without)
     try:
-        if _bring(settings, nodes, "up"):
+        if _start_all(settings, nodes, "up"):
             return 1
         if {"seed", "ranking-job", "clickhouse_sink", "api"} <= set(nodes):  # without the seed nothing may be sold yet
             asyncio.run(rankings.show_first(settings))
@@ -130,7 +130,7 @@ def backup(settings: NativeSettings, arguments: argparse.Namespace) -> int:
 
 
 def restore(settings: NativeSettings, arguments: argparse.Namespace) -> int:
-    """Bring back what `backup` has copied."""
+    """Restore what `backup` has copied."""
     state.claim(settings.state_dir, "PLACAR_STATE")
     with state.locked(settings.state_dir, "restore", wait=False):
         copies.restore(settings, arguments.file)
@@ -156,7 +156,7 @@ def dev(settings: NativeSettings, arguments: argparse.Namespace) -> int:
         shown = ["dev", *names, *(each.name for each in table if each.name not in UNITS)]
         log = development.Log(shown, sys.stdout)
     try:
-        if not arguments.units and _bring(settings, _nodes(settings, [], [*UNITS]), "dev"):
+        if not arguments.units and _start_all(settings, _nodes(settings, [], [*UNITS]), "dev"):
             return 1
         development.run(settings, table, names, log)
     except KeyboardInterrupt:
@@ -224,7 +224,7 @@ def parser(step_names: Sequence[str]) -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str]) -> int:
     """Parse and run one command; returns the exit status."""
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # a probe that fails says so itself
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # a failed probe is reported by itself
     try:
         settings = load(NativeSettings)
     except ValueError as error:

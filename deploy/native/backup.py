@@ -1,4 +1,4 @@
-"""A copy of everything that a stopped runtime keeps, in one file, and the way back."""
+"""Backup of everything that a stopped runtime keeps into one file, and restore."""
 
 import shutil
 import subprocess
@@ -9,11 +9,11 @@ from deploy.native import postgres, supervise
 from deploy.native.settings import NativeSettings
 
 KEPT = ("data", "flink")
-"""What of the state folder cannot be made again by `up`; the database's folder may lie elsewhere."""
+"""What `up` cannot recreate of the state folder; the database's folder may lie elsewhere."""
 
 
 class BackupError(Exception):
-    """Nothing was copied, or not all; the message says what to do."""
+    """The backup or restore failed; the message says what to do."""
 
 
 def folders(settings: NativeSettings) -> list[Path]:
@@ -38,7 +38,7 @@ def _tar(arguments: Sequence[str], paths: Sequence[Path]) -> None:
 
 
 def backup(settings: NativeSettings, file: Path) -> int:
-    """Copy everything into `file`, which must not exist and is there when it is whole; returns its size in bytes.
+    """Copy everything into `file`, which must not exist and appears when it is complete; returns its size in bytes.
 
     Raises:
         BackupError: the runtime runs, there is nothing to copy, or the file cannot be written.
@@ -65,7 +65,7 @@ def backup(settings: NativeSettings, file: Path) -> int:
 
 
 def restore(settings: NativeSettings, file: Path) -> None:
-    """Bring back what `backup` has copied, whole or not at all, and to the same folders: checkpoints hold full paths.
+    """Restore what `backup` has copied, completely or not at all, to the same folders: checkpoints hold full paths.
 
     Raises:
         BackupError: the runtime runs, there is data already, or the file is not a whole backup of this state folder.

@@ -67,7 +67,7 @@ class Starter:
         try:
             async with asyncio.TaskGroup() as group:
                 for node in self._nodes.values():
-                    group.create_task(self._bring(node))
+                    group.create_task(self._start(node))
         except ExceptionGroup as group:
             ours, others = group.split(StartError)
             if others is not None or ours is None:
@@ -76,7 +76,7 @@ class Starter:
         finally:
             waiting.cancel()
 
-    async def _bring(self, node: Node) -> None:
+    async def _start(self, node: Node) -> None:
         for need in node.needs:
             if need in self._ready:
                 await self._ready[need].wait()
@@ -105,7 +105,7 @@ class Starter:
             self._report(f"{step.name} failed with status {code}, trying again: {reason}")
 
     async def _run(self, step: Step) -> int:
-        with open(self._log(step.name), "ab") as log:  # noqa: ASYNC230, PTH123 - opening a local log blocks nobody
+        with open(self._log(step.name), "ab") as log:  # noqa: ASYNC230, PTH123 - opening a local log does not block
             process = await asyncio.create_subprocess_exec(
                 *step.command,
                 stdin=asyncio.subprocess.DEVNULL,

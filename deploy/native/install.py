@@ -1,4 +1,4 @@
-"""`install`: system packages, Python environments and Java parts; fast and silent where everything is there."""
+"""`install`: system packages, Python environments and Java parts; fast and silent where nothing is missing."""
 
 import shutil
 import subprocess

@@ -50,7 +50,7 @@ def _files(folder: Path) -> Iterator[tuple[str, Path]]:
 
 
 def write_lock(folder: Path) -> str:
-    """The lock that describes the folder as it is; for whoever raises a version."""
+    """The lock that describes the folder as it is; for a change of versions."""
     lines = [f"{_digest(path)} {path.stat().st_size} {name}" for name, path in _files(folder)]
     return "\n".join(["# Every Java part: sha256, bytes, path. Written by `python -m deploy.native lock`.", *lines, ""])
 
@@ -80,7 +80,7 @@ def _declare_converter(folder: Path) -> None:
 
 
 def _fetch(folder: Path, cache: Path) -> None:
-    """Let Maven fill the folder, and say every few seconds how far it is.
+    """Let Maven fill the folder, and report progress every few seconds.
 
     Raises:
         InstallError: Maven ended with an error.
@@ -110,7 +110,7 @@ def _run_maven(command: list[str], profile: str) -> None:
 
 
 def ensure(home: Path) -> bool:
-    """Make `home`/jars hold exactly what the lock says; returns whether anything had to be fetched.
+    """Make `home`/jars hold exactly what the lock lists; returns whether anything had to be fetched.
 
     What is missing or broken is removed and fetched again, with an empty repository where a second try is needed.
 

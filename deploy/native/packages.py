@@ -33,7 +33,7 @@ class Requirement:
 
 
 def version(text: str) -> tuple[int, ...] | None:
-    """The first number with at least one dot, or of its own, in the output of a program."""
+    """The first version number in the output of a program."""
     plain = re.sub(r"\x1b\[[0-9;]*m", "", text)  # Maven writes its name in bold
     match = re.search(r"\d+(?:\.\d+)*", plain)
     return tuple(int(part) for part in match.group().split(".")) if match else None

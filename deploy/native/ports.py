@@ -1,4 +1,4 @@
-"""Ports: which are taken by somebody else, and free ones for a runtime of one's own."""
+"""Ports: which are taken by other processes, and free ones for a further runtime."""
 
 import random
 import socket

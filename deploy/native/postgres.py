@@ -38,7 +38,7 @@ def account() -> tuple[str, ...]:
 
 def data_dir(settings: NativeSettings) -> Path:
     """The cluster's folder: in the state, or in the account's own home where it may not enter the state's parents."""
-    near = settings.state_dir / "postgres" / "data"  # a folder of its own, because its account owns it
+    near = settings.state_dir / "postgres" / "data"  # in a separate folder, because its account owns it
     if os.geteuid() != 0 or all(parent.stat().st_mode & 0o001 for parent in near.parents if parent.exists()):
         return near
     digest = hashlib.sha256(str(settings.state_dir).encode()).hexdigest()[:12]

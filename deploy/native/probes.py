@@ -1,4 +1,4 @@
-"""Readiness probes: each raises while its server is not ready, and says why."""
+"""Readiness probes: each raises while its server is not ready, with the reason."""
 
 import asyncio
 import json
@@ -38,7 +38,7 @@ async def _get(url: str) -> str:
 
 
 def _missing(text: str) -> str:
-    """What a unit says that it waits for; nothing where somebody else answers."""
+    """What a unit waits for, by its answer; empty where it is not a unit's."""
     try:
         return "; ".join(f"{need}: {why}" for need, why in json.loads(text)["missing"].items())
     except (ValueError, TypeError, KeyError, AttributeError):

@@ -73,7 +73,7 @@ def environment(settings: NativeSettings) -> dict[str, str]:
     return {
         "PLACAR_HOME": str(settings.home),
         "PLACAR_STATE": str(state),
-        "PLACAR_RUNTIME": str(state),  # tells our processes from others when the supervisor is gone
+        "PLACAR_RUNTIME": str(state),  # marks our processes, for when the supervisor is gone
         "PYTHONPATH": str(ROOT),
         "PYTHONUNBUFFERED": "1",
         "LINEAGE_FILE_DIR": os.environ.get("LINEAGE_FILE_DIR", str(state / "lineage")),

@@ -1,4 +1,4 @@
-"""The servers of the native runtime: a function for each says how it is started and how it shows that it is ready."""
+"""The servers of the native runtime: a function for each, with its command, probe and configuration files."""
 
 import os
 import shutil
@@ -74,7 +74,7 @@ def flink_environment(settings: NativeSettings) -> dict[str, str]:
 
 
 def _level(settings: NativeSettings, default: str) -> str:
-    """The servers' log level, in the words of Log4j and of Prometheus."""
+    """The servers' log level, as Log4j and Prometheus spell it."""
     return (settings.log_level_servers or default).replace("warning", "warn")
 
 
@@ -181,7 +181,7 @@ def connect(settings: NativeSettings) -> Process:
 
 
 def s3(settings: NativeSettings) -> Process:
-    """SeaweedFS as the object store; every port is given, because its defaults may be somebody else's."""
+    """SeaweedFS as the object store; every port is given, because another process may have its defaults."""
     host, ports = settings.bind_host, settings.ports
     components = ("admin", "master", "volume", "filer", "s3")
     return Process(
@@ -303,7 +303,7 @@ def alertmanager(settings: NativeSettings) -> Process:
             f"--config.file={settings.state_dir / 'conf' / 'alertmanager' / 'alertmanager.yml'}",
             f"--storage.path={settings.state_dir / 'data' / 'alertmanager'}",
             f"--web.listen-address={settings.bind_host}:{settings.ports['ALERTMANAGER_PORT']}",
-            "--cluster.listen-address=",  # one of its own: no gossip, no further port
+            "--cluster.listen-address=",  # a single one: no gossip, no further port
             f"--log.level={_level(settings, 'warning')}",
             "--log.format=json",
         ),

@@ -1,4 +1,4 @@
-"""Whose folder it is: a marker that says that `clean` may remove it, and a lock for the command that changes it."""
+"""The state folder: a marker without which `clean` does not remove it, and a lock for the command that changes it."""
 
 import fcntl
 import os

@@ -8,7 +8,7 @@ if ! command -v python3 >/dev/null 2>&1 || ! python3 -m pip --version >/dev/null
     echo "placar: python3 with pip is missing (Debian: apt-get install python3 python3-pip)" >&2
     exit 1
 fi
-if [ -e "$tools" ] && [ ! -e "$tools/lock" ]; then # somebody else's folder is not replaced
+if [ -e "$tools" ] && [ ! -e "$tools/lock" ]; then # a folder that is not ours is kept
     echo "placar: $tools (setting PLACAR_HOME) is not Placar's: name another folder, or remove it" >&2
     exit 1
 fi

@@ -52,7 +52,7 @@ def runtime(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ru
 
 
 class Terminal:
-    """A process in a terminal of its own, as somebody sees and types."""
+    """A process in its own terminal, as a user sees and types."""
 
     def __init__(self, process: subprocess.Popen[bytes], ours: int) -> None:
         self.process = process
@@ -131,7 +131,7 @@ def save(file: Path, before: str, after: str) -> None:
 
 
 def state(runtime: Runtime) -> str:
-    """What the supervisor says of the unit."""
+    """The supervisor's state of the unit."""
     with mock.patch.dict(os.environ, runtime.env):
         return str(supervise.info(NativeSettings())["legacy_soap"]["statename"])
 

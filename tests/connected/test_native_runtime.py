@@ -100,7 +100,7 @@ def test_two_up_at_the_same_moment_start_each_server_once(tmp_path: Path) -> Non
 
 
 def test_a_changed_configuration_file_restarts_its_server_and_no_other(tmp_path: Path) -> None:
-    """The next `up` brings a server up on the file that has changed; the others keep running."""
+    """The next `up` restarts a server with its changed file; the others keep running."""
     tree = tmp_path / "tree"
     for folder in ("chassis", "contracts", "deploy"):
         shutil.copytree(ROOT / folder, tree / folder, ignore=shutil.ignore_patterns("__pycache__"))
@@ -118,7 +118,7 @@ def test_a_changed_configuration_file_restarts_its_server_and_no_other(tmp_path:
 
 
 def test_a_port_in_use_is_reported_before_anything_starts(tmp_path: Path) -> None:
-    """The message names setting, port and process; no process of the runtime is there afterwards."""
+    """The message names setting, port and process; no process of the runtime is left."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         second = new_runtime(tmp_path / "state", {"CLICKHOUSE_HTTP_PORT": str(port)})
@@ -142,7 +142,7 @@ def test_everything_listens_on_the_loopback_address_only(runtime: Runtime) -> No
 
 
 async def test_a_killed_postgres_comes_back_by_itself_with_its_rows(runtime: Runtime) -> None:
-    """kill -9 of the server: the supervisor starts it again and a committed row is there."""
+    """kill -9 of the server: the supervisor restarts it and a committed row is kept."""
     session = await connect(runtime)
     await session.execute("INSERT INTO salesman (name, city) VALUES ('Killed Once', 'Recife')")
     await session.close()
@@ -160,7 +160,7 @@ async def test_a_killed_postgres_comes_back_by_itself_with_its_rows(runtime: Run
 
 
 def test_a_killed_clickhouse_comes_back_by_itself_with_its_rows(runtime: Runtime) -> None:
-    """kill -9 of the server: the supervisor starts it again and an inserted row is there."""
+    """kill -9 of the server: the supervisor restarts it and an inserted row is kept."""
     clickhouse(runtime, "CREATE TABLE IF NOT EXISTS default.kept (n UInt8) ENGINE = MergeTree ORDER BY n")
     clickhouse(runtime, "INSERT INTO default.kept VALUES (7)")
 
@@ -210,7 +210,7 @@ def test_up_heals_a_runtime_whose_supervisor_was_killed(runtime: Runtime) -> Non
 
 
 async def test_a_killed_broker_comes_back_by_itself_with_its_records(tmp_path: Path) -> None:
-    """kill -9 of Kafka: the supervisor starts it again, and an acknowledged record is there."""
+    """kill -9 of Kafka: the supervisor restarts it, and an acknowledged record is kept."""
     with start_runtime(tmp_path / "state", only=["kafka"]) as runtime:
         bootstrap = f"127.0.0.1:{runtime.env['KAFKA_PORT']}"
         admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
@@ -233,7 +233,7 @@ async def test_a_killed_broker_comes_back_by_itself_with_its_records(tmp_path: P
 
 
 async def test_data_survives_down_and_up_and_goes_with_clean(tmp_path: Path) -> None:
-    """A row is there after `down` and `up`; `down` leaves no process; `clean` leaves no folder."""
+    """A row survives `down` and `up`; `down` leaves no process; `clean` leaves no folder."""
     with start_runtime(tmp_path / "state", only=["postgres-schema"]) as runtime:
         session = await connect(runtime)
         await session.execute("INSERT INTO salesman (name, city) VALUES ('Kept', 'Recife')")

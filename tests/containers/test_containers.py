@@ -63,7 +63,7 @@ def docker(*arguments: str, environment: Mapping[str, str] | None = None) -> str
 
 
 def answers() -> bool:
-    """Whether an engine is there."""
+    """Whether an engine answers."""
     return subprocess.run(["docker", "version"], capture_output=True, check=False).returncode == 0
 
 

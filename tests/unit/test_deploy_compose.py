@@ -43,7 +43,7 @@ INSIDE = {
     *(name for name in PORTS if name.startswith("FLINK_TASKMANAGER") and not name.endswith("METRICS_PORT")),
     *(name for name in PORTS if name.startswith("S3_") and name not in {"S3_PORT", "S3_METRICS_PORT"}),
 }  # fmt: skip
-"""Ports that nobody outside the containers needs."""
+"""Ports that are not needed outside the containers."""
 DOCUMENTED_BY_THE_IMAGE = {
     "postgres": {"POSTGRES_DB", "POSTGRES_USER", "POSTGRES_PASSWORD", "POSTGRES_INITDB_ARGS"},
     "registry": {
@@ -183,7 +183,7 @@ def test_a_service_is_confined_and_watched(name: str) -> None:
     assert service["networks"]
     if name in ONE_SHOT:
         assert service["restart"].startswith("on-failure")
-        assert any(name in other.get("depends_on", {}) for other in SERVICES.values()), "nobody waits for its end"
+        assert any(name in other.get("depends_on", {}) for other in SERVICES.values()), "no service waits for its end"
     else:
         assert service["restart"] == "unless-stopped"
         assert service["healthcheck"]["test"]
@@ -263,7 +263,7 @@ def test_a_server_is_given_only_what_its_image_documents(name: str) -> None:
 
 
 def test_every_port_is_published_where_its_setting_says() -> None:
-    """`BIND_HOST:SETTING:default` of the process that owns it, for every port that somebody outside uses."""
+    """`BIND_HOST:SETTING:default` of the process that owns it, for every port that is used from outside."""
     published = set()
     for name, service in SERVICES.items():
         for mapping in service.get("ports", []):
@@ -289,7 +289,7 @@ def test_a_unit_runs_its_module_and_is_asked_at_its_operations_port(settings: Na
 
 
 def test_every_python_module_of_a_command_exists() -> None:
-    """What `python -m` is told to run is there, in the image's copy of the tree too."""
+    """Every module of `python -m` exists, in the image's copy of the tree too."""
     for name, service in SERVICES.items():
         command = words(service)
         modules = [command[at + 1] for at, word in enumerate(command[:-1]) if word == "-m"] or (
@@ -403,7 +403,7 @@ def test_a_changed_configuration_file_recreates_the_containers_that_read_it(
 
 @pytest.mark.parametrize("path", sorted(IMAGES.glob("*.Dockerfile")), ids=lambda path: path.stem)
 def test_an_image_has_a_pinned_base_labels_and_an_account(path: Path) -> None:
-    """Each image is built from the one pinned base in stages, says what it is, and does not run as root."""
+    """Each image is built from the one pinned base in stages, has labels, and does not run as root."""
     text = path.read_text("utf-8")
     final = text[text.rindex("\nFROM ") :]
 

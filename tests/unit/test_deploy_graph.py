@@ -29,7 +29,7 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> NativeSettings:
 
 
 def whole_table(settings: NativeSettings) -> dict[str, Process | Step]:
-    """Everything that `up` brings, by name."""
+    """Everything that `up` starts, by name."""
     nodes: list[Process | Step] = [*processes(settings), *steps(settings)]
     return {node.name: node for node in nodes}
 
@@ -64,7 +64,7 @@ def test_lineage_stops_after_those_who_send_it_events(settings: NativeSettings) 
 
 
 def test_an_unknown_name_is_rejected_with_the_names_that_exist(settings: NativeSettings) -> None:
-    """A typing error in --only says what there is."""
+    """A typing error in --only is answered with the names that exist."""
     table: dict[str, Process | Step] = {process.name: process for process in processes(settings)}
 
     with pytest.raises(StartError, match=r"unknown process 'kafak'; there are .*kafka"):
@@ -187,7 +187,7 @@ async def test_a_step_that_needs_the_operator_is_not_retried(
 async def test_a_unit_that_needs_the_operator_ends_the_start_at_once(
     settings: NativeSettings, monkeypatch: pytest.MonkeyPatch, recorder: Recorder
 ) -> None:
-    """A slot that is lost after the step is reported by the reconciler; nobody waits for its deadline."""
+    """A slot that is lost after the step is reported by the reconciler; `up` does not wait for its deadline."""
 
     async def probe() -> None:
         recorder.events.append("probed")

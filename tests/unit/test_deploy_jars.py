@@ -1,4 +1,4 @@
-"""The Java parts: what the lock says, and what counts as broken."""
+"""The Java parts: the lock, and what counts as broken."""
 
 from pathlib import Path
 
@@ -27,7 +27,7 @@ def test_the_lock_written_from_a_folder_accepts_exactly_that_folder(folder: Path
 
 
 def test_missing_broken_and_unknown_files_are_named(folder: Path) -> None:
-    """A file that is gone, one with another content of the same size, and one that nobody locked are all wrong."""
+    """A file that is gone, one with another content of the same size, and one that is not in the lock are all wrong."""
     lock = jars.read_lock(jars.write_lock(folder))
     (folder / "kafka" / "a.jar").write_bytes(b"aaab")
     (folder / "b with space.jar").unlink()
@@ -61,7 +61,7 @@ def test_a_broken_file_is_fetched_again_and_then_left_alone(
 def test_a_file_that_stays_wrong_is_an_error_after_a_second_try_with_an_empty_repository(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two fetches that bring a wrong file end in an error with its name; the second began with an empty repository."""
+    """Two fetches of a wrong file end in an error with its name; the second starts with an empty repository."""
     (tmp_path / "lock").write_text(jars.write_lock(folder), "utf-8")
     monkeypatch.setattr(jars, "LOCK", tmp_path / "lock")
     (folder / "kafka" / "a.jar").unlink()
@@ -96,7 +96,7 @@ def test_the_committed_lock_holds_every_server() -> None:
 
 
 def test_the_bill_of_materials_has_every_jar_once_with_version_and_hash() -> None:
-    """What the lock holds is told by name and version; the same file in two folders is one component."""
+    """Each jar of the lock is listed by name and version; the same file in two folders is one component."""
     names = ("aa 1 kafka/log4j-core-2.25.4.jar", "aa 1 x/log4j-core-2.25.4.jar", "bb 2 services.jar", "c 3 a.txt")
     lock = "\n".join(names)
 

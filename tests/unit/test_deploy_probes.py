@@ -1,4 +1,4 @@
-"""What a probe says of a process that is not ready."""
+"""The reason that a probe gives for a process that is not ready."""
 
 import pytest
 

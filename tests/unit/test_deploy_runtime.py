@@ -54,7 +54,7 @@ def test_the_runtime_is_the_wanted_one_or_where_the_data_is_or_what_can_run(
 
 
 def test_docker_is_not_asked_where_the_runtime_is_decided() -> None:
-    """The question takes time, so it is not asked for `down`, `status` and `logs`, nor where RUNTIME says it."""
+    """The question takes time, so it is not asked for `down`, `status` and `logs`, nor where RUNTIME is set."""
 
     def fail() -> str | None:
         raise AssertionError("asked")
@@ -113,7 +113,7 @@ def test_an_engine_that_hangs_is_given_up_soon(path: Path) -> None:
 
 
 def test_images_that_are_there_need_no_registry(path: Path) -> None:
-    """With every image and the base of ours at hand nobody else is asked."""
+    """With every image and the base of ours on the machine no registry is asked."""
     listed = f"printf '%s\\n' {compose.BASE_IMAGE} prom/prometheus:v3.5.5"
     docker(path, f'{ANSWERS}"image ls --format {{{{.Repository}}}}:{{{{.Tag}}}}") {listed};;\n')
 
@@ -182,7 +182,7 @@ def server() -> Iterator[str]:
 
 
 def test_the_health_check_says_why_a_container_is_not_ready(server: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """0 for success; else 1 with the status and what the unit says, also where nobody answers."""
+    """0 for success; else 1 with the status and the unit's reason, also without an answer."""
     assert ready.main(f"{server}/readyz") == 0
     assert capsys.readouterr().out == ""
 

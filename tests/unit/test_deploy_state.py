@@ -44,7 +44,7 @@ def test_clean_keeps_a_folder_that_up_has_not_made(folder: Path, capsys: pytest.
 def test_a_folder_with_other_files_is_not_claimed(
     folder: Path, capsys: pytest.CaptureFixture[str], command: list[str]
 ) -> None:
-    """Nothing is written beside somebody's files: a later `clean` would remove them."""
+    """Nothing is written beside other files: a later `clean` would remove them."""
     folder.mkdir()
     (folder / "thesis.tex").write_text("all my work")
 
@@ -84,7 +84,7 @@ def test_clean_removes_what_was_claimed(folder: Path) -> None:
 def test_clean_with_all_keeps_a_home_that_install_has_not_made(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A wrong PLACAR_HOME costs nobody a folder called tools or venv, nor the data."""
+    """A wrong PLACAR_HOME costs no folder called tools or venv, nor the data."""
     monkeypatch.setenv("PLACAR_HOME", str(tmp_path / "home"))
     (tmp_path / "home" / "tools").mkdir(parents=True)
     claim(folder, "PLACAR_STATE")
@@ -107,7 +107,7 @@ def hold(folder: Path) -> "subprocess.Popen[str]":
 
 
 def test_a_second_up_waits_for_the_first(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """It says for whom it waits, and goes on when that one ends, however it ends."""
+    """It reports which process it waits for, and continues when that one ends, however it ends."""
     claim(folder, "PLACAR_STATE")
     with hold(folder) as first:
         second = subprocess.Popen(
@@ -132,7 +132,7 @@ def test_clean_and_backup_decline_while_up_runs(folder: Path, capsys: pytest.Cap
     assert native.main(["clean"]) == 0
 
 
-def test_who_waited_for_clean_has_the_new_folder_to_itself(folder: Path) -> None:
+def test_after_clean_the_lock_is_taken_in_the_new_folder(folder: Path) -> None:
     """The lock of a removed folder is worth nothing, so it is taken again in the new one."""
     claim(folder, "PLACAR_STATE")
     with hold(folder) as first:
@@ -151,7 +151,7 @@ def test_who_waited_for_clean_has_the_new_folder_to_itself(folder: Path) -> None
                 pass
 
 
-def test_tools_are_not_installed_over_a_folder_of_somebody_else(tmp_path: Path) -> None:
+def test_tools_are_not_installed_over_another_folder(tmp_path: Path) -> None:
     """`./taskw` with a PLACAR_HOME that has its own folder `tools` ends with one line, and the folder stays."""
     (tmp_path / "tools").mkdir()
     script = Path(__file__).parents[2] / "deploy" / "native" / "tools.sh"
@@ -169,7 +169,7 @@ def test_tools_are_not_installed_over_a_folder_of_somebody_else(tmp_path: Path) 
     ],
 )
 def test_a_path_that_is_too_long_is_named(tmp_path: Path, name: str, message: str) -> None:
-    """Before anything starts: a server would fail later with a message of its own."""
+    """Before anything starts: a server would fail later with its own message."""
     with pytest.raises(StateError, match=message):
         claim(tmp_path / name, "PLACAR_STATE")
     assert list(tmp_path.iterdir()) == []
