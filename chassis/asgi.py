@@ -117,14 +117,14 @@ def listen(host: str, port: int, setting: str) -> socket.socket:
 
 
 def _abortable(app: ASGIApp) -> ASGIApp:
-    """The application, told how to abort: ASGI cannot, and a close waits for a client that may never read."""
+    """The application with a way to abort a connection: ASGI has none, and a close waits for who never reads."""
 
-    async def told(scope: Scope, receive: Receive, send: Send) -> None:
+    async def with_abort(scope: Scope, receive: Receive, send: Send) -> None:
         transport: asyncio.Transport = send.__self__.transport  # type: ignore[attr-defined]  # of uvicorn's protocols
         scope.setdefault("extensions", {})[ABORT] = transport.abort
         await app(scope, receive, send)
 
-    return told
+    return with_abort
 
 
 async def serve(

@@ -76,7 +76,7 @@ class ClickHouse:
             raise StoreUnavailableError(f"{type(error).__name__}: {_first_line(error)}") from error
 
     async def select(self, query: str, values: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
-        """All rows of a query; `%(name)s` places are filled with escaped `values` (str, int or sequences of them)."""
+        """All rows of a query; `%(name)s` is replaced by escaped `values` (str, int or sequences of them)."""
         async with self._connection() as connection, connection.cursor() as cursor:
             await cursor.execute(query, dict(values) if values is not None else None)
             return list(await cursor.fetchall())

@@ -1,6 +1,8 @@
 """Dead letters: a record that could not be used, with its original bytes and the reason, for `sales.dlq`."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from typing import Any
 
 from chassis.kafka import Record
 from chassis.results import Rejected
@@ -14,6 +16,15 @@ ATTEMPT_HEADER = "placar-attempt"
 def is_attempt(header: bytes) -> bool:
     """Whether the header's value is a number that a dead letter can carry; anybody can write a header."""
     return header.isdigit() and len(header) < 10
+
+
+def attempt_of(headers: Any) -> int:
+    """How often the record was tried, from the header that a replay sets; 1 without it or where it is unreadable."""
+    pairs = headers.items() if isinstance(headers, Mapping) else headers or ()
+    for name, value in pairs:
+        if name == ATTEMPT_HEADER and value is not None and is_attempt(bytes(value)):
+            return int(value)
+    return 1
 
 
 def dead_letter(

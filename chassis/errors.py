@@ -1,9 +1,16 @@
-"""Errors that end a process with one readable line."""
+"""Errors whose message is for the operator: one readable line, why and what to do."""
 
 
 class CannotRunError(Exception):
-    """The service cannot run as it is configured; the message says what is wrong and what to do, in one line."""
+    """The service cannot run as it is configured; it ends."""
+
+
+class HaltedError(Exception):
+    """The service must not go on until somebody has looked.
+
+    It stays, not ready, with the message as its reason: a restart by a supervisor would only hide it.
+    """
 
 
 class NotDoneError(Exception):
-    """A command cannot do its work; the message says why and what to do, in one line."""
+    """A command cannot do its work."""

@@ -17,7 +17,6 @@ differs, because a record would be lost or a commit would never come:
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
 from time import monotonic
 from typing import Any
 
@@ -28,16 +27,9 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from faust.types.tuples import ack_lock
 
+from chassis.batches import Batch
+
 FETCH_WAIT_S = 1.0
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Consecutive records of one partition, as aiokafka gives them, and the group generation that fetched them."""
-
-    tp: TP
-    generation: int
-    records: Sequence[Any]
 
 
 class ConsumerThread(driver.AIOKafkaConsumerThread):

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaConnectionError, KafkaError
 from aiokafka.partitioner import DefaultPartitioner
 
@@ -83,9 +83,15 @@ def _producer(name: str, settings: KafkaSettings) -> AIOKafkaProducer:
     )
 
 
-def _consumer(name: str, settings: KafkaSettings, topics: Sequence[str], group: str | None) -> AIOKafkaConsumer:
-    return AIOKafkaConsumer(
-        *topics,
+def _consumer(
+    name: str,
+    settings: KafkaSettings,
+    topics: Sequence[str],
+    group: str | None,
+    listener: ConsumerRebalanceListener | None = None,
+) -> AIOKafkaConsumer:
+    client = AIOKafkaConsumer(
+        *([] if listener else topics),
         bootstrap_servers=settings.bootstrap,
         client_id=name,
         group_id=group,
@@ -93,6 +99,9 @@ def _consumer(name: str, settings: KafkaSettings, topics: Sequence[str], group: 
         auto_offset_reset="earliest",
         isolation_level="read_committed",
     )
+    if listener:
+        client.subscribe(topics, listener=listener)
+    return client
 
 
 @asynccontextmanager
@@ -112,15 +121,20 @@ async def producer(unit: "Unit", settings: KafkaSettings) -> AsyncIterator[AIOKa
 
 @asynccontextmanager
 async def consumer(
-    unit: "Unit", settings: KafkaSettings, topics: Sequence[str], group: str | None
+    unit: "Unit",
+    settings: KafkaSettings,
+    topics: Sequence[str],
+    group: str | None,
+    listener: ConsumerRebalanceListener | None = None,
 ) -> AsyncIterator[AIOKafkaConsumer]:
     """A started consumer from the earliest offset, without auto-commit, while the context lasts; waits for the broker.
 
-    With `group` None there is no group and no commit: the reader begins at the earliest offset each time.
+    With `group` None there is no group and no commit: the reader begins at the earliest offset each time. `listener` is
+    told of the group's rebalances.
     """
 
     async def start() -> AIOKafkaConsumer:
-        return await _started(_consumer(unit.name, settings, topics, group))
+        return await _started(_consumer(unit.name, settings, topics, group, listener))
 
     client = await unit.connect("kafka", settings.bootstrap, SETTING, start, (KafkaConnectionError, OSError))
     try:
@@ -155,15 +169,15 @@ async def publish(client: AIOKafkaProducer, records: Iterable[Record]) -> int:
         if topic not in partitions:
             partitions[topic] = sorted(await client.partitions_for(topic))
         partition = choose(key, partitions[topic], partitions[topic])
-        place = topic, partition
-        if place not in filling:
-            filling[place] = client.create_batch()
-        if filling[place].append(timestamp=None, key=key, value=value, headers=headers) is None:
-            await submit(*place)
-            filling[place] = client.create_batch()
-            filling[place].append(timestamp=None, key=key, value=value, headers=headers)  # the first always fits
-    for place in list(filling):
-        await submit(*place)
+        target = topic, partition
+        if target not in filling:
+            filling[target] = client.create_batch()
+        if filling[target].append(timestamp=None, key=key, value=value, headers=headers) is None:
+            await submit(*target)
+            filling[target] = client.create_batch()
+            filling[target].append(timestamp=None, key=key, value=value, headers=headers)  # the first always fits
+    for target in list(filling):
+        await submit(*target)
     for result in await asyncio.gather(*pending, return_exceptions=True):
         if isinstance(result, BaseException):
             raise result if isinstance(result, KafkaError) else KafkaError(repr(result))
@@ -206,14 +220,14 @@ async def partitions(client: AIOKafkaConsumer) -> dict[str, list[int]]:
 
 async def written(command: str, settings: KafkaSettings, topics: Sequence[str]) -> dict[str, int]:
     """How many records each topic has had, as the ends of its partitions tell; nothing where the broker is down."""
-    found = dict.fromkeys(topics, 0)
+    counts = dict.fromkeys(topics, 0)
     try:
         async with asyncio.timeout(WATCH_INTERVAL_S), reading(command, settings, topics) as client:
-            for place, end in (await client.end_offsets(list(client.assignment()))).items():
-                found[place.topic] += end
+            for tp, end in (await client.end_offsets(list(client.assignment()))).items():
+                counts[tp.topic] += end
     except (KafkaError, TimeoutError):
         return {}
-    return found
+    return counts
 
 
 async def messages_to_end(

@@ -10,7 +10,7 @@ LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNI
 
 
 class RateLimitFilter(logging.Filter):
-    """Lets a line of a library through once per `seconds`: a client that retries says the same many times a second.
+    """Lets a line of a library through once per `seconds`: a client that retries logs the same many times a second.
 
     The next line that passes says how many were left out.
     """
@@ -38,10 +38,10 @@ class RateLimitFilter(logging.Filter):
 def install_exception_hooks(logger: structlog.stdlib.BoundLogger) -> None:
     """What Python itself would print over several lines becomes an event: warnings, and errors that nobody caught."""
     logging.captureWarnings(True)
-    threading.excepthook = lambda told: logger.error(
-        "uncaught", where=told.thread.name if told.thread else None, exc_info=told.exc_value
+    threading.excepthook = lambda error: logger.error(
+        "uncaught", where=error.thread.name if error.thread else None, exc_info=error.exc_value
     )
-    sys.unraisablehook = lambda told: logger.error("uncaught", where=repr(told.object), exc_info=told.exc_value)
+    sys.unraisablehook = lambda error: logger.error("uncaught", where=repr(error.object), exc_info=error.exc_value)
 
 
 def configure(unit: str, level: str) -> structlog.stdlib.BoundLogger:
@@ -56,9 +56,9 @@ def configure(unit: str, level: str) -> structlog.stdlib.BoundLogger:
         structlog.processors.StackInfoRenderer(),
     ]
 
-    def of_unit(_: object, __: str, said: structlog.typing.EventDict) -> structlog.typing.EventDict:
-        said["unit"] = unit
-        return said
+    def of_unit(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+        event["unit"] = unit
+        return event
 
     person = sys.stderr.isatty()
     render: list[structlog.typing.Processor] = (

@@ -50,14 +50,14 @@ async def read(unit: Unit, settings: KafkaSettings, registry: Registry) -> dict[
             if key is None or value is None or not key.startswith(prefix):
                 continue
             try:
-                said = await decoder.decode(value)
+                progress = await decoder.decode(value)
             except DecodeError as error:
                 unit.log.warning("progress_unreadable", key=key.decode(errors="replace"), error=error.detail)
                 continue
-            position = newest(said["position"])
+            position = newest(progress["position"])
             if position is None:
-                unit.log.warning("progress_unreadable", cursor=said["cursor"], error="the position is not JSON")
+                unit.log.warning("progress_unreadable", cursor=progress["cursor"], error="the position is not JSON")
                 continue
-            positions[said["cursor"]] = position
+            positions[progress["cursor"]] = position
     unit.log.info("progress_read", cursors=len(positions))
     return positions

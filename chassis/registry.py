@@ -1,4 +1,4 @@
-"""The schema registry as units and commands see it: what counts as away, and how a unit waits for it."""
+"""The schema registry as units and commands see it: what counts as unavailable, and how a unit waits for it."""
 
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -56,8 +56,8 @@ class Client(AsyncSchemaRegistryClient):
             raise RegistryUnavailableError(repr(error)) from error
         if (response.is_success or response.status_code in REJECTIONS) and _holds_object(response):
             return response
-        said = " ".join(response.text[: 4 * SHOWN].split())[:SHOWN]
-        raise RegistryUnavailableError(f"status {response.status_code} is no registry's answer: {said!r}")
+        page = " ".join(response.text[: 4 * SHOWN].split())[:SHOWN]
+        raise RegistryUnavailableError(f"status {response.status_code} is no registry's answer: {page!r}")
 
 
 class _WaitingClient(Client):
@@ -71,10 +71,7 @@ class _WaitingClient(Client):
     async def get_by_id(self, *args: Any, **kwargs: Any) -> BaseSchema | None:
         """The schema of an id, None where there is none; tried until the registry answers, and not ready meanwhile."""
         ask = partial(super().get_by_id, *args, **kwargs)
-        try:
-            return await ask()
-        except RegistryUnavailableError:
-            return await self._unit.connect(NAME, self._url, SETTING, ask, RegistryUnavailableError)
+        return await self._unit.retry_until_available(NAME, self._url, SETTING, ask, RegistryUnavailableError)
 
 
 class Registry:

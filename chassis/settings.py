@@ -192,15 +192,15 @@ def describe(error: ValidationError, root: type[BaseSettings], environment: Mapp
     """One line per process end: each wrong variable with its value (never a secret's) and what it must be."""
     owner = next((group for group in _groups(root) if group.__name__ == error.title), root)
     prefix = owner.model_config.get("env_prefix", "")
-    said = []
+    wrong = []
     for item in error.errors(include_url=False):
         field = str(item["loc"][0]) if item["loc"] else "?"
         variable = field if field.isupper() else f"{prefix}{field}".upper()
         value = environment.get(variable)
         secret = any(word in variable for word in ("PASSWORD", "SECRET", "TOKEN"))
         shown = "is not set" if value is None else "(hidden)" if secret else repr(value[:60])
-        said.append(f"{variable} {shown}: {item['msg']}")
-    return "; ".join(said)
+        wrong.append(f"{variable} {shown}: {item['msg']}")
+    return "; ".join(wrong)
 
 
 def load(settings: type[S], **overrides: Any) -> S:

@@ -1,20 +1,17 @@
-"""The Faust agent pattern: a batch in, its outputs and dead letters acknowledged by the broker, then the inputs.
+"""A streams service: a Faust agent that turns the records of a raw topic into those of a published one.
 
 Why the agent empties its channel itself instead of iterating the stream: in faust-streaming 0.15 a stream acknowledges
-what it skips in a rebalance, and `take`, `noack_take` and `events` stand on that iteration. Here a record of an earlier
-group generation is dropped without acknowledgement (the transport seeks back to the committed offset and it comes
-again), and offsets are acknowledged in order, after the outputs, so that the committed offset never passes an
-unprocessed record. The channel holds whole batches of records (chassis/faust_transport.py).
+what it skips in a rebalance, and `take`, `noack_take` and `events` stand on that iteration. Here the agent takes whole
+batches from its channel (chassis/faust_transport.py), and what becomes of them is the rules of chassis/batches.py.
 """
 
 import asyncio
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, TypeVar, cast
 
 import faust
 from aiokafka import AIOKafkaProducer
@@ -22,15 +19,18 @@ from faust.contrib.asgi import faust_app_running
 from mode.supervisors import CrashingSupervisor
 from pydantic import Field
 
-from chassis import dead_letters, kafka
+from chassis import batches, dead_letters, kafka
+from chassis.batches import Batch, BatchConsumer
 from chassis.datasets import Datasets, derived, topic_dataset
-from chassis.faust_transport import Batch, Consumer, NoTables, Transport
+from chassis.errors import HaltedError
+from chassis.faust_transport import Consumer, NoTables, Transport
 from chassis.kafka import Record
-from chassis.metrics import LEDGER, Metric, Outcome
+from chassis.metrics import Metric
 from chassis.registry import Registry
+from chassis.rejections import RejectionSettings
 from chassis.results import Context, Ignored, Output, Rejected, Result, Transform
 from chassis.settings import KafkaSettings, RegistrySettings, UnitSettings
-from chassis.unit import Unit
+from chassis.unit import Unit, run_unit
 from contracts.codec import DecodeError, Decoder, Encoder
 from contracts.time import EPOCH, at_ms
 
@@ -76,7 +76,7 @@ WATERMARK = Metric(
     ("topic",),
     after="the first published sale",
 )
-METRICS = (*LEDGER, BATCH_SECONDS, BATCH_RECORDS, SOURCE_DELAY, WATERMARK)
+METRICS = (*batches.METRICS, BATCH_SECONDS, BATCH_RECORDS, SOURCE_DELAY, WATERMARK)
 
 
 class StreamSettings(UnitSettings):
@@ -85,9 +85,10 @@ class StreamSettings(UnitSettings):
     batch_max: Annotated[int, Field(ge=1, le=10_000)] = 1000
     kafka: KafkaSettings = Field(default_factory=KafkaSettings)
     registry: RegistrySettings = Field(default_factory=RegistrySettings)
+    rejections: RejectionSettings = Field(default_factory=RejectionSettings)
 
 
-OUTCOMES: Mapping[type, Outcome] = {Output: "published", Rejected: "dead_letter", Ignored: "ignored"}
+S = TypeVar("S", bound=StreamSettings)
 
 
 @dataclass(frozen=True)
@@ -128,15 +129,6 @@ class Codecs:
     encode_dead_letter: Encoder
 
 
-def attempt_of(headers: Any) -> int:
-    """How often the record was tried, from the header that a replay sets; 1 without it or where it is unreadable."""
-    pairs = headers.items() if isinstance(headers, Mapping) else headers or ()
-    for name, value in pairs:
-        if name == dead_letters.ATTEMPT_HEADER and value is not None and dead_letters.is_attempt(bytes(value)):
-            return int(value)
-    return 1
-
-
 def written_at(timestamp_ms: int | None, now: datetime) -> datetime:
     """The record's Kafka timestamp, or `now` where it has none or an impossible one."""
     if timestamp_ms is None or timestamp_ms < 0:
@@ -147,107 +139,113 @@ def written_at(timestamp_ms: int | None, now: datetime) -> datetime:
         return now
 
 
-async def process(agent: Agent, codecs: Codecs, unit: str, message: Any) -> tuple[Record | None, Result]:
-    """What becomes of one raw Kafka message: the record to publish unless it is ignored, and what it is made from."""
+async def process(agent: Agent, decoder: Decoder, message: Any) -> Result:
+    """What one raw Kafka message becomes."""
     if message.value is None:
-        return None, Ignored("tombstone")
+        return Ignored("tombstone")
     now = datetime.now(UTC)
     try:
-        record = await codecs.decoder.decode(message.value)
+        record = await decoder.decode(message.value)
     except DecodeError as error:
-        result: Result = Rejected(error.reason, error.detail)
-    else:
-        result = agent.transform(record, Context(now, written_at(message.timestamp, now)))
-    if isinstance(result, Output):
-        return Record(agent.publishes, result.key, codecs.encode(result.value)), result
-    if isinstance(result, Ignored):
-        return None, result
-    letter = dead_letters.dead_letter(
-        codecs.encode_dead_letter,
-        unit,
-        result,
-        topic=message.topic,
-        key=message.key,
-        value=message.value,
-        partition=message.partition,
-        offset=message.offset,
-        attempt=attempt_of(message.headers),
-    )
-    return letter, result
+        return Rejected(error.reason, error.detail)
+    return agent.transform(record, Context(now, written_at(message.timestamp, now)))
 
 
 async def next_batches(queue: Any, enough: int) -> list[Batch]:
     """At least one batch, and of what else is there already until they hold `enough` records together."""
-    batches: list[Batch] = [await queue.get()]
-    count = len(batches[0].records)
+    taken: list[Batch] = [await queue.get()]
+    count = len(taken[0].records)
     while count < enough and not queue.empty():
-        batches.append(queue.get_nowait())
-        count += len(batches[-1].records)
-    return batches
+        taken.append(queue.get_nowait())
+        count += len(taken[-1].records)
+    return taken
 
 
-class _Worker:
-    """One unit's loop over batches."""
+class FaustSource:
+    """A Faust application as the source of its agent's batches."""
 
-    def __init__(self, unit: Unit, settings: StreamSettings, agent: Agent, codecs: Codecs) -> None:
+    def __init__(self, app: Any) -> None:
+        self._app = app
+
+    @property
+    def generation(self) -> int:
+        """The consumer group's generation."""
+        return cast(int, self._app.consumer_generation_id)
+
+    async def acknowledge(self, done: Sequence[Batch]) -> None:
+        """Let Faust commit the offsets of these batches."""
+        consumer = cast(Consumer, self._app.consumer)
+        for batch in done:
+            consumer.acknowledge(batch)
+
+
+class Worker:
+    """One service's agent: what it makes of messages, how it publishes that, and the Faust application around it."""
+
+    def __init__(
+        self, unit: Unit, settings: StreamSettings, agent: Agent, codecs: Codecs, client: AIOKafkaProducer
+    ) -> None:
         self._unit = unit
         self._settings = settings
         self._agent = agent
         self._codecs = codecs
+        self._client = client
         self._watermark = EPOCH
+        self.consumer = BatchConsumer(unit, agent.consumes, self, settings.rejections, codecs.encode_dead_letter)
+        self.halted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    async def handle(
-        self, batches: Sequence[Batch], client: AIOKafkaProducer, acknowledge: Callable[[Batch], None]
-    ) -> None:
-        """Process the records, publish what they become, then acknowledge them."""
-        begun = time.perf_counter()
-        topic, metrics = self._agent.consumes, self._unit.metrics
-        count = sum(len(batch.records) for batch in batches)
-        metrics.record(topic, "received", count)
-        metrics.in_flight(topic, count)
-        results, records = [], []
-        for batch in batches:
-            for message in batch.records:
-                record, result = await process(self._agent, self._codecs, self._unit.name, message)
-                results.append(result)
-                if record is not None:
-                    records.append(record)
-        await kafka.publish(client, records)
-        for batch in batches:
-            acknowledge(batch)
-        self._account(results)
-        metrics.in_flight(topic, -count)
-        metrics[BATCH_SECONDS].observe({}, time.perf_counter() - begun)
-        metrics[BATCH_RECORDS].observe({}, count)
+    async def process(self, messages: Sequence[Any]) -> list[Result]:
+        """What each message becomes."""
+        return [await process(self._agent, self._codecs.decoder, message) for message in messages]
 
-    def _account(self, results: Sequence[Result]) -> None:
-        """Enter what became of a batch."""
-        topic, metrics = self._agent.consumes, self._unit.metrics
-        for kind, count in Counter(map(type, results)).items():
-            metrics.record(topic, OUTCOMES[kind], count)
-        for result in results:
-            if isinstance(result, Rejected):
-                metrics.dead_letter(topic, result.reason)
-        published = [result for result in results if isinstance(result, Output)]
-        if not published:
-            return
+    async def deliver(self, processed: Sequence[Output], rejected: Sequence[Record]) -> None:
+        """Publish what the messages became, and await the broker's acknowledgement of all of it."""
+        topic, encode = self._agent.publishes, self._codecs.encode
+        published = [Record(topic, output.key, encode(output.value)) for output in processed]
+        await kafka.publish(self._client, [*published, *rejected])
+        if processed:
+            self.observe(processed)
+
+    def observe(self, outputs: Sequence[Output]) -> None:
+        """Enter how long ago their sources had the published records, and how far the source has come."""
+        metrics, labels = self._unit.metrics, {"topic": self._agent.consumes}
         now_ms = time.time() * 1000
-        labels = {"topic": topic}
-        metrics.observe(SOURCE_DELAY, labels, [(now_ms - result.at_source_ms) / 1000 for result in published])
-        newest = max(min(result.value["event_time"], result.value["ingestion_time"]) for result in published)
+        metrics.observe(SOURCE_DELAY, labels, [(now_ms - output.at_source_ms) / 1000 for output in outputs])
+        newest = max(min(output.value["event_time"], output.value["ingestion_time"]) for output in outputs)
         self._watermark = max(self._watermark, newest - WATERMARK_DELAY)
         metrics[WATERMARK].set(labels, self._watermark.timestamp())
 
-    def faust_app(self, client: AIOKafkaProducer, folder: str) -> Any:
+    async def consume(self, queue: Any, source: batches.Source) -> None:
+        """Handle what comes through the queue until Faust ends it; `halted` says if too much was rejected."""
+        metrics = self._unit.metrics
+        while True:
+            try:
+                taken = await next_batches(queue, self._fetch)
+            except StopAsyncIteration:  # Faust stops the agent
+                return
+            begun = time.perf_counter()
+            try:
+                count = await self.consumer.handle(taken, source)
+            except HaltedError as error:
+                self.halted.set_exception(error)
+                await asyncio.Event().wait()  # until the application is stopped, as with any batch in flight
+            if count:
+                metrics[BATCH_SECONDS].observe({}, time.perf_counter() - begun)
+                metrics[BATCH_RECORDS].observe({}, count)
+
+    @property
+    def _fetch(self) -> int:
+        return -(-self._settings.batch_max // 2)  # less than this and one more fetch are no more than a batch
+
+    def faust_app(self, folder: str) -> Any:
         """The Faust application: one raw topic, one agent that runs alone and whose crash is the application's."""
         unit, settings = self._unit, self._settings
-        fetch = -(-settings.batch_max // 2)  # less than this and one more fetch are no more than a batch
         app = faust.App(
             unit.name,
             broker=f"kafka://{settings.kafka.bootstrap}",
             broker_commit_interval=COMMIT_INTERVAL_S,
             broker_heartbeat_interval=HEARTBEAT_S,
-            broker_max_poll_records=fetch,
+            broker_max_poll_records=self._fetch,
             broker_session_timeout=SESSION_TIMEOUT_S,
             consumer_auto_offset_reset="earliest",
             consumer_metadata_max_age_ms=int(METADATA_S * 1000),
@@ -264,17 +262,11 @@ class _Worker:
             self._agent.consumes, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw"
         )
 
+        source = FaustSource(app)
+
         @app.agent(topic, name=unit.name, concurrency=1, supervisor_strategy=CrashingSupervisor)
         async def consume(stream: Any) -> None:
-            queue = stream.channel.queue
-            while True:
-                try:
-                    batches = await next_batches(queue, fetch)
-                except StopAsyncIteration:  # Faust stops the agent
-                    return
-                current = [batch for batch in batches if batch.generation == app.consumer_generation_id]
-                if current:
-                    await self.handle(current, client, cast(Consumer, app.consumer).acknowledge)
+            await self.consume(stream.channel.queue, source)
 
         @app.on_partitions_assigned.connect(weak=False)
         async def assigned(_: Any, assigned: Any, **__: Any) -> None:
@@ -293,6 +285,7 @@ async def run(unit: Unit, settings: StreamSettings, agent: Agent) -> None:
 
     Raises:
         ContractError: the registry does not hold the contract of a published topic.
+        HaltedError: too much of the topic is rejected.
         Exception: whatever stopped the agent.
     """
     registry = Registry(unit, settings.registry)
@@ -308,13 +301,31 @@ async def work(unit: Unit, settings: StreamSettings, agent: Agent, codecs: Codec
     """Run the agent until it is cancelled; ready while it holds its share of the topic's partitions.
 
     Raises:
-        Exception: whatever stopped the agent (the broker away for too long); the offsets stay where they were.
+        HaltedError: too much of the topic is rejected.
+        Exception: whatever else stopped the agent (no broker for too long); the offsets stay where they were.
     """
     unit.readiness.waiting("partitions", f"waiting for partitions of {agent.consumes}")
-    worker = _Worker(unit, settings, agent, codecs)
     with tempfile.TemporaryDirectory(prefix=f"placar-{unit.name}-") as folder:
         async with kafka.producer(unit, settings.kafka) as client:
-            app = worker.faust_app(client, folder)
+            worker = Worker(unit, settings, agent, codecs, client)
+            app = worker.faust_app(folder)
             async with faust_app_running(app, stop_timeout=STOP_TIMEOUT_S):
-                await app.wait_for_stopped(asyncio.Event())
+                stopped = asyncio.create_task(app.wait_for_stopped(asyncio.Event()))
+                try:
+                    await asyncio.wait({stopped, worker.halted}, return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    stopped.cancel()
+                if worker.halted.done():
+                    worker.halted.result()
                 raise app.crash_reason or RuntimeError("Faust stopped by itself")
+
+
+def run_stream(name: str, settings_type: type[S], agent: Callable[[S], Agent]) -> None:
+    """Run a streams service as a process: see `run` and `chassis.unit.run_unit`."""
+    run_unit(
+        name,
+        settings_type,
+        lambda unit, settings: run(unit, settings, agent(settings)),
+        lambda settings: agent(settings).datasets(settings),
+        METRICS,
+    )

@@ -11,7 +11,7 @@ import tenacity
 
 from chassis import logs, ops
 from chassis.datasets import Datasets
-from chassis.errors import CannotRunError
+from chassis.errors import CannotRunError, HaltedError
 from chassis.lineage import Events, unit_run
 from chassis.metrics import EVERY, Metric, Metrics
 from chassis.ops import Readiness
@@ -20,7 +20,6 @@ from contracts.codec import ContractError
 
 T = TypeVar("T")
 S = TypeVar("S", bound=UnitSettings)
-
 
 STOP_PATIENCE_S = 5.0
 
@@ -69,6 +68,20 @@ class Unit:
         self.readiness.met(server)
         return result
 
+    async def retry_until_available(
+        self,
+        server: str,
+        address: str,
+        setting: str,
+        attempt: Callable[[], Awaitable[T]],
+        retry_on: type[BaseException] | tuple[type[BaseException], ...],
+    ) -> T:
+        """The attempt's result; only where the server is unavailable as in `connect`, not ready until it is back."""
+        try:
+            return await attempt()
+        except retry_on:
+            return await self.connect(server, address, setting, attempt, retry_on)
+
 
 async def cancellable(work: Coroutine[Any, Any, None], patience_s: float = 1.0) -> None:
     """Run `work`, and when cancelled cancel it every `patience_s` seconds until it has ended.
@@ -84,6 +97,16 @@ async def cancellable(work: Coroutine[Any, Any, None], patience_s: float = 1.0) 
             await asyncio.wait({task}, timeout=patience_s)
 
 
+async def _until_stopped(unit: Unit, settings: S, main: Callable[[Unit, S], Awaitable[None]]) -> None:
+    """Run `main`; where it halts, stay until cancelled, not ready with its reason."""
+    try:
+        await main(unit, settings)
+    except HaltedError as error:
+        unit.log.error("halted", error=str(error))  # noqa: TRY400 - the message is the remedy
+        unit.readiness.waiting("halted", str(error))
+        await asyncio.Event().wait()
+
+
 async def _live(
     unit: Unit, events: Events, settings: S, main: Callable[[Unit, S], Awaitable[None]], datasets: Datasets
 ) -> None:
@@ -96,7 +119,7 @@ async def _live(
         events.sending(),
         unit_run(events, unit.name, datasets, unit.metrics),
     ):
-        work = asyncio.ensure_future(main(unit, settings))
+        work = asyncio.create_task(_until_stopped(unit, settings, main))
         unit.readiness.met("start")
         stopping = asyncio.create_task(stop.wait())
         await asyncio.wait({work, stopping}, return_when=asyncio.FIRST_COMPLETED)

@@ -22,7 +22,8 @@ The manuals of Flink, Kafka, Connect, the registry and the S3 server explain the
 
 def declared(unit: str) -> tuple[Metric, ...]:
     """The metrics of a unit, including those of every process."""
-    module = importlib.import_module(f"{UNITS[unit][0]}.metrics")
+    package = UNITS[unit][0]  # the streams services have the same metrics
+    module = importlib.import_module("chassis.stream" if package.startswith("streams.") else f"{package}.metrics")
     return (*EVERY, *module.METRICS)
 
 

@@ -94,7 +94,7 @@ def _country_codes() -> frozenset[str]:
 
 
 def country(field: str, value: str | None) -> str:
-    """An ISO 3166-1 alpha-2 code in upper case; its ASCII letters in lower case are taken too, nothing else is."""
+    """An ISO 3166-1 alpha-2 code in upper case; lower-case ASCII is taken too, nothing else is."""
     written = text(field, value)
     code = written.upper()
     if not written.isascii() or code not in _country_codes():

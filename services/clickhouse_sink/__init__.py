@@ -1,1 +1,1 @@
-"""Carries topics into ClickHouse tables, as mappings.yaml says."""
+"""Writes topics into ClickHouse tables, as mappings.yaml and the table of rankings say."""

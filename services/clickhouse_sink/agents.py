@@ -1,206 +1,214 @@
-"""The loop: read a poll, decode, wait for a full or old enough batch, insert, and only then commit its offsets."""
+"""The sink's loop: gather each topic's records until they are due, insert them as one block, commit their offsets."""
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from typing import Any
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
-from aiokafka.errors import CommitFailedError, IllegalGenerationError, KafkaError
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
+from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
+from chassis import kafka
+from chassis.batches import Batch, BatchConsumer
 from chassis.clickhouse import SETTING, ClickHouse, StoreUnavailableError
-from chassis.dead_letters import ATTEMPT_HEADER, dead_letter, is_attempt
-from chassis.dead_letters import TOPIC as DEAD_LETTERS
-from chassis.kafka import Record, publish
-from chassis.results import Rejected
+from chassis.kafka import Record
+from chassis.results import Ignored, Rejected
 from chassis.unit import Unit
-from contracts.codec import DecodeError, Decoder, Encoder
-from services.clickhouse_sink.mapping import Plan
+from contracts.codec import DecodeError, Decoder
+from services.clickhouse_sink.mapping import Flush, Plan
 from services.clickhouse_sink.metrics import BATCH_RECORDS, DELAY, RANKING_DELAY, ROWS
 from services.clickhouse_sink.settings import SinkSettings
 from services.clickhouse_sink.transform import RejectedError, Row, identity, newer, rows
 
-T = TypeVar("T")
-
 MAX_POLL_RECORDS = 2000
-IDLE_S = 5.0  # without records for so long, ask the broker whether it is still there
-KAFKA_ANSWER_S = 5.0
-
-
-@dataclass
-class Batch:
-    """Records of one topic that are read and not yet written: the newest per identity, and the offsets after them.
-
-    `behind_s` holds by how much the clock of each provisional set was behind when the set was built.
-    """
-
-    plan: Plan
-    decoder: Decoder
-    newest: dict[tuple[Any, ...], tuple[dict[str, Any], list[Row]]] = field(default_factory=dict)
-    offsets: dict[TopicPartition, int] = field(default_factory=dict)
-    timestamps: list[int] = field(default_factory=list)
-    behind_s: list[float] = field(default_factory=list)
-    since: float | None = None
-
-    def due_in(self, now: float) -> float | None:
-        """Seconds until it must be written (0 or less: now); None while nothing waits."""
-        if self.since is None:
-            return None
-        flush = self.plan.mapping.flush
-        return 0.0 if len(self.timestamps) >= flush.records else self.since + flush.seconds - now
+POLL_S = 0.5
+COMMIT_S = 5.0
+SUPERSEDED = Ignored("a newer record of the same batch replaces it")
 
 
 @dataclass(frozen=True)
-class Sink:
-    """What the loop works with, and the servers that it insists on."""
+class Stored:
+    """A record that goes into the table, its rows, and its Kafka timestamp in milliseconds."""
 
-    unit: Unit
-    settings: SinkSettings
+    record: Mapping[str, Any]
+    rows: Sequence[Row]
+    timestamp: int
+
+
+@dataclass(frozen=True)
+class Clients:
+    """What the rows and the dead letters go to."""
+
     store: ClickHouse
     producer: AIOKafkaProducer
-    encode_dead_letter: Encoder
-
-    async def retry_until_available(
-        self, server: str, attempt: Callable[[], Awaitable[T]], retry_on: tuple[type[BaseException], ...]
-    ) -> T:
-        """The attempt's result; when the server is down, again with backoff until it is back, not ready meanwhile."""
-        address, setting = {
-            "clickhouse": (self.settings.clickhouse.address, SETTING),
-            "kafka": (self.settings.kafka.bootstrap, "KAFKA_HOST, KAFKA_PORT"),
-        }[server]
-        try:
-            return await attempt()
-        except retry_on:
-            return await self.unit.connect(server, address, setting, attempt, retry_on)
 
 
-def _attempt(message: ConsumerRecord) -> int:
-    """Which attempt a replayed record is: its header, 1 without one."""
-    value = dict(message.headers).get(ATTEMPT_HEADER, b"1")
-    return int(value) if value is not None and is_attempt(value) else 1
+class TableWriter:
+    """What becomes of one topic's messages: rows of its table."""
+
+    def __init__(self, unit: Unit, settings: SinkSettings, plan: Plan, decoder: Decoder, clients: Clients) -> None:
+        self._unit = unit
+        self._settings = settings
+        self._plan = plan
+        self._decoder = decoder
+        self._clients = clients
+
+    async def process(self, messages: Sequence[Any]) -> list[Stored | Rejected | Ignored]:
+        """The rows of each message, if it is the newest of its identity."""
+        return newest(self._plan, [await stored(self._plan, self._decoder, message) for message in messages])
+
+    async def deliver(self, processed: Sequence[Stored], rejected: Sequence[Record]) -> None:
+        """Publish the dead letters and insert the rows as one block; waits for ClickHouse."""
+        if rejected:
+            await kafka.publish(self._clients.producer, rejected)
+        if processed:
+            await self._insert(processed)
+
+    async def _insert(self, records: Sequence[Stored]) -> None:
+        plan, table = self._plan, self._plan.mapping.table
+        block = [row for record in records for row in record.rows]
+        await self._unit.retry_until_available(
+            "clickhouse",
+            self._settings.clickhouse.address,
+            SETTING,
+            lambda: self._clients.store.insert(table, plan.columns, block),
+            StoreUnavailableError,
+        )
+        now_ms = time.time() * 1000
+        metrics, labels = self._unit.metrics, {"topic": plan.topic}
+        metrics.observe(DELAY, labels, [(now_ms - record.timestamp) / 1000 for record in records])
+        metrics.observe(RANKING_DELAY, labels, behind([record.record for record in records]))
+        metrics[BATCH_RECORDS].observe(labels, len(records))
+        metrics[ROWS].add({"table": table}, len(block))
 
 
-async def _take(sink: Sink, batch: Batch, message: ConsumerRecord) -> Rejected | Literal["waiting", "ignored"]:
-    """Put one record into the batch, or say why it cannot be used. Of two of one identity, one counts as ignored."""
+async def stored(plan: Plan, decoder: Decoder, message: Any) -> Stored | Rejected | Ignored:
+    """The rows of one message. A tombstone is ignored: nothing here is deleted by key."""
     if message.value is None:
-        return "ignored"  # a tombstone: nothing here is deleted by key
+        return Ignored("tombstone")
     try:
-        record = await batch.decoder.decode(message.value)
+        record = await decoder.decode(message.value)
         record |= {"$partition": message.partition, "$offset": message.offset}
-        made = rows(batch.plan, record)
+        return Stored(record, rows(plan, record), message.timestamp)
     except DecodeError as error:
         return Rejected(error.reason, error.detail)
     except RejectedError as error:
         return Rejected("store_rejected", str(error)[:500])
-    name = identity(batch.plan, record)
-    held = batch.newest.get(name)
-    if held is None or newer(batch.plan, record, held[0]):
-        batch.newest[name] = (record, made)
-    batch.timestamps.append(message.timestamp)
-    if record.get("status") == "provisional" and record["watermark"].timestamp() > 0:  # 0: no sale has come yet
-        batch.behind_s.append((record["as_of"] - record["watermark"]).total_seconds())
-    return "waiting" if held is None else "ignored"
 
 
-async def _read(sink: Sink, batch: Batch, messages: Sequence[ConsumerRecord]) -> None:
-    """Put a partition's records into the batch; the rest are acknowledged dead letters when this returns."""
-    rejected: list[Record] = []
-    ignored = 0
-    topic, metrics, held = batch.plan.topic, sink.unit.metrics, len(batch.newest)
-    metrics.record(topic, "received", len(messages))
-    metrics.in_flight(topic, len(messages))
-    for message in messages:
-        rejection = await _take(sink, batch, message)
-        ignored += rejection == "ignored"
-        if not isinstance(rejection, Rejected):
+def newest(plan: Plan, results: list[Stored | Rejected | Ignored]) -> list[Stored | Rejected | Ignored]:
+    """The results with only the newest record of each identity; the others are ignored."""
+    positions: dict[tuple[Any, ...], int] = {}
+    for position, result in enumerate(results):
+        if not isinstance(result, Stored):
             continue
-        place = {"partition": message.partition, "offset": message.offset}
-        sink.unit.log.warning("record_rejected", topic=topic, **place, reason=rejection.reason, detail=rejection.detail)
-        if topic == DEAD_LETTERS:
-            ignored += 1
-            continue  # a dead letter about a dead letter would never end
-        letter = dead_letter(
-            sink.encode_dead_letter,
-            sink.unit.name,
-            rejection,
-            topic=topic,
-            key=message.key,
-            value=message.value,
-            attempt=_attempt(message),
-            **place,
+        name = identity(plan, result.record)
+        before = results[positions[name]] if name in positions else None
+        if not isinstance(before, Stored):
+            positions[name] = position
+        elif newer(plan, result.record, before.record):
+            results[positions[name]] = SUPERSEDED
+            positions[name] = position
+        else:
+            results[position] = SUPERSEDED
+    return results
+
+
+def behind(records: Sequence[Mapping[str, Any]]) -> list[float]:
+    """By how many seconds the clock of each provisional set was behind when it was built."""
+    return [
+        (record["as_of"] - record["watermark"]).total_seconds()
+        for record in records
+        if record.get("status") == "provisional" and record["watermark"].timestamp() > 0  # 0: no sale has come yet
+    ]
+
+
+class Group(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
+    """The sink as a member of its consumer group: the source of its batches."""
+
+    def __init__(self, unit: Unit, settings: SinkSettings) -> None:
+        self._unit = unit
+        self._settings = settings
+        self._committing = asyncio.Lock()
+        self._consumer: AIOKafkaConsumer | None = None
+        self.generation = 0
+
+    def joined(self, consumer: AIOKafkaConsumer) -> None:
+        """`consumer` is the member, whose listener this is."""
+        self._consumer = consumer
+
+    async def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
+        """What was fetched until now comes again. A commit that runs ends before the group goes on."""
+        async with self._committing:
+            self.generation += 1
+
+    async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
+        """What was fetched since the partitions were revoked comes again, too."""
+        self.generation += 1
+        partitions = sorted(f"{tp.topic}-{tp.partition}" for tp in assigned)
+        self._unit.log.info("assigned", partitions=partitions)
+
+    async def acknowledge(self, batches: Sequence[Batch]) -> None:
+        """Commit the batches, unless the group was rebalanced meanwhile; waits for the broker."""
+        offsets = {batch.tp: batch.records[-1].offset + 1 for batch in batches}
+        generation = batches[0].generation
+
+        async def commit() -> None:
+            async with self._committing, asyncio.timeout(COMMIT_S):
+                if generation != self.generation or self._consumer is None:
+                    return
+                try:
+                    await self._consumer.commit(offsets)
+                except (CommitFailedError, IllegalStateError) as error:
+                    self._unit.log.warning("commit_rejected", error=repr(error))
+
+        await self._unit.retry_until_available(
+            "kafka", self._settings.kafka.bootstrap, kafka.SETTING, commit, (TimeoutError, KafkaError)
         )
-        rejected.append(letter)
-        metrics.dead_letter(topic, rejection.reason)
-    if rejected:
-        await publish(sink.producer, rejected)
-        metrics.record(topic, "dead_letter", len(rejected))
-    metrics.record(topic, "ignored", ignored)
-    metrics.in_flight(topic, len(batch.newest) - held - len(messages))
-    last = messages[-1]
-    batch.offsets[TopicPartition(topic, last.partition)] = last.offset + 1
-    batch.since = batch.since if batch.since is not None else time.monotonic()
 
 
-async def _write(sink: Sink, batch: Batch) -> dict[TopicPartition, int]:
-    """Insert the batch as one block, empty it, and return the offsets that may now be committed."""
-    block = [row for _, made in batch.newest.values() for row in made]
-    table = batch.plan.mapping.table
-    if block:
-        await sink.retry_until_available(
-            "clickhouse", lambda: sink.store.insert(table, batch.plan.columns, block), (StoreUnavailableError,)
-        )
-        now_ms = time.time() * 1000
-        metrics, labels = sink.unit.metrics, {"topic": batch.plan.topic}
-        metrics.observe(DELAY, labels, [(now_ms - timestamp) / 1000 for timestamp in batch.timestamps])
-        metrics.observe(RANKING_DELAY, labels, batch.behind_s)
-        metrics[BATCH_RECORDS].observe(labels, len(batch.timestamps))
-        metrics[ROWS].add({"table": table}, len(block))
-        metrics.record(batch.plan.topic, "published", len(batch.newest))
-        metrics.in_flight(batch.plan.topic, -len(batch.newest))
-    offsets = batch.offsets
-    batch.newest, batch.offsets, batch.timestamps, batch.behind_s, batch.since = {}, {}, [], [], None
-    return offsets
+@dataclass
+class Waiting:
+    """Batches of one topic that are fetched and not yet due."""
+
+    consumer: BatchConsumer
+    flush: Flush
+    batches: list[Batch] = field(default_factory=list)
+    records: int = 0
+    since: float = 0.0
+
+    def add(self, batch: Batch) -> None:
+        """One more."""
+        self.since = self.since if self.batches else time.monotonic()
+        self.batches.append(batch)
+        self.records += len(batch.records)
+
+    def due_in(self) -> float | None:
+        """Seconds until they must be written (0 or less: now); None where nothing waits."""
+        if not self.batches:
+            return None
+        return 0.0 if self.records >= self.flush.records else self.since + self.flush.seconds - time.monotonic()
+
+    def taken(self) -> list[Batch]:
+        """All of them; none waits any more."""
+        batches, self.batches, self.records = self.batches, [], 0
+        return batches
 
 
-async def _commit(sink: Sink, consumer: AIOKafkaConsumer, offsets: dict[TopicPartition, int]) -> None:
-    """Commit, unless the group was rebalanced meanwhile: then the records come again, which the tables do not mind."""
+async def sink(group: Group, consumer: AIOKafkaConsumer, topics: Mapping[str, Waiting]) -> None:
+    """Write the topics' records into their tables until cancelled.
 
-    async def commit() -> None:
-        try:
-            async with asyncio.timeout(KAFKA_ANSWER_S):
-                await consumer.commit(offsets)
-        except (CommitFailedError, IllegalGenerationError) as error:
-            sink.unit.log.warning("commit_rejected", error=repr(error))
-
-    await sink.retry_until_available("kafka", commit, (TimeoutError, KafkaError))
-
-
-async def carry(sink: Sink, consumer: AIOKafkaConsumer, batches: Iterable[Batch]) -> None:
-    """Carry records from the topics into the tables until cancelled."""
-    by_topic = {batch.plan.topic: batch for batch in batches}
-    heard = time.monotonic()
+    Raises:
+        HaltedError: too much of a topic is rejected.
+    """
     while True:
-        waits = [wait for batch in by_topic.values() if (wait := batch.due_in(time.monotonic())) is not None]
-        patience = max(0, min(waits, default=0.5))
-        polled = await consumer.getmany(timeout_ms=int(min(patience, 0.5) * 1000), max_records=MAX_POLL_RECORDS)
-        for place, messages in polled.items():
-            await _read(sink, by_topic[place.topic], messages)
-        now = time.monotonic()
-        due = [batch for batch in by_topic.values() if (wait := batch.due_in(now)) is not None and wait <= 0]
-        offsets: dict[TopicPartition, int] = {}
-        for batch in due:
-            offsets |= await _write(sink, batch)
-        if offsets:
-            await _commit(sink, consumer, offsets)
-        if polled:
-            heard = now
-        elif now - heard >= IDLE_S:
-            await sink.retry_until_available("kafka", lambda: _ask(consumer), (TimeoutError, KafkaError))
-            heard = time.monotonic()
-
-
-async def _ask(consumer: AIOKafkaConsumer) -> None:
-    """A metadata request: raises when no broker answers."""
-    async with asyncio.timeout(KAFKA_ANSWER_S):
-        await consumer.topics()
+        due = [wait for waiting in topics.values() if (wait := waiting.due_in()) is not None]
+        timeout_s = max(0.0, min([POLL_S, *due]))
+        polled = await consumer.getmany(timeout_ms=int(timeout_s * 1000), max_records=MAX_POLL_RECORDS)
+        for tp, messages in polled.items():
+            topics[tp.topic].add(Batch(tp, group.generation, messages))
+        for waiting in topics.values():
+            wait = waiting.due_in()
+            if wait is not None and wait <= 0:
+                await waiting.consumer.handle(waiting.taken(), group)

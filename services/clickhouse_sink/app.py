@@ -1,8 +1,9 @@
-"""Composition root of the sink: checks the mapping against schemas and tables, connects, carries."""
+"""Composition root of the sink: checks the mapping against schemas and tables, connects, runs the loop."""
 
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 
+from chassis.batches import BatchConsumer
 from chassis.clickhouse import SETTING, ClickHouse, StoreUnavailableError, clickhouse
 from chassis.datasets import Dataset, Datasets, clickhouse_dataset, derived, described, topic_dataset
 from chassis.dead_letters import TOPIC as DEAD_LETTERS
@@ -10,7 +11,7 @@ from chassis.kafka import consumer, producer
 from chassis.registry import Registry
 from chassis.unit import Unit, cancellable
 from contracts.catalogue import Topic, catalogue
-from services.clickhouse_sink.agents import Batch, Sink, carry
+from services.clickhouse_sink.agents import Clients, Group, TableWriter, Waiting, sink
 from services.clickhouse_sink.ddl import table_fields
 from services.clickhouse_sink.mapping import (
     OF_RECORD,
@@ -51,7 +52,7 @@ def datasets(settings: SinkSettings) -> Datasets:
 
 async def table_columns(store: ClickHouse, table: str) -> tuple[dict[str, Column], str]:
     """The columns of a table by name, and its engine with parameters; nothing where there is no such table."""
-    found = await store.select(
+    described_columns = await store.select(
         "SELECT name, type, default_kind FROM system.columns WHERE database = currentDatabase() AND table = %(table)s",
         {"table": table},
     )
@@ -59,7 +60,7 @@ async def table_columns(store: ClickHouse, table: str) -> tuple[dict[str, Column
         "SELECT engine_full FROM system.tables WHERE database = currentDatabase() AND name = %(table)s",
         {"table": table},
     )
-    columns = {name: Column(kind, default=bool(default)) for name, kind, default in found}
+    columns = {name: Column(kind, default=bool(default)) for name, kind, default in described_columns}
     return columns, str(engines[0][0]) if engines else ""
 
 
@@ -80,11 +81,12 @@ async def checked_plans(
 
 
 async def main(unit: Unit, settings: SinkSettings) -> None:
-    """Carry the mapped topics into their tables until cancelled.
+    """Write the mapped topics into their tables until cancelled.
 
     Raises:
         MappingError: the mapping does not fit the schemas or the tables.
         ContractError: the registry does not hold the dead letters' schema.
+        HaltedError: too much of a topic is rejected.
     """
     lengths = settings.ranking.lengths
     mappings, known = load_mappings(settings.mappings, lengths), catalogue(lengths)
@@ -99,14 +101,14 @@ async def main(unit: Unit, settings: SinkSettings) -> None:
         )
         registry = Registry(unit, settings.registry)
         encode_dead_letter = await registry.encoder(DEAD_LETTERS)
-        sink = Sink(
-            unit,
-            settings,
-            store,
-            await stack.enter_async_context(producer(unit, settings.kafka)),
-            encode_dead_letter,
-        )
-        topics = [plan.topic for plan in plans]
-        reader = await stack.enter_async_context(consumer(unit, settings.kafka, topics, settings.group))
-        unit.log.info("carrying", tables={plan.topic: plan.mapping.table for plan in plans})
-        await cancellable(carry(sink, reader, [Batch(plan, registry.decoder(plan.contract)) for plan in plans]))
+        clients = Clients(store, await stack.enter_async_context(producer(unit, settings.kafka)))
+        waiting = {}
+        for plan in plans:
+            writer = TableWriter(unit, settings, plan, registry.decoder(plan.contract), clients)
+            batches = BatchConsumer(unit, plan.topic, writer, settings.rejections, encode_dead_letter)
+            waiting[plan.topic] = Waiting(batches, plan.mapping.flush)
+        group = Group(unit, settings)
+        reader = await stack.enter_async_context(consumer(unit, settings.kafka, list(waiting), settings.group, group))
+        group.joined(reader)
+        unit.log.info("sink_started", tables={plan.topic: plan.mapping.table for plan in plans})
+        await cancellable(sink(group, reader, waiting))

@@ -1,6 +1,7 @@
 """The metrics of the sink, besides what every process has."""
 
-from chassis.metrics import LEDGER, Metric
+from chassis import batches
+from chassis.metrics import Metric
 
 ROWS = Metric("placar_sink_rows_total", "counter", "rows", "Rows inserted", ("table",), after="the first insert")
 DELAY = Metric(
@@ -31,4 +32,4 @@ RANKING_DELAY = Metric(
     (5.5, 6.0, 7.0, 8.0, 10.0, 15.0, 30.0, 60.0, 300.0, float("inf")),
     after="the first provisional ranking",
 )
-METRICS = (*LEDGER, ROWS, DELAY, BATCH_RECORDS, RANKING_DELAY)
+METRICS = (*batches.METRICS, ROWS, DELAY, BATCH_RECORDS, RANKING_DELAY)

@@ -5,6 +5,7 @@ from pathlib import Path
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
+from chassis.rejections import RejectionSettings
 from chassis.settings import (
     ClickHouseSettings,
     KafkaSettings,
@@ -26,5 +27,6 @@ class SinkSettings(UnitSettings):
     mappings: Path = Field(MAPPINGS_FILE, description="YAML file: which topic goes into which table")
     ranking: RankingSettings = Field(default_factory=RankingSettings)
     kafka: KafkaSettings = Field(default_factory=KafkaSettings)
+    rejections: RejectionSettings = Field(default_factory=RejectionSettings)
     registry: RegistrySettings = Field(default_factory=RegistrySettings)
     clickhouse: ClickHouseSettings = Field(default_factory=ClickHouseSettings)

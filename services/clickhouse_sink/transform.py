@@ -46,11 +46,13 @@ def rows(plan: Plan, record: Mapping[str, Any]) -> list[Row]:
         )
     filled = [_row(plan, record, element) for element in elements]
     empty = _row(plan, record, None)
-    places = [index for index, source in enumerate(plan.sources) if source.of_element and source.name == each.position]
+    numbered = [
+        index for index, source in enumerate(plan.sources) if source.of_element and source.name == each.position
+    ]
     for position in range(len(elements) + 1, each.rows + 1):
         row = list(empty)
-        for place in places:
-            row[place] = position
+        for index in numbered:
+            row[index] = position
         filled.append(tuple(row))
     return filled
 

@@ -1,9 +1,8 @@
 """`python -m streams.files`: run the unit files."""
 
-from chassis.unit import run_unit
-from streams.files.app import datasets, main
-from streams.files.metrics import METRICS
+from chassis.stream import run_stream
+from streams.files.agents import agent
 from streams.files.settings import Settings
 
 if __name__ == "__main__":
-    run_unit("files", Settings, main, datasets, METRICS)
+    run_stream("files", Settings, agent)

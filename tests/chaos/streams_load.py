@@ -20,7 +20,7 @@ from tests.chaos.sender import sender
 from tests.rankings import registry_of
 from tests.runtime import Runtime
 
-RAW, UNIFIED, LETTERS = "sales.legacy", "sales.unified", "sales.dlq"
+RAW, UNIFIED, DEAD = "sales.legacy", "sales.unified", "sales.dlq"
 RATE = 500  # records a second
 BATCH = 50  # records that are acknowledged before the next are sent
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -90,8 +90,8 @@ class Load:
         async with sender(self.runtime, RAW) as sending:
             while not self.stopping:
                 records = self._records(chance, number)
-                places = await sending.deliver([(record["sale_id"].encode(), encode(record)) for record in records])
-                self.sent += map(Sent, records, places)
+                partitions = await sending.deliver([(record["sale_id"].encode(), encode(record)) for record in records])
+                self.sent += map(Sent, records, partitions)
                 number += BATCH
                 due += BATCH / RATE
                 await asyncio.sleep(max(0.0, due - clock()))
@@ -99,16 +99,16 @@ class Load:
 
 @dataclass
 class Outcome:
-    """Everything in `sales.unified` and `sales.dlq`: the published values of each version, the bytes of each letter."""
+    """Everything in `sales.unified` and `sales.dlq`: values of each published version, and what is dead-lettered."""
 
     values: dict[tuple[str, int], list[dict[str, Any]]] = field(default_factory=lambda: defaultdict(list))
-    letters: set[tuple[str, int]] = field(default_factory=set)
+    dead: set[tuple[str, int]] = field(default_factory=set)
     _settled: int = 0
 
     async def follow(self, runtime: Runtime) -> None:
         """Read on until cancelled."""
         registry: AsyncSchemaRegistryClient = registry_of(runtime)
-        topics = {name: catalogue()[name] for name in (RAW, UNIFIED, LETTERS)}
+        topics = {name: catalogue()[name] for name in (RAW, UNIFIED, DEAD)}
         decoders = {name: Decoder(registry, topic) for name, topic in topics.items()}
         client = AIOKafkaConsumer(
             bootstrap_servers=f"127.0.0.1:{runtime.env['KAFKA_PORT']}", auto_offset_reset="earliest"
@@ -116,7 +116,7 @@ class Outcome:
         await client.start()
         try:
             client.assign(
-                [TopicPartition(n, number) for n in (UNIFIED, LETTERS) for number in range(topics[n].partitions)]
+                [TopicPartition(n, number) for n in (UNIFIED, DEAD) for number in range(topics[n].partitions)]
             )
             while True:
                 for messages in (await client.getmany(timeout_ms=200)).values():
@@ -126,7 +126,7 @@ class Outcome:
                             self.values[value["sale_id"], value["version"]].append(value)
                         else:
                             raw = await decoders[RAW].decode(value["value"])
-                            self.letters.add(Sent(raw, 0).version)
+                            self.dead.add(Sent(raw, 0).version)
         finally:
             await client.stop()
 
@@ -138,4 +138,4 @@ class Outcome:
 
     def has(self, sent: Sent) -> bool:
         """Whether the sale is published, or a dead letter where it must be one."""
-        return sent.version in (self.values if sent.valid else self.letters)
+        return sent.version in (self.values if sent.valid else self.dead)

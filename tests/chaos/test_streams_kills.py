@@ -104,5 +104,5 @@ async def test_nothing_is_lost_and_no_double_counts(
     right = {sent.version: sent.unified() for sent in load.sent if sent.valid}
     assert {version: value for version, (value, *_) in outcome.values.items()} == right
     assert all(value == values[0] for values in outcome.values.values() for value in values)
-    assert outcome.letters == {sent.version for sent in load.sent if not sent.valid}
+    assert outcome.dead == {sent.version for sent in load.sent if not sent.valid}
     assert len(load.sent) > 100 * count

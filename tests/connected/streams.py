@@ -61,13 +61,13 @@ class Published:
 
     def sales(self) -> dict[str, dict[str, Any]]:
         """Unified sales by id; where there are several versions, the highest."""
-        found: dict[str, dict[str, Any]] = {}
+        newest: dict[str, dict[str, Any]] = {}
         for topic, _, value in self.records:
-            if topic == "sales.unified" and value["version"] >= found.get(value["sale_id"], value)["version"]:
-                found[value["sale_id"]] = value
-        return found
+            if topic == "sales.unified" and value["version"] >= newest.get(value["sale_id"], value)["version"]:
+                newest[value["sale_id"]] = value
+        return newest
 
-    def letters(self, unit: str) -> dict[tuple[int, int], dict[str, Any]]:
+    def dead_letters(self, unit: str) -> dict[tuple[int, int], dict[str, Any]]:
         """Dead letters of a unit by partition and offset of the original record."""
         return {
             (value["partition"], value["offset"]): value
@@ -99,16 +99,16 @@ class Servers:
         encode = await codec.encoder(self.client, described)
         return [encode(typed(described.avro, record)) for record in records]
 
-    async def feed(self, topic: str, payloads: Sequence[bytes | None]) -> list[tuple[int, int]]:
-        """Write the payloads; returns partition and offset of each."""
-        client = AIOKafkaProducer(bootstrap_servers=self.kafka.bootstrap, max_request_size=2 * 1024 * 1024)
+    async def feed(self, topic: str, payloads: Sequence[bytes | None], **options: Any) -> list[tuple[int, int]]:
+        """Write the payloads, with a producer of these options; returns partition and offset of each."""
+        client = AIOKafkaProducer(bootstrap_servers=self.kafka.bootstrap, max_request_size=2 * 1024 * 1024, **options)
         await client.start()
         try:
             pending = [
                 await client.send(topic, payload, key=f"key {number}".encode())
                 for number, payload in enumerate(payloads)
             ]
-            return [(place.partition, place.offset) for place in await asyncio.gather(*pending)]
+            return [(metadata.partition, metadata.offset) for metadata in await asyncio.gather(*pending)]
         finally:
             await client.stop()
 
@@ -119,13 +119,13 @@ class Servers:
         decoders = {topic: Decoder(self.client, catalogue()[topic]) for topic in topics}
         client = AIOKafkaConsumer(bootstrap_servers=self.kafka.bootstrap, auto_offset_reset="earliest")
         await client.start()
-        found = Published()
+        published = Published()
 
         async def read() -> None:
             for messages in (await client.getmany(timeout_ms=100)).values():
                 for message in messages:
                     value = await decoders[message.topic].decode(message.value)
-                    found.records.append((message.topic, message.key, value))
+                    published.records.append((message.topic, message.key, value))
 
         try:
             partitions = [
@@ -134,7 +134,7 @@ class Servers:
             client.assign(partitions)
             for partition, offset in (await client.end_offsets(partitions)).items():
                 client.seek(partition, offset)
-            yield found, read
+            yield published, read
         finally:
             await client.stop()
 
@@ -148,7 +148,19 @@ class Servers:
             return {}
         finally:
             await admin.close()
-        return {(tp.topic, tp.partition): place.offset for tp, place in offsets.items()}
+        return {(tp.topic, tp.partition): committed.offset for tp, committed in offsets.items()}
+
+    async def lag(self, group: str, topic: str) -> int:
+        """How many offsets of the topic the group has not committed."""
+        client = AIOKafkaConsumer(topic, bootstrap_servers=self.kafka.bootstrap)
+        await client.start()
+        try:
+            partitions = [TopicPartition(topic, number) for number in range(catalogue()[topic].partitions)]
+            ends, begun = await client.end_offsets(partitions), await client.beginning_offsets(partitions)
+        finally:
+            await client.stop()
+        committed = await self.committed(group)
+        return sum(end - max(begun[tp], committed.get((tp.topic, tp.partition), begun[tp])) for tp, end in ends.items())
 
     async def members(self, group: str) -> int:
         """How many workers share the group's topic; 0 while they are being given their partitions."""

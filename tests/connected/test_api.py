@@ -322,8 +322,8 @@ async def test_port_in_use(servers: Mapping[str, str], db: Database, tmp_path: P
         service("api", servers, tmp_path, CLICKHOUSE_DB=db.settings.db, API_PORT=str(taken)) as process,
     ):
         assert await process.exit_status() == 1
-    assert f"127.0.0.1:{taken}" in process.said()
-    assert "API_PORT" in process.said()
+    assert f"127.0.0.1:{taken}" in process.logged()
+    assert "API_PORT" in process.logged()
 
 
 async def test_clean_stop(servers: Mapping[str, str], db: Database, tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ async def served(
         folder = tmp_path_factory.mktemp("api")
         async with api(servers, db, folder, API_RATE_LIMIT_PER_S="0") as (client, process):
             yield client
-            assert '"level": "error"' not in process.said()
+            assert '"level": "error"' not in process.logged()
 
 
 def requests_of(operation: Mapping[str, Any]) -> dict[str, dict[str, dict[str, Any]]]:

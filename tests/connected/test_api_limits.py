@@ -101,7 +101,7 @@ async def test_slow_and_large_requests(tmp_path: Path) -> None:
         chunks = talk(port, HEAD + b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n", long)
         good = talk(port, HEAD + b"Connection: close\r\n\r\n")
         answers = await asyncio.gather(*slow.values(), *large.values(), body, chunks, good)
-        said = process.said()
+        said = process.logged()
     by_name = dict(zip([*slow, *large], answers, strict=False))
     for name in slow:
         assert by_name[name].problem() == by_name[name].status == 408, name

@@ -188,7 +188,7 @@ async def test_who_may_connect(stage: Stage) -> None:
     ) as socket:
         assert socket.protocol == "placar.v1"
         assert (await frame(socket, "hello"))["protocol"] == 1
-    assert TOKEN not in stage.process.said()
+    assert TOKEN not in stage.process.logged()
 
 
 async def test_bad_messages(stage: Stage) -> None:

@@ -159,13 +159,13 @@ async def test_sale_is_stored_exactly(servers: Mapping[str, str], db: Database, 
         await feed(servers, "sales.unified", sale(name, 1, city="Recife"))
 
         async def stored() -> bool:
-            found = await db.store.select(
+            rows = await db.store.select(
                 "SELECT sale_id, amount, city, event_time_ms, ingestion_time_ms, version, deleted FROM sales FINAL "
                 "WHERE sale_id IN %(names)s ORDER BY deleted",
                 {"names": (name, gone)},
             )
             amount = Decimal("9999999999999999.99")
-            return found == [
+            return rows == [
                 (name, amount, "São Paulo", 1771495200123, 1771495201001, 2, 0),
                 (gone, amount, "São Paulo", 1771495200123, 1771495201001, 2, 1),
             ]
@@ -197,12 +197,16 @@ async def test_set_that_does_not_fit_is_a_dead_letter(servers: Mapping[str, str]
     start, after = hour_of_its_own(), hour_of_its_own()
     record = ranking_set("rankings.city", start, 1, ["a"])
     record["entries"][0]["total_sales"] = Decimal(10) ** 16
-    async with sink(servers, db, tmp_path, unique("sink")) as process:
+    async with sink(servers, db, tmp_path, unique("sink")):
         await feed(servers, "rankings.city", record, ranking_set("rankings.city", after, 1, ["b"]))
         await revision(db, after, 1)
         assert await db.store.select(CITY, {"start": int(start.timestamp())}) == []
-        assert "store_rejected" in process.said()
-        assert "field total_sales" in process.said()
+
+        async def dead_lettered() -> bool:
+            query = "SELECT detail FROM dead_letters FINAL WHERE topic = 'rankings.city' AND reason = 'store_rejected'"
+            return any("field total_sales" in detail for (detail,) in await db.store.select(query))
+
+        await until(dead_lettered, "the dead letter names the field")
 
 
 async def test_garbage_in_dead_letters_makes_no_new_one(
@@ -219,7 +223,7 @@ async def test_garbage_in_dead_letters_makes_no_new_one(
         await until(process.ready, "the sink is ready")
         await until(counted, "the record is counted")
         assert 'outcome="dead_letter",topic="sales.dlq"' not in await process.metrics()
-        assert "record_rejected" in process.said()
+        assert "record_rejected" in process.logged()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["stopped", "killed"])
@@ -242,8 +246,8 @@ async def test_restart_repeats_nothing_visible(
             await process.start()
 
         async def whole() -> bool:
-            found = await db.store.select(seen, {"prefix": f"{prefix}-%"})
-            return found == [(2000, 2000, Decimal("20.00"))]
+            totals = await db.store.select(seen, {"prefix": f"{prefix}-%"})
+            return totals == [(2000, 2000, Decimal("20.00"))]
 
         await until(whole, "every sale is stored once")
 
@@ -277,8 +281,8 @@ async def test_readers_never_see_a_mixture(servers: Mapping[str, str], db: Datab
     assert len(seen) > 5
 
 
-async def test_store_away_holds_offsets_back(servers: Mapping[str, str], db: Database, tmp_path: Path) -> None:
-    """While ClickHouse is down the sink says address and setting and is not ready; then it writes what it held."""
+async def test_unavailable_store_holds_offsets_back(servers: Mapping[str, str], db: Database, tmp_path: Path) -> None:
+    """While ClickHouse is down the sink says address and setting and is not ready; then it writes what waited."""
     start, port, group = hour_of_its_own(), free_port(), unique("sink")
     host, target = servers["CLICKHOUSE_HOST"], int(servers["CLICKHOUSE_NATIVE_PORT"])
     moved = {**servers, "CLICKHOUSE_HOST": "127.0.0.1", "CLICKHOUSE_NATIVE_PORT": str(port)}
@@ -306,13 +310,13 @@ async def test_offsets_are_committed_after_the_insert(servers: Mapping[str, str]
     reached = Servers(servers)
     encode = await codec.encoder(AsyncSchemaRegistryClient(reached.registry.url), catalogue()["rankings.city"])
     async with sink(servers, db, tmp_path, group):
-        places = await reached.feed(
+        positions = await reached.feed(
             "rankings.city", [encode(ranking_set("rankings.city", start, number, ["x"])) for number in (1, 2, 3)]
         )
         await revision(db, start, 3)
 
         async def committed() -> bool:
-            return (await reached.committed(group)).get(("rankings.city", 0)) == places[-1][1] + 1
+            return (await reached.committed(group)).get(("rankings.city", 0)) == positions[-1][1] + 1
 
         await until(committed, "the offset is committed")
 
@@ -325,8 +329,10 @@ async def test_wrong_mapping_ends_the_process(servers: Mapping[str, str], db: Da
     path.write_text(yaml.safe_dump({"rankings.city": wrong}), "utf-8")
     async with sink(servers, db, tmp_path, unique("sink"), CLICKHOUSE_SINK_MAPPINGS=str(path)) as process:
         assert await process.exit_status() == 1
-    assert "column city, field transaction_count" in process.said() or "column city, field entries" in process.said()
-    assert "String cannot hold long" in process.said()
+    assert (
+        "column city, field transaction_count" in process.logged() or "column city, field entries" in process.logged()
+    )
+    assert "String cannot hold long" in process.logged()
 
 
 async def test_missing_table_ends_the_process(servers: Mapping[str, str], db: Database, tmp_path: Path) -> None:
@@ -334,7 +340,7 @@ async def test_missing_table_ends_the_process(servers: Mapping[str, str], db: Da
     await db.store.execute("DROP TABLE top_sales_city")
     async with sink(servers, db, tmp_path, unique("sink")) as process:
         assert await process.exit_status() == 1
-    assert "python -m services.clickhouse_sink.ddl" in process.said()
+    assert "python -m services.clickhouse_sink.ddl" in process.logged()
 
 
 async def test_ddl_is_idempotent(servers: Mapping[str, str], db: Database) -> None:

@@ -55,18 +55,19 @@ def final_id(example: Mapping[str, Any]) -> str:
 
 @pytest.mark.parametrize("agent", AGENTS, ids=lambda agent: agent.consumes)
 async def test_mixed_batch(agent: Agent, reached: Servers) -> None:
-    """Valid records reach sales.unified, invalid ones sales.dlq with bytes and place, and then all is committed."""
+    """Valid records reach sales.unified, invalid ones sales.dlq with bytes and position, and then all is committed."""
     name, topic = unique("mixed"), catalogue()[agent.consumes]
     examples = topic.examples()
     invalid = {name: case for name, case in topic.examples("invalid").items() if set(case) == {"record", "reason"}}
     good = await reached.encode(topic.name, list(examples.values()))
     bad = await reached.encode(topic.name, [case["record"] for case in invalid.values()])
-    async with reached.published() as (found, read):
+    async with reached.published() as (published, read):
         payloads = [None, *good, *bad, b"not Avro", b"", None]
-        places = await reached.feed(topic.name, payloads)
+        positions = await reached.feed(topic.name, payloads)
         async with unit_in_process(reached, agent, name) as (unit, work):
             ends = {
-                (topic.name, number): max(offset for at, offset in places if at == number) + 1 for number, _ in places
+                (topic.name, number): max(offset for at, offset in positions if at == number) + 1
+                for number, _ in positions
             }
 
             async def committed() -> bool:
@@ -76,20 +77,20 @@ async def test_mixed_batch(agent: Agent, reached: Servers) -> None:
             await until(committed, "every offset is committed")
             assert unit.readiness.missing == {}
             text = unit.metrics.render(["text/plain"])[0].decode()
-        at = dict(zip(places, payloads, strict=True))
-        wrong = {place for place, payload in at.items() if payload in (*bad, b"not Avro", b"")}
+        fed = dict(zip(positions, payloads, strict=True))
+        wrong = {position for position, payload in fed.items() if payload in (*bad, b"not Avro", b"")}
         expected_ids = {sale_id for sale_id in map(final_id, examples.values()) if sale_id}
 
         async def complete() -> bool:
             await read()
-            return wrong <= set(found.letters(name)) and expected_ids <= set(found.sales())
+            return wrong <= set(published.dead_letters(name)) and expected_ids <= set(published.sales())
 
         await until(complete, "every record is in sales.unified or sales.dlq")
-    letters = found.letters(name)
-    assert {place: letters[place]["value"] for place in wrong} == {place: at[place] for place in wrong}
+    dead = published.dead_letters(name)
+    assert {at: dead[at]["value"] for at in wrong} == {at: fed[at] for at in wrong}
     reasons = [case["reason"] for case in invalid.values()] + ["wire_format"] * 2
-    assert sorted(letters[place]["reason"] for place in wrong) == sorted(reasons)
-    assert not set(letters) & (set(at) - wrong)
+    assert sorted(dead[at]["reason"] for at in wrong) == sorted(reasons)
+    assert not set(dead) & (set(fed) - wrong)
     counted = {line.split()[0]: int(line.split()[1]) for line in text.splitlines() if "records_total{" in line}
     by_outcome = {outcome: sum(n for key, n in counted.items() if f'"{outcome}"' in key) for outcome in OUTCOMES}
     assert by_outcome["received"] == sum(by_outcome[outcome] for outcome in OUTCOMES[1:])
@@ -98,15 +99,15 @@ async def test_mixed_batch(agent: Agent, reached: Servers) -> None:
 async def test_largest_record(reached: Servers) -> None:
     """A record as large as its topic takes, and not readable, is a dead letter with all of its bytes."""
     name, payload = unique("large"), b"x" * (1024 * 1024 - 200)
-    async with reached.published() as (found, read), unit_in_process(reached, FILES, name):
-        (place,) = await reached.feed("sales.files", [payload])
+    async with reached.published() as (published, read), unit_in_process(reached, FILES, name):
+        (position,) = await reached.feed("sales.files", [payload])
 
         async def complete() -> bool:
             await read()
-            return place in found.letters(name)
+            return position in published.dead_letters(name)
 
         await until(complete, "the dead letter is there")
-    assert found.letters(name)[place]["value"] == payload
+    assert published.dead_letters(name)[position]["value"] == payload
 
 
 class CrashError(Exception):
@@ -124,19 +125,19 @@ async def test_crash_in_a_batch(position: int, reached: Servers) -> None:
             raise CrashError
         return FILES.transform(record, context)
 
-    async with reached.published() as (found, read):
-        places = await reached.feed("sales.files", await reached.encode("sales.files", rows(prefix, 20)))
+    async with reached.published() as (published, read):
+        positions = await reached.feed("sales.files", await reached.encode("sales.files", rows(prefix, 20)))
         async with unit_in_process(reached, replace(FILES, transform=crashing), name) as (_, work):
             with pytest.raises(CrashError):
                 async with asyncio.timeout(60):
                     await work
-        partition, offset = places[position - 1]
+        partition, offset = positions[position - 1]
         assert (await reached.committed(name)).get(("sales.files", partition), 0) <= offset
         async with unit_in_process(reached, FILES, name):
 
             async def complete() -> bool:
                 await read()
-                return ids(prefix, 20) <= set(found.sales())
+                return ids(prefix, 20) <= set(published.sales())
 
             await until(complete, "every sale is in sales.unified")
 
@@ -151,7 +152,7 @@ async def test_publish_fails_half_way(reached: Servers, monkeypatch: pytest.Monk
         await whole(client, chosen[: len(chosen) // 2])
         raise KafkaError("the broker is gone")
 
-    async with reached.published() as (found, read):
+    async with reached.published() as (published, read):
         await reached.feed("sales.files", await reached.encode("sales.files", rows(prefix, 20)))
         with monkeypatch.context() as broken:
             broken.setattr(kafka, "publish", half)
@@ -164,6 +165,6 @@ async def test_publish_fails_half_way(reached: Servers, monkeypatch: pytest.Monk
 
             async def complete() -> bool:
                 await read()
-                return ids(prefix, 20) <= set(found.sales())
+                return ids(prefix, 20) <= set(published.sales())
 
             await until(complete, "every sale is in sales.unified")

@@ -11,7 +11,7 @@ from contracts.catalogue import catalogue
 from contracts.codec import encode_body, parse
 from contracts.json_avro import typed
 from deploy.native import probes
-from tests.connected.held_files import held
+from tests.connected.gated_files import gated
 from tests.connected.streams import Page, Published, Servers, answering, forwarder, free_port, unique, until
 from tests.connected.test_streams_batches import ids, rows
 from tests.connected.unit_process import unit_process
@@ -24,9 +24,9 @@ async def feed(reached: Servers, prefix: str, first: int, count: int) -> None:
     await reached.feed("sales.files", await reached.encode("sales.files", rows(prefix, count, first)))
 
 
-def right(found: Published, prefix: str, count: int) -> bool:
+def right(published: Published, prefix: str, count: int) -> bool:
     """Whether all of the rows are sales, each in the version of its row; there is no dead letter among them."""
-    sales = {sale_id: sale for sale_id, sale in found.sales().items() if sale_id.startswith(prefix)}
+    sales = {sale_id: sale for sale_id, sale in published.sales().items() if sale_id.startswith(prefix)}
     versions = {sale["version"] & 0x7FFFFFFF for sale in sales.values()}
     return set(sales) == ids(prefix, count) and versions == set(range(1, count + 1))
 
@@ -45,8 +45,8 @@ async def test_worker_stands_still(servers: Mapping[str, str], tmp_path: Path) -
     gate.touch()
 
     async with (
-        reached.published() as (found, read),
-        held(servers, tmp_path) as first,
+        reached.published() as (published, read),
+        gated(servers, tmp_path) as first,
         unit_process("streams.files", servers, tmp_path / "log", wait=True),
     ):
         await until(lambda: both(reached), "both workers have their share")
@@ -59,7 +59,7 @@ async def test_worker_stands_still(servers: Mapping[str, str], tmp_path: Path) -
 
             async def complete() -> bool:
                 await read()
-                return right(found, prefix, ROWS)
+                return right(published, prefix, ROWS)
 
             await until(complete, "the second worker has done all", SESSION_TIMEOUT_S + 60)
         finally:
@@ -70,7 +70,7 @@ async def test_worker_stands_still(servers: Mapping[str, str], tmp_path: Path) -
 
         async def all_there() -> bool:
             await read()
-            return right(found, prefix, ROWS + 200)
+            return right(published, prefix, ROWS + 200)
 
         await until(all_there, "what came later is there too")
 
@@ -84,16 +84,16 @@ async def test_broker_is_killed(servers: Mapping[str, str], tmp_path: Path) -> N
     (tmp_path / "gate").touch()
 
     async with (
-        reached.published() as (found, read),
+        reached.published() as (published, read),
         unit_process("streams.files", servers, tmp_path / "log", wait=True) as worker,
-        held(servers, tmp_path) as second,
+        gated(servers, tmp_path) as second,
     ):
         await until(lambda: both(reached), "both workers have their share")
         await feed(reached, prefix, 1, ROWS)
 
         async def begun() -> bool:
             await read()
-            return bool(found.sales()) and await second.works()
+            return bool(published.sales()) and await second.works()
 
         await until(begun, "the load is being worked on")
         (pid,) = {
@@ -118,7 +118,7 @@ async def test_broker_is_killed(servers: Mapping[str, str], tmp_path: Path) -> N
 
         async def complete() -> bool:
             await read()
-            return right(found, prefix, ROWS)
+            return right(published, prefix, ROWS)
 
         await until(complete, "all that was in the topic is there", 120)
         await until(worker.ready, "the worker is ready again")
@@ -126,16 +126,16 @@ async def test_broker_is_killed(servers: Mapping[str, str], tmp_path: Path) -> N
 
         async def all_there() -> bool:
             await read()
-            return right(found, prefix, ROWS + 200)
+            return right(published, prefix, ROWS + 200)
 
         await until(all_there, "what came later is there too")
 
 
-async def test_registry_is_away(servers: Mapping[str, str], tmp_path: Path) -> None:
+async def test_registry_is_unavailable(servers: Mapping[str, str], tmp_path: Path) -> None:
     """A unit that has its schemas works on while the registry is down, and waits for a schema that it cannot have.
 
     It can be stopped meanwhile, with that record in flight, and where it is started again it waits for the registry.
-    An error page answers in the registry's place then, as a proxy's does. Nothing becomes a dead letter.
+    An error page answers instead of the registry then, as a proxy's does. Nothing becomes a dead letter.
     """
     reached, prefix, port = Servers(servers), unique("W"), free_port()
     environment = {**servers, "SCHEMA_REGISTRY_HOST": "127.0.0.1", "SCHEMA_REGISTRY_PORT": str(port)}
@@ -144,13 +144,13 @@ async def test_registry_is_away(servers: Mapping[str, str], tmp_path: Path) -> N
     added = {"name": f"added_{prefix[2:]}", "type": ["null", "string"], "default": None}
     newer = {**topic.avro, "fields": [*topic.avro["fields"], added]}
     async with (
-        reached.published() as (found, read),
+        reached.published() as (published, read),
         unit_process("streams.files", environment, tmp_path / "log") as worker,
     ):
 
         async def complete(count: int) -> bool:
             await read()
-            return right(found, prefix, count)
+            return right(published, prefix, count)
 
         async def waits(why: str) -> bool:
             return why in (await worker.missing() or {}).get("schema registry", "")
@@ -175,4 +175,4 @@ async def test_registry_is_away(servers: Mapping[str, str], tmp_path: Path) -> N
         async with forwarder(port, host, target):
             await until(lambda: complete(300), "the unit works again")
             await until(worker.ready, "it waits for nothing")
-    assert not [letter for letter in found.letters("files").values() if letter["value"] == payload]
+    assert not [dead for dead in published.dead_letters("files").values() if dead["value"] == payload]

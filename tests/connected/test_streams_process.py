@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.connected.held_files import held
+from tests.connected.gated_files import gated
 from tests.connected.streams import Servers, forwarder, free_port, unique, until
 from tests.connected.test_streams_batches import ids, rows
 from tests.connected.unit_process import unit_process
@@ -16,7 +16,7 @@ SERVERS = {"kafka": "KAFKA", "schema registry": "SCHEMA_REGISTRY"}
 
 
 @pytest.mark.parametrize("server", list(SERVERS))
-async def test_server_away_at_start(server: str, servers: Mapping[str, str], tmp_path: Path) -> None:
+async def test_server_unavailable_at_start(server: str, servers: Mapping[str, str], tmp_path: Path) -> None:
     """A unit whose server is down is not ready and says address and setting; it is ready when the server is there."""
     prefix, port = SERVERS[server], free_port()
     host, target = servers[f"{prefix}_HOST"], int(servers[f"{prefix}_PORT"])
@@ -35,20 +35,20 @@ async def test_server_away_at_start(server: str, servers: Mapping[str, str], tmp
 async def test_clean_stop(servers: Mapping[str, str], tmp_path: Path) -> None:
     """SIGTERM ends a unit with status 0 and what it has published is committed: a restart repeats nothing."""
     reached, prefix = Servers(servers), unique("T")
-    async with reached.published() as (found, read):
+    async with reached.published() as (published, read):
         async with unit_process("streams.files", servers, tmp_path / "log") as process:
             await until(process.ready, "the unit is ready")
-            places = await reached.feed("sales.files", await reached.encode("sales.files", rows(prefix, 50)))
+            positions = await reached.feed("sales.files", await reached.encode("sales.files", rows(prefix, 50)))
 
             async def complete() -> bool:
                 await read()
-                return ids(prefix, 50) <= set(found.sales())
+                return ids(prefix, 50) <= set(published.sales())
 
             await until(complete, "every sale is in sales.unified")
             assert await process.end() == 0
         committed = await reached.committed("files")
-        for partition in {number for number, _ in places}:
-            last = max(offset for number, offset in places if number == partition)
+        for partition in {number for number, _ in positions}:
+            last = max(offset for number, offset in positions if number == partition)
             assert committed[("sales.files", partition)] == last + 1
 
 
@@ -70,7 +70,7 @@ async def test_second_worker_comes_and_goes(
     """
     reached, prefix, gate = Servers(servers), unique("B"), tmp_path / "gate"
     over = asyncio.Event()
-    async with reached.published() as (found, read), held(servers, tmp_path) as first:
+    async with reached.published() as (published, read), gated(servers, tmp_path) as first:
 
         async def feed() -> int:
             """Write rows, a few at a time, until the bouncing is over; returns how many."""
@@ -86,7 +86,7 @@ async def test_second_worker_comes_and_goes(
             if turn % 2 == 0:
                 gate.touch()
                 await until(first.works, "the first worker has a batch in flight")
-            async with held(servers, tmp_path) as second:
+            async with gated(servers, tmp_path) as second:
                 if gate.exists():
                     await until(second.works, "the second worker has a batch in flight")
                 assert await second.end(number) == (0 if number == signal.SIGTERM else -number)
@@ -96,7 +96,7 @@ async def test_second_worker_comes_and_goes(
 
         async def complete() -> bool:
             await read()
-            return ids(prefix, count) <= set(found.sales())
+            return ids(prefix, count) <= set(published.sales())
 
         await until(complete, "every sale is in sales.unified", 90)
     assert count > 100

@@ -35,14 +35,14 @@ BATCH = 100
 
 @dataclass
 class Gate:
-    """Stands for the decoder: lets records pass while it is open, and counts those that asked."""
+    """Stands for the decoder: lets records pass while it is open, and counts the records that reached it."""
 
     open: asyncio.Event = field(default_factory=asyncio.Event)
-    asked: int = 0
+    decodes: int = 0
 
     async def decode(self, payload: bytes) -> dict[str, Any]:
         """The payload as a record with the times that every sale has, once the gate is open."""
-        self.asked += 1
+        self.decodes += 1
         await self.open.wait()
         now = datetime.now(UTC)
         return {"payload": payload, "event_time": now, "ingestion_time": now}
@@ -77,8 +77,8 @@ class Line:
 
     def idle_worker(self, log: Path) -> AbstractAsyncContextManager[UnitProcess]:
         """A worker that finishes no record, in a process of its own."""
-        told = {"GROUP": self.group, "RAW": self.raw, "OUT": self.out}
-        environment = {f"IDLE_WORKER_{name}": value for name, value in told.items()}
+        options = {"GROUP": self.group, "RAW": self.raw, "OUT": self.out}
+        environment = {f"IDLE_WORKER_{name}": value for name, value in options.items()}
         return unit_process("tests.connected.idle_worker", {**self.servers.environment, **environment}, log)
 
     @asynccontextmanager
@@ -108,24 +108,24 @@ class Line:
         try:
             client.assign([TopicPartition(topic, number) for number in range(PARTITIONS if topic == self.raw else 1)])
             ends = await client.end_offsets(list(client.assignment()))
-            found = []
+            records: list[Any] = []
             for tp, end in ends.items():
                 while await client.position(tp) < end:
-                    found += (await client.getmany(tp, timeout_ms=200)).get(tp, [])
-            return found
+                    records += (await client.getmany(tp, timeout_ms=200)).get(tp, [])
+            return records
         finally:
             await client.stop()
 
     async def until_published(self, wanted: Collection[bytes]) -> list[bytes]:
         """Wait until every wanted record has been published; what has been, in order, with repetitions."""
-        found: list[bytes] = []
+        published: list[bytes] = []
 
         async def complete() -> bool:
-            found[:] = [record.value for record in await self.records(self.out)]
-            return set(wanted) <= set(found)
+            published[:] = [record.value for record in await self.records(self.out)]
+            return set(wanted) <= set(published)
 
         await until(complete, f"all of {len(wanted)} records are published")
-        return found
+        return published
 
     async def until_committed(self, deadline_s: float = 20) -> None:
         """Wait until the committed offsets are behind the last record of each partition."""
@@ -172,7 +172,7 @@ def numbered(count: int, prefix: str = "n") -> list[bytes]:
 
 @pytest.mark.parametrize("line", [COMPACTED], indirect=True)
 async def test_compacted_topic(line: Line) -> None:
-    """What compaction left is published once, and the committed offset passes the places that it emptied."""
+    """What compaction left is published once, and the committed offset passes the offsets that it emptied."""
     async with line.producer() as client:
         for number in range(300):
             key = b"again" if number % 10 else b"key %d" % number
@@ -228,11 +228,11 @@ async def test_slow_agent(line: Line) -> None:
         await until(settled, "nothing more is fetched")
         assert held[0] <= (QUEUED_FETCHES + 2) * BATCH
         line.gate.open.set()
-        found = await line.until_published(wanted)
-        assert Counter(found).most_common(1)[0][1] == 1
+        published = await line.until_published(wanted)
+        assert Counter(published).most_common(1)[0][1] == 1
         for partition in range(PARTITIONS):
             mine = set(wanted[partition::PARTITIONS])
-            assert [value for value in found if value in mine] == wanted[partition::PARTITIONS]
+            assert [value for value in published if value in mine] == wanted[partition::PARTITIONS]
         await line.until_committed()
 
 
@@ -243,10 +243,10 @@ async def test_slow_first_record(line: Line) -> None:
     line.gate.open.clear()
     async with line.worker():
 
-        async def asked() -> bool:
-            return line.gate.asked > 0
+        async def decoding() -> bool:
+            return line.gate.decodes > 0
 
-        await until(asked, "the first record is being worked on")
+        await until(decoding, "the first record is being worked on")
         end = asyncio.get_running_loop().time() + 3 * COMMIT_INTERVAL_S
 
         async def several_commits_later() -> bool:
@@ -268,10 +268,10 @@ async def test_rebalance_of_a_fresh_group(line: Line, tmp_path: Path) -> None:
     line.gate.open.clear()
     async with line.worker():
 
-        async def asked() -> bool:
-            return line.gate.asked > 0
+        async def decoding() -> bool:
+            return line.gate.decodes > 0
 
-        await until(asked, "a batch is in flight")
+        await until(decoding, "a batch is in flight")
         async with line.idle_worker(tmp_path / "log") as second:
             await until(second.ready, "the second worker has its share of the partitions")
         line.gate.open.set()

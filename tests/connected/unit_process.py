@@ -16,7 +16,7 @@ from tests.connected.streams import free_port, until
 
 
 class UnitProcess:
-    """Started, asked and ended by a test; its log is appended to `log`."""
+    """Started, queried and ended by a test; its log is appended to `log`."""
 
     def __init__(self, module: str, environment: Mapping[str, str], log: Path) -> None:
         self.ops_port = free_port()
@@ -43,7 +43,7 @@ class UnitProcess:
         assert self._process is not None
         return self._process.pid
 
-    def said(self) -> str:
+    def logged(self) -> str:
         """What it has logged."""
         return self._log.read_text("utf-8")
 
@@ -53,7 +53,7 @@ class UnitProcess:
             return await answer.text()
 
     async def missing(self) -> dict[str, str] | None:
-        """What it says that it waits for; None while it does not answer."""
+        """What it is not ready for and why; None while it does not answer."""
         try:
             answer = await self._get("/readyz")
         except aiohttp.ClientError:
@@ -75,7 +75,7 @@ class UnitProcess:
         return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines if line[:1] not in "#")}
 
     async def works(self) -> bool:
-        """Whether it has records in its hands."""
+        """Whether it has records in flight."""
         return any(value > 0 for name, value in (await self.samples()).items() if name.startswith(IN_FLIGHT.name))
 
     async def exit_status(self) -> int:

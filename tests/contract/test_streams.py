@@ -4,13 +4,17 @@ import json
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
+import structlog
+from aiokafka import AIOKafkaProducer
 
 from chassis import dead_letters
-from chassis.stream import OUTCOMES, Agent, Codecs, process
+from chassis.metrics import Metrics
+from chassis.ops import Readiness
+from chassis.stream import Agent, Codecs, StreamSettings, Worker
+from chassis.unit import Unit
 from contracts import codec
 from contracts.catalogue import catalogue
 from contracts.codec import Decoder, encode_body, parse
@@ -22,10 +26,12 @@ from streams.files.settings import Settings as FilesSettings
 from streams.legacy.agents import agent as legacy
 from streams.legacy.settings import Settings as LegacySettings
 from tests import invalid
+from tests.batches import Member, batch, message, published
 from tests.contract.registry import MemoryRegistry
 
 AGENTS = [cdc(CdcSettings(epoch=1)), files(FilesSettings(timezone="UTC")), legacy(LegacySettings())]
 DEBEZIUM = Path(__file__).parent / "data" / "debezium_envelope.avsc"
+OUTCOMES = ("published", "dead_letter", "ignored")
 KEY, PARTITION, OFFSET = b"a key", 3, 1042
 WRITTEN_AT = datetime(2026, 2, 19, 10, 15, 0, 900_000, tzinfo=UTC)
 QUARTER_PAST_TEN = datetime(2026, 2, 19, 10, 15, tzinfo=UTC)
@@ -113,25 +119,29 @@ EXPECTED: dict[str, dict[str, dict[str, Any] | None]] = {
 
 async def outcome_of(agent: Agent, payload: bytes | None, registry: MemoryRegistry) -> tuple[str, str, dict[str, Any]]:
     """Outcome, published topic and decoded published value of one raw message."""
-    unified, dlq = (catalogue()[name] for name in (agent.publishes, dead_letters.TOPIC))
+    unified, dead = (catalogue()[name] for name in (agent.publishes, dead_letters.TOPIC))
     codecs = Codecs(
         Decoder(registry.client, catalogue()[agent.consumes]),
         await codec.encoder(MemoryRegistry(unified).client, unified),
-        await codec.encoder(MemoryRegistry(dlq).client, dlq),
+        await codec.encoder(MemoryRegistry(dead).client, dead),
     )
-    message = SimpleNamespace(
-        topic=agent.consumes,
-        partition=PARTITION,
+    raw = message(
+        agent.consumes,
+        payload,
         offset=OFFSET,
+        partition=PARTITION,
         key=KEY,
-        value=payload,
         headers=[(dead_letters.ATTEMPT_HEADER, b"2")],
         timestamp=round(WRITTEN_AT.timestamp() * 1000),
     )
-    record, result = await process(agent, codecs, "unit-under-test", message)
-    outcome = OUTCOMES[type(result)]
-    if record is None:
+    unit = Unit("unit-under-test", structlog.get_logger("placar"), Metrics("unit-under-test"), Readiness())
+    worker = Worker(unit, StreamSettings(ops_port=1), agent, codecs, cast(AIOKafkaProducer, None))
+    async with published() as records:
+        await worker.consumer.handle([batch([raw])], Member())
+    (outcome,) = [name for name in OUTCOMES if unit.metrics.recorded(agent.consumes, name)]
+    if not records:
         return outcome, "", {}
+    (record,) = records
     assert record.value is not None
     topic = catalogue()[record.topic]
     return outcome, record.topic, await Decoder(MemoryRegistry(topic).client, topic).decode(record.value)
@@ -147,8 +157,8 @@ async def test_examples_become_unified_sales(agent: Agent) -> None:
     for name, example in examples.items():
         payload = encode_body(1, parse(topic.avro), typed(topic.avro, example))
         expected = EXPECTED[topic.name][name]
-        outcome, published, event = await outcome_of(agent, payload, registry)
-        assert (outcome, published) == (("ignored", "") if expected is None else ("published", "sales.unified")), name
+        outcome, to, event = await outcome_of(agent, payload, registry)
+        assert (outcome, to) == (("ignored", "") if expected is None else ("published", "sales.unified")), name
         assert {field: event[field] for field in expected or {}} == (expected or {}), name
 
 
@@ -161,14 +171,14 @@ async def test_invalid_examples_become_dead_letters(agent: Agent) -> None:
             continue
         registry = MemoryRegistry(topic)
         payload = await invalid.payload(example, topic, registry.schema_id)
-        outcome, published, dead_letter = await outcome_of(agent, payload, registry)
-        assert (outcome, published) == ("dead_letter", "sales.dlq"), name
-        assert dead_letter["reason"] == example["reason"], f"{name}: {dead_letter['detail']}"
-        assert dead_letter["value"] == payload, name
-        assert dead_letter["topic"] == topic.name
-        assert (dead_letter["key"], dead_letter["partition"], dead_letter["offset"]) == (KEY, PARTITION, OFFSET)
-        assert (dead_letter["unit"], dead_letter["attempt"]) == ("unit-under-test", 2)
-        assert len(dead_letter["detail"]) < 400, name
+        outcome, to, record = await outcome_of(agent, payload, registry)
+        assert (outcome, to) == ("dead_letter", "sales.dlq"), name
+        assert record["reason"] == example["reason"], f"{name}: {record['detail']}"
+        assert record["value"] == payload, name
+        assert record["topic"] == topic.name
+        assert (record["key"], record["partition"], record["offset"]) == (KEY, PARTITION, OFFSET)
+        assert (record["unit"], record["attempt"]) == ("unit-under-test", 2)
+        assert len(record["detail"]) < 400, name
 
 
 @pytest.mark.parametrize("agent", AGENTS, ids=lambda agent: agent.consumes)

@@ -148,7 +148,7 @@ class Mark:
 
 
 class Bench:
-    """A runtime, what is in its raw topic, and one consumer that looks at the ends of `sales.unified`."""
+    """A runtime, what is in its raw topic, and one consumer that follows the ends of `sales.unified`."""
 
     def __init__(self, runtime: Runtime, count: int, watcher: AIOKafkaConsumer) -> None:
         self._runtime = runtime
@@ -255,7 +255,7 @@ class Bench:
                 for messages in batches.values():
                     seen.update((m.key, now) for m in messages if m.key.startswith(b"legacy:live-"))
 
-        def note(key: bytes) -> Callable[[Any], None]:
+        def acknowledge(key: bytes) -> Callable[[Any], None]:
             return lambda _: acknowledged.__setitem__(key, time.monotonic())
 
         reading = asyncio.create_task(read())
@@ -263,7 +263,7 @@ class Bench:
         for number in range(total):
             record = {**sale(number, datetime.now(UTC)), "sale_id": f"live-{number}"}
             sent = await producer.send(RAW, encode(record), key=f"live-{number}".encode())
-            sent.add_done_callback(note(f"legacy:live-{number}".encode()))
+            sent.add_done_callback(acknowledge(f"legacy:live-{number}".encode()))
             pending.append(sent)
             if number % 20 == 19:
                 await asyncio.sleep(max(0.0, begun + number / rate - time.monotonic()))
@@ -319,14 +319,14 @@ async def lineage(bench: Bench, rounds: int, folder: Path) -> bool:
             "rejects": {"LINEAGE_URL": f"http://127.0.0.1:{closed.getsockname()[1]}"},
             "never answers": {"LINEAGE_URL": f"http://127.0.0.1:{silent.getsockname()[1]}"},
         }
-        found: dict[str, list[Figures]] = {name: [] for name in ways}
+        runs: dict[str, list[Figures]] = {name: [] for name in ways}
         for _ in range(rounds):
             for name, way in ways.items():
-                told = {"LINEAGE_TRANSPORT": "http", "LINEAGE_INTERVAL_S": "1", **way}
-                found[name].append(await bench.unit(1, folder, **told))
-                show(name, found[name][-1])
-    plain, *others = (median(figures) for figures in found.values())
-    for name, other in zip(list(found)[1:], others, strict=True):
+                options = {"LINEAGE_TRANSPORT": "http", "LINEAGE_INTERVAL_S": "1", **way}
+                runs[name].append(await bench.unit(1, folder, **options))
+                show(name, runs[name][-1])
+    plain, *others = (median(figures) for figures in runs.values())
+    for name, other in zip(list(runs)[1:], others, strict=True):
         change = 100 * (other.rate / plain.rate - 1)
         say(f"{name}: {change:+.1f} % rate, {other.cpu_us - plain.cpu_us:+.1f} µs CPU an event")
     return True
@@ -347,17 +347,15 @@ async def measure(runtime: Runtime, arguments: argparse.Namespace, folder: Path)
         bench = Bench(runtime, arguments.changes, watcher)
         if arguments.lineage:
             return await lineage(bench, arguments.rounds, folder)
-        found: dict[str, list[Figures]] = {
-            name: [] for name in ("bare loop", "one worker", "no metrics", "two workers")
-        }
+        runs: dict[str, list[Figures]] = {name: [] for name in ("bare loop", "one worker", "no metrics", "two workers")}
         for number in range(arguments.rounds):
-            found["bare loop"].append(await bench.bare(number))
-            found["one worker"].append(await bench.unit(1, folder))
-            found["no metrics"].append(await bench.unit(1, folder, "tests.performance.unmeasured"))
-            found["two workers"].append(await bench.unit(2, folder))
-            for name, figures in found.items():
+            runs["bare loop"].append(await bench.bare(number))
+            runs["one worker"].append(await bench.unit(1, folder))
+            runs["no metrics"].append(await bench.unit(1, folder, "tests.performance.unmeasured"))
+            runs["two workers"].append(await bench.unit(2, folder))
+            for name, figures in runs.items():
                 show(name, figures[-1])
-        plain, one, unmeasured, two = (median(figures) for figures in found.values())
+        plain, one, unmeasured, two = (median(figures) for figures in runs.values())
         say(f"one worker / bare loop: {one.rate / plain.rate:.2f}; two workers / one: {two.rate / one.rate:.2f}")
         cost = one.cpu_us / unmeasured.cpu_us - 1
         say(f"with metrics / without: rate {one.rate / unmeasured.rate:.3f}, CPU an event {cost:+.1%}")

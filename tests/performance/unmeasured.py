@@ -6,7 +6,7 @@ from typing import Any
 
 from chassis import stream, unit
 from chassis.metrics import Metric, Metrics, Outcome, Series
-from streams.legacy.app import datasets, main
+from streams.legacy.agents import agent
 from streams.legacy.settings import Settings
 
 
@@ -42,5 +42,5 @@ class Unmeasured(Metrics):
 if __name__ == "__main__":
     os.environ["LEGACY_OPS_PORT"] = os.environ["UNMEASURED_OPS_PORT"]
     unit.Metrics = Unmeasured  # type: ignore[attr-defined]
-    stream._Worker._account = lambda *_: None  # type: ignore[method-assign]
-    unit.run_unit("legacy", Settings, main, datasets)
+    stream.Worker.observe = lambda *_: None  # type: ignore[method-assign]
+    stream.run_stream("legacy", Settings, agent)

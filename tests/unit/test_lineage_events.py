@@ -31,11 +31,11 @@ from services.flink_watcher.lineage import datasets as ranking_datasets
 from services.flink_watcher.settings import WatcherSettings as FlinkSettings
 from services.legacy_poller.app import datasets as legacy_datasets
 from services.legacy_poller.settings import LegacyPollerSettings
-from streams.cdc.app import datasets as cdc_datasets
+from streams.cdc.agents import agent as cdc_agent
 from streams.cdc.settings import Settings as CdcSettings
-from streams.files.app import datasets as files_datasets
+from streams.files.agents import agent as files_agent
 from streams.files.settings import Settings as FilesSettings
-from streams.legacy.app import datasets as legacy_stream_datasets
+from streams.legacy.agents import agent as legacy_agent
 from streams.legacy.settings import Settings as LegacySettings
 from tests.connected.streams import until
 
@@ -304,9 +304,9 @@ def all_datasets() -> list[Datasets]:
         connector_datasets(ConnectSettings()),
         file_datasets(FilePollerSettings()),
         legacy_datasets(LegacyPollerSettings()),
-        cdc_datasets(CdcSettings()),
-        files_datasets(FilesSettings()),
-        legacy_stream_datasets(LegacySettings()),
+        cdc_agent(CdcSettings()).datasets(CdcSettings()),
+        files_agent(FilesSettings()).datasets(FilesSettings()),
+        legacy_agent(LegacySettings()).datasets(LegacySettings()),
         ranking_datasets(FlinkSettings()),
         sink_datasets(SinkSettings()),
     ]

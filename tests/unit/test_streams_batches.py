@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from faust.types import TP
 
-from chassis.dead_letters import ATTEMPT_HEADER
-from chassis.faust_transport import Batch
-from chassis.stream import attempt_of, next_batches, written_at
+from chassis.batches import Batch
+from chassis.dead_letters import ATTEMPT_HEADER, attempt_of
+from chassis.stream import next_batches, written_at
 
 NOW = datetime(2026, 2, 19, 12, 0, tzinfo=UTC)
 

@@ -1,23 +1,28 @@
-"""What a streams unit tells of a batch: outcomes, dead letters, how long the way took, and its watermark."""
+"""The metrics of a streams service after a batch: outcomes, dead letters, how long the way took, and its watermark."""
 
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from types import SimpleNamespace
 from typing import Any, cast
+from unittest.mock import AsyncMock
 
 import pytest
 import structlog
+from aiokafka import AIOKafkaProducer
 
 from chassis import stream
 from chassis.metrics import Metrics
 from chassis.ops import Readiness
 from chassis.results import Context, Ignored, Output, Rejected
-from chassis.stream import Agent
+from chassis.stream import Agent, Codecs, StreamSettings, Worker
 from chassis.unit import Unit
+from contracts.codec import Decoder
 from streams.cdc import transform as cdc
 from streams.files import transform as files
 from streams.legacy import transform as legacy
+from tests.batches import Member, batch, message, published
 
 NOW = datetime(2026, 2, 19, 10, tzinfo=UTC)
 AT_SOURCE_MS = 1_771_490_000_123
@@ -67,13 +72,16 @@ def test_a_sale_knows_when_its_source_had_it(transform: Any, record: dict[str, A
     assert made.at_source_ms == pytest.approx(AT_SOURCE_MS, abs=1000)  # a file has whole seconds
 
 
-def accounted(*batches: Sequence[Output | Rejected | Ignored]) -> dict[str, float]:
-    """The series after these batches."""
+async def accounted(*results: Sequence[Output | Rejected | Ignored]) -> dict[str, float]:
+    """The series after batches with these results."""
     unit = Unit("files", structlog.get_logger("placar"), Metrics("files", stream.METRICS), Readiness())
-    agent = Agent("sales.files", "sales.unified", lambda *_: Ignored(""))
-    worker = stream._Worker(unit, cast(Any, None), agent, cast(Any, None))
-    for batch in batches:
-        worker._account(batch)
+    todo = [result for batch in results for result in batch]
+    agent = Agent("sales.files", "sales.unified", lambda *_: todo.pop(0))
+    codecs = Codecs(cast(Decoder, SimpleNamespace(decode=AsyncMock())), lambda _: b"", lambda _: b"")
+    worker = Worker(unit, StreamSettings(ops_port=1), agent, codecs, cast(AIOKafkaProducer, None))
+    async with published():
+        for each in results:
+            await worker.consumer.handle([batch([message("sales.files", b"x") for _ in each])], Member())
     lines = unit.metrics.render(["text/plain"])[0].decode().splitlines()
     return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines if line[:1] not in "#")}
 
@@ -84,9 +92,9 @@ def sold(seconds_ago: float, event: datetime, ingested: datetime) -> Output:
     return Output(b"k", {"event_time": event, "ingestion_time": ingested}, at)
 
 
-def test_a_batch_is_told_by_outcome_reason_and_delay() -> None:
+async def test_a_batch_is_counted_by_outcome_reason_and_delay() -> None:
     """Every result counts once; the delay is since the source had the sale."""
-    batch: list[Output | Rejected | Ignored] = [
+    results: list[Output | Rejected | Ignored] = [
         sold(0.6, NOW, NOW),
         sold(40, NOW, NOW),
         Rejected("amount_range", "x"),
@@ -94,23 +102,23 @@ def test_a_batch_is_told_by_outcome_reason_and_delay() -> None:
         Rejected("field_missing", "x"),
         Ignored("heartbeat"),
     ]
-    series = accounted(batch)
+    series = await accounted(results)
 
     def records(outcome: str) -> float:
         return series[f'placar_records_total{{outcome="{outcome}",topic="sales.files",unit="files"}}']
 
     assert (records("published"), records("dead_letter"), records("ignored")) == (2, 3, 1)
-    letters = 'placar_dead_letters_total{{reason="{}",topic="sales.files",unit="files"}}'
-    assert (series[letters.format("amount_range")], series[letters.format("field_missing")]) == (2, 1)
+    counts = 'placar_dead_letters_total{{reason="{}",topic="sales.files",unit="files"}}'
+    assert (series[counts.format("amount_range")], series[counts.format("field_missing")]) == (2, 1)
     delays = 'placar_source_delay_seconds_bucket{{le="{}",topic="sales.files",unit="files"}}'
     assert [series[delays.format(bound)] for bound in ("0.5", "1.0", "30.0", "60.0", "+Inf")] == [0, 1, 1, 2, 2]
 
 
-def test_the_watermark_is_the_newest_event_less_five_seconds_and_never_goes_back() -> None:
+async def test_the_watermark_is_the_newest_event_less_five_seconds_and_never_goes_back() -> None:
     """A sale that is dated later than it came counts from when it came; an older batch changes nothing."""
     hour = timedelta(hours=1)
     name = 'placar_source_watermark_timestamp_seconds{topic="sales.files",unit="files"}'
     newest = [sold(1, NOW - hour, NOW), sold(1, NOW + hour, NOW)]
-    assert accounted(newest)[name] == NOW.timestamp() - 5
-    assert accounted(newest, [sold(1, NOW - hour, NOW)])[name] == NOW.timestamp() - 5
-    assert name not in accounted([Ignored("heartbeat")])
+    assert (await accounted(newest))[name] == NOW.timestamp() - 5
+    assert (await accounted(newest, [sold(1, NOW - hour, NOW)]))[name] == NOW.timestamp() - 5
+    assert name not in await accounted([Ignored("heartbeat")])

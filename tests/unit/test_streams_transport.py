@@ -9,7 +9,8 @@ import faust
 import pytest
 from faust.types import TP
 
-from chassis.faust_transport import Batch, Consumer, Transport
+from chassis.batches import Batch
+from chassis.faust_transport import Consumer, Transport
 
 PARTITION = TP("raw", 0)
 GENERATION = 7

@@ -88,7 +88,7 @@ def test_every_format_character_is_removed_but_those_that_are_seen() -> None:
 
 @pytest.mark.parametrize("name", ["می\u200cخواهم", "क्\u200dष", "ක්\u200dෂ"])
 def test_joiners_stay_where_a_script_is_spelled_with_them(name: str) -> None:
-    """Persian, Hindi and Sinhala words keep their joiners; between Latin letters there is none."""
+    """Persian, Hindi and Sinhala words keep their joiners; a Latin name has none."""
     assert validation.text("salesman_name", name) == unicodedata.normalize("NFC", name)
     assert validation.text("salesman_name", "An\u200ca") == "Ana"
 
@@ -118,7 +118,7 @@ def test_country(written: str, code: str) -> None:
 
 
 @pytest.mark.parametrize("written", ["ß", "\ufb01", "ıt", "\uff22\uff32", "ſe", "B\u0280"])
-def test_country_is_of_ascii_letters(written: str) -> None:
+def test_country_is_ascii(written: str) -> None:
     """What becomes a code only by case folding or compatibility forms is no code."""
     with pytest.raises(InvalidError) as rejected:
         validation.country("country", written)

@@ -145,7 +145,7 @@ class Shop:
     async def rejected(self, ids: list[int]) -> dict[str, str]:
         """Reason of the dead letter of each of these sales that has one."""
         await self._read()
-        dead = self.published.letters("cdc").values()
+        dead = self.published.dead_letters("cdc").values()
         reasons = {sale_id(each["key"]): each["reason"] for each in dead if each["key"] is not None}
         return {str(number): reasons[str(number)] for number in ids if str(number) in reasons}
 

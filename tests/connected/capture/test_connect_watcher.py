@@ -141,7 +141,7 @@ async def test_watcher_creates_and_restarts(
             await postgres.execute("CREATE PUBLICATION debezium_sales_pub FOR TABLE sales, debezium_heartbeat")
         await until(watcher.ready, "the failed task was restarted and runs")
         assert await counted(watcher, "restart")
-        assert "Publication autocreation is disabled" in watcher.said()
+        assert "Publication autocreation is disabled" in watcher.logged()
         events = tmp_path / "lineage" / "connect_watcher.jsonl"
 
         async def last_run_reported() -> bool:

@@ -119,7 +119,7 @@ async def test_truncate(open_shop: Shop) -> None:
     await open_shop.sell(ids[0], ids[51], amount=Decimal("2.00"))
     await open_shop.agree(ids, "truncated")
     assert sorted(await open_shop.sales(ids)) == sorted(map(str, (ids[0], ids[51])))
-    dead = [each for each in open_shop.published.letters("cdc").values() if each["key"] is None]
+    dead = [each for each in open_shop.published.dead_letters("cdc").values() if each["key"] is None]
     assert [(each["reason"], "task resnapshot" in each["detail"]) for each in dead] == [("operation_unknown", True)]
 
 
@@ -181,7 +181,7 @@ async def test_a_dropped_column(open_shop: Shop) -> None:
             return await open_shop.rejected([without]) == {str(without): "schema_incompatible"}
 
         await until(judged, "the change is a dead letter", DEADLINE_S)
-        details = [each["detail"] for each in open_shop.published.letters("cdc").values()]
+        details = [each["detail"] for each in open_shop.published.dead_letters("cdc").values()]
         assert any("product" in detail for detail in details), details
     finally:
         await sql.execute("ALTER TABLE sales ADD COLUMN product varchar(255) NOT NULL DEFAULT 'SSD'")

@@ -1,4 +1,4 @@
-"""The unit `files` with a gate before its decoder, as a process: `python -m tests.connected.held_files`.
+"""The service `files` with a gate before its decoder, as a process: `python -m tests.connected.gated_files`.
 
 While the gate's file exists no record passes, so that a batch is in flight for as long as a test wants.
 """
@@ -23,15 +23,15 @@ from tests.connected.unit_process import UnitProcess, unit_process
 LONGEST_S = 600.0
 
 
-class HeldSettings(Settings):
+class GatedSettings(Settings):
     """Those of the unit, and the file that holds its records."""
 
-    model_config = SettingsConfigDict(env_prefix="HELD_FILES_")
+    model_config = SettingsConfigDict(env_prefix="GATED_FILES_")
     gate: Path
 
 
 class _Gate:
-    """Stands before the decoder."""
+    """Blocks the decoder while the file exists."""
 
     def __init__(self, decoder: Decoder, gate: Path) -> None:
         self._decoder = decoder
@@ -45,13 +45,13 @@ class _Gate:
         return await self._decoder.decode(payload)
 
 
-def held(servers: Mapping[str, str], folder: Path) -> AbstractAsyncContextManager[UnitProcess]:
+def gated(servers: Mapping[str, str], folder: Path) -> AbstractAsyncContextManager[UnitProcess]:
     """A ready worker that finishes no record while there is a file `gate` in the folder."""
-    environment = {**servers, "HELD_FILES_GATE": str(folder / "gate")}
-    return unit_process("tests.connected.held_files", environment, folder / "held.log", wait=True)
+    environment = {**servers, "GATED_FILES_GATE": str(folder / "gate")}
+    return unit_process("tests.connected.gated_files", environment, folder / "gated.log", wait=True)
 
 
-async def main(unit: Unit, settings: HeldSettings) -> None:
+async def main(unit: Unit, settings: GatedSettings) -> None:
     """Work in the group `files` until cancelled."""
     files = agent(settings)
     registry = Registry(unit, settings.registry)
@@ -64,4 +64,4 @@ async def main(unit: Unit, settings: HeldSettings) -> None:
 
 
 if __name__ == "__main__":
-    run_unit("held_files", HeldSettings, main, metrics=METRICS)
+    run_unit("gated_files", GatedSettings, main, metrics=METRICS)

@@ -1,5 +1,0 @@
-"""The metrics of the unit files, besides what every process has: those of every streams unit."""
-
-from chassis import stream
-
-METRICS = stream.METRICS
