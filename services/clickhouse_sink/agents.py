@@ -37,46 +37,39 @@ class Stored:
 
 
 @dataclass(frozen=True)
-class Clients:
-    """What the rows and the dead letters go to."""
+class TableWriter:
+    """What becomes of one topic's messages: rows of its table, and dead letters of those that do not fit it."""
 
+    unit: Unit
+    settings: SinkSettings
+    plan: Plan
+    decoder: Decoder
     store: ClickHouse
     producer: AIOKafkaProducer
 
-
-class TableWriter:
-    """What becomes of one topic's messages: rows of its table."""
-
-    def __init__(self, unit: Unit, settings: SinkSettings, plan: Plan, decoder: Decoder, clients: Clients) -> None:
-        self._unit = unit
-        self._settings = settings
-        self._plan = plan
-        self._decoder = decoder
-        self._clients = clients
-
     async def process(self, messages: Sequence[Any]) -> list[Stored | Rejected | Ignored]:
         """The rows of each message, if it is the newest of its identity."""
-        return newest(self._plan, [await stored(self._plan, self._decoder, message) for message in messages])
+        return newest(self.plan, [await stored(self.plan, self.decoder, message) for message in messages])
 
     async def deliver(self, processed: Sequence[Stored], rejected: Sequence[Record]) -> None:
         """Publish the dead letters and insert the rows as one block; waits for ClickHouse."""
         if rejected:
-            await kafka.publish(self._clients.producer, rejected)
+            await kafka.publish(self.producer, rejected)
         if processed:
             await self._insert(processed)
 
     async def _insert(self, records: Sequence[Stored]) -> None:
-        plan, table = self._plan, self._plan.mapping.table
+        plan, table = self.plan, self.plan.mapping.table
         block = [row for record in records for row in record.rows]
-        await self._unit.retry_until_available(
+        await self.unit.retry_until_available(
             "clickhouse",
-            self._settings.clickhouse.address,
+            self.settings.clickhouse.address,
             SETTING,
-            lambda: self._clients.store.insert(table, plan.columns, block),
+            lambda: self.store.insert(table, plan.columns, block),
             StoreUnavailableError,
         )
         now_ms = time.time() * 1000
-        metrics, labels = self._unit.metrics, {"topic": plan.topic}
+        metrics, labels = self.unit.metrics, {"topic": plan.topic}
         metrics.observe(DELAY, labels, [(now_ms - record.timestamp) / 1000 for record in records])
         metrics.observe(RANKING_DELAY, labels, behind([record.record for record in records]))
         metrics[BATCH_RECORDS].observe(labels, len(records))

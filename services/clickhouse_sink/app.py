@@ -11,7 +11,7 @@ from chassis.kafka import consumer, producer
 from chassis.registry import Registry
 from chassis.unit import Unit, cancellable
 from contracts.catalogue import Topic, catalogue
-from services.clickhouse_sink.agents import Clients, Group, TableWriter, Waiting, sink
+from services.clickhouse_sink.agents import Group, TableWriter, Waiting, sink
 from services.clickhouse_sink.ddl import table_fields
 from services.clickhouse_sink.mapping import (
     OF_RECORD,
@@ -101,10 +101,10 @@ async def main(unit: Unit, settings: SinkSettings) -> None:
         )
         registry = Registry(unit, settings.registry)
         encode_dead_letter = await registry.encoder(DEAD_LETTERS)
-        clients = Clients(store, await stack.enter_async_context(producer(unit, settings.kafka)))
+        sending = await stack.enter_async_context(producer(unit, settings.kafka))
         waiting = {}
         for plan in plans:
-            writer = TableWriter(unit, settings, plan, registry.decoder(plan.contract), clients)
+            writer = TableWriter(unit, settings, plan, registry.decoder(plan.contract), store, sending)
             batches = BatchConsumer(unit, plan.topic, writer, settings.rejections, encode_dead_letter)
             waiting[plan.topic] = Waiting(batches, plan.mapping.flush)
         group = Group(unit, settings)

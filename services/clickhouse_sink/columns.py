@@ -52,16 +52,29 @@ def avro_type(declared: Any) -> Avro:
     return Avro(str(declared))
 
 
+def _seconds(value: datetime) -> int:
+    seconds, rest = divmod(to_ms(value), 1000)
+    if rest or not 0 <= seconds <= LAST_SECOND:
+        raise RangeError(f"{value.isoformat()} is not a whole second from 1970 to 2106")
+    return seconds
+
+
 def _same(value: Any) -> Any:
     return value
 
 
-def _integer(column: str) -> Convert | None:
-    match = _INTEGER.fullmatch(column)
-    if match is None:
-        return None
-    bits = int(match[2])
-    low, high = (0, 2**bits - 1) if match[1] else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+# of the types that a column holds without conversion parameters: Avro's kind and ClickHouse's type
+_PLAIN: Mapping[tuple[str, str], Convert] = {
+    ("string", "String"): _same,
+    ("bytes", "String"): _same,
+    ("boolean", "UInt8"): int,
+    ("timestamp-millis", "Int64"): to_ms,
+    ("timestamp-millis", "DateTime('UTC')"): _seconds,
+}
+
+
+def _integer(unsigned: bool, bits: int) -> Convert:
+    low, high = (0, 2**bits - 1) if unsigned else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
 
     def convert(value: int) -> int:
         if not low <= value <= high:
@@ -71,54 +84,24 @@ def _integer(column: str) -> Convert | None:
     return convert
 
 
-def _milliseconds(value: datetime) -> int:
-    return to_ms(value)
+def _decimal(digits: int) -> Convert:
+    limit = Decimal(10) ** digits
+
+    def convert(value: Decimal) -> Decimal:
+        if not -limit < value < limit:
+            raise RangeError(f"{value} has more than {digits} digits before the point")
+        return value
+
+    return convert
 
 
-def _seconds(value: datetime) -> int:
-    seconds, rest = divmod(_milliseconds(value), 1000)
-    if rest or not 0 <= seconds <= LAST_SECOND:
-        raise RangeError(f"{value.isoformat()} is not a whole second from 1970 to 2106")
-    return seconds
-
-
-def _timestamp(column: str) -> Convert | None:
-    return {"Int64": _milliseconds, "DateTime('UTC')": _seconds}.get(column)
-
-
-def _decimal(scale: int) -> Callable[[str], Convert | None]:
-    def decide(column: str) -> Convert | None:
-        match = _DECIMAL.fullmatch(column)
-        if match is None or int(match[2]) < scale:
-            return None
-        limit = Decimal(10) ** (int(match[1]) - int(match[2]))
-
-        def convert(value: Decimal) -> Decimal:
-            if not -limit < value < limit:
-                raise RangeError(f"{value} has more than {int(match[1]) - int(match[2])} digits before the point")
-            return value
-
-        return convert
-
-    return decide
-
-
-def _text(column: str) -> Convert | None:
-    return _same if column == "String" else None
-
-
-def _boolean(column: str) -> Convert | None:
-    return int if column == "UInt8" else None
-
-
-_RULES: Mapping[str, Callable[[str], Convert | None]] = {
-    "string": _text,
-    "bytes": _text,
-    "boolean": _boolean,
-    "int": _integer,
-    "long": _integer,
-    "timestamp-millis": _timestamp,
-}
+def _present(avro: Avro, column: str) -> Convert | None:
+    """The conversion of values that are not null, None where the column cannot hold them."""
+    if avro.kind in ("int", "long") and (match := _INTEGER.fullmatch(column)):
+        return _integer(bool(match[1]), int(match[2]))
+    if avro.kind == "decimal" and (match := _DECIMAL.fullmatch(column)) and int(match[2]) >= avro.scale:
+        return _decimal(int(match[1]) - int(match[2]))
+    return _PLAIN.get((avro.kind, column))
 
 
 def conversion(avro: Avro, column: str) -> Convert:
@@ -130,15 +113,11 @@ def conversion(avro: Avro, column: str) -> Convert:
     inner = column.removeprefix("Nullable(").removesuffix(")") if column.startswith("Nullable(") else column
     if avro.nullable and inner == column:
         raise MismatchError(f"{column} cannot hold null")
-    rule = _decimal(avro.scale) if avro.kind == "decimal" else _RULES.get(avro.kind)
-    convert = rule(inner) if rule else None
+    convert = _present(avro, inner)
     if convert is None:
         scale = f" of scale {avro.scale}" if avro.kind == "decimal" else ""
         raise MismatchError(f"{column} cannot hold {avro.kind}{scale}")
-    if not avro.nullable:
-        return convert
-    present = convert
-    return lambda value: None if value is None else present(value)
+    return (lambda value: None if value is None else convert(value)) if avro.nullable else convert
 
 
 def blank(column: str) -> Any:

@@ -15,6 +15,8 @@ TRUNCATED = (
     " where there is none, run task resnapshot"
 )
 
+KEPT = ", the last valid version of the sale, if any, stays ranked"
+
 # field of the unified sale -> what it is made from, for lineage; a deletion takes the same columns from `before`
 COLUMNS = {
     "sale_id": ("after.id", "before.id"),
@@ -78,4 +80,6 @@ def transform(record: dict[str, Any], context: Context, *, epoch: int) -> Output
         validation.bounded(context.written_at, context.now),
         version,
     )
+    if isinstance(event, Rejected) and record["op"] == "u":
+        event = Rejected(event.reason, f"{event.detail}{KEPT}")
     return event if isinstance(event, Rejected) else Output(key(event), event, source["ts_ms"])

@@ -26,7 +26,7 @@ from chassis.unit import Unit
 from contracts.catalogue import catalogue
 from contracts.codec import DecodeError, Decoder
 from contracts.windows import window_lengths
-from services.clickhouse_sink.agents import Clients, TableWriter
+from services.clickhouse_sink.agents import TableWriter
 from services.clickhouse_sink.mapping import Plan, check, load_mappings
 from services.clickhouse_sink.settings import MAPPINGS_FILE, SinkSettings
 from tests.batches import Member, batch, message, published
@@ -123,7 +123,7 @@ async def make(request: pytest.FixtureRequest) -> AsyncIterator[Make]:
                 inserted.extend(row[columns.index("sale_id")] for row in block)
 
             store = cast(ClickHouse, SimpleNamespace(insert=insert))
-            writer = TableWriter(unit, SinkSettings(), plan, decoder, Clients(store, cast(AIOKafkaProducer, None)))
+            writer = TableWriter(unit, SinkSettings(), plan, decoder, store, cast(AIOKafkaProducer, None))
             consumer = BatchConsumer(unit, topic, writer, rejections, encode_dead_letter)
             return Scene(topic, unit, consumer, dead, records, inserted)
 
@@ -194,7 +194,8 @@ async def test_a_dead_letter_about_a_dead_letter_is_not_made() -> None:
         SinkSettings(),
         plan_of("sales.dlq"),
         cast(Decoder, SimpleNamespace(decode=decode)),
-        Clients(cast(ClickHouse, None), cast(AIOKafkaProducer, None)),
+        cast(ClickHouse, None),
+        cast(AIOKafkaProducer, None),
     )
     consumer = BatchConsumer(unit, "sales.dlq", writer, RejectionSettings(), lambda _: b"")
     async with published() as records:

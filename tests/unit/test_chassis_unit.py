@@ -1,5 +1,6 @@
 """The life of a process: connect, readiness, operations port, exit status, lineage, logs."""
 
+import asyncio
 import json
 import logging
 from pathlib import Path
@@ -12,12 +13,13 @@ from pydantic_settings import SettingsConfigDict
 from chassis import logs, ops
 from chassis.datasets import Dataset, Datasets
 from chassis.dead_letters import dead_letter
+from chassis.errors import HaltedError
 from chassis.metrics import Metrics
 from chassis.ops import Readiness
 from chassis.results import Rejected
 from chassis.settings import UnitSettings
-from chassis.unit import Unit, run_unit
-from tests.connected.streams import free_port
+from chassis.unit import Unit, _until_stopped, run_unit
+from tests.connected.streams import free_port, until
 
 
 class ExampleSettings(UnitSettings):
@@ -95,17 +97,17 @@ async def test_operations_port() -> None:
 
 def test_dead_letter_says_meaning_value_and_remedy() -> None:
     """A dead letter holds meaning, value and remedy in words, the original bytes, and the source topic as its key."""
-    held: dict[str, object] = {}
+    fields: dict[str, object] = {}
 
     def encode(record: object) -> bytes:
-        held.update(record)  # type: ignore[call-overload]
+        fields.update(record)  # type: ignore[call-overload]
         return b"encoded"
 
     rejection = Rejected("amount_malformed", "amount is 'abc'")
     record = dead_letter(encode, "files", rejection, topic="sales.files", key=b"k", value=b"v", partition=2, offset=7)
     assert (record.topic, record.key, record.value) == ("sales.dlq", b"sales.files", b"encoded")
-    assert held["detail"] == "not a decimal number: amount is 'abc'; write digits with a point, such as 1234.56"
-    assert (held["value"], held["partition"], held["offset"], held["attempt"]) == (b"v", 2, 7, 1)
+    assert fields["detail"] == "not a decimal number: amount is 'abc'; write digits with a point, such as 1234.56"
+    assert (fields["value"], fields["partition"], fields["offset"], fields["attempt"]) == (b"v", 2, 7, 1)
 
 
 def test_unknown_reason_is_a_bug() -> None:
@@ -151,6 +153,25 @@ def test_failure_is_status_1_and_fail(tmp_path: Path, monkeypatch: pytest.Monkey
     last = json.loads((tmp_path / "example.jsonl").read_text("utf-8").splitlines()[-1])
     assert last["eventType"] == "FAIL"
     assert "the disk is full" in last["run"]["facets"]["errorMessage"]["message"]
+
+
+async def test_a_halted_unit_stays_and_is_not_ready(unit: Unit) -> None:
+    """Where `main` halts the process does not end: it is not ready, for the halt's reason, until it is stopped."""
+
+    async def main(*_: object) -> None:
+        raise HaltedError("topic t: everything is rejected")
+
+    running = asyncio.create_task(_until_stopped(unit, ExampleSettings(), main))
+
+    async def halted() -> bool:
+        return "halted" in unit.readiness.missing
+
+    await until(halted, "the unit is halted", 10)
+    assert unit.readiness.missing["halted"] == "topic t: everything is rejected"
+    assert not running.done()
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
 
 
 @pytest.mark.parametrize(

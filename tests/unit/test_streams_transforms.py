@@ -142,6 +142,15 @@ def change(op: str, lsn: int, **row: Any) -> dict[str, Any]:
     return record
 
 
+@pytest.mark.parametrize(("op", "kept"), [("u", True), ("c", False), ("r", False)])
+def test_a_rejected_update_says_what_stays_ranked(op: str, kept: bool) -> None:
+    """An update to an invalid row leaves the last valid version, and the dead letter's detail says so."""
+    result = cdc.transform(change(op, 5, amount=Decimal("-1.00")), CONTEXT, epoch=1)
+    assert isinstance(result, Rejected)
+    assert result.reason == "amount_range"
+    assert ("the last valid version of the sale, if any, stays ranked" in result.detail) == kept
+
+
 def version(result: Output | Rejected | Ignored) -> int:
     """The version of a published sale."""
     assert isinstance(result, Output)
