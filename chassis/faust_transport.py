@@ -73,19 +73,25 @@ class Consumer(driver.Consumer):
             await self._thread.seek_to_beginning(*(TopicPartition(*tp) for tp in fresh))
             self._read_offset.update(dict.fromkeys(fresh))
 
-    def acknowledge(self, batch: Batch) -> None:
-        """The batch is processed: its offsets may be committed, unless the group was rebalanced since the fetch."""
-        if batch.generation != self.app.consumer_generation_id:
-            return
-        tp = batch.tp
-        with ack_lock:
-            committed, index = self._committed_offset[tp] or 0, self._acked_index[tp]
-            offsets = [
-                record.offset for record in batch.records if record.offset >= committed and record.offset not in index
-            ]
-            index.update(offsets)
-            self._acked[tp].extend(offsets)
-        self.app.monitor.stream_inbound_time[tp] = monotonic()  # Faust's watch reports a partition that stands still
+    @property
+    def generation(self) -> int:
+        """The group's generation."""
+        generation: int = self.app.consumer_generation_id
+        return generation
+
+    async def acknowledge(self, batches: Sequence[Batch]) -> None:
+        """The batches are processed: Faust may commit their offsets, unless the group was rebalanced meanwhile."""
+        for batch in batches:
+            if batch.generation != self.generation:
+                continue
+            tp = batch.tp
+            with ack_lock:
+                committed, index = self._committed_offset[tp] or 0, self._acked_index[tp]
+                offsets = [record.offset for record in batch.records]
+                new = [offset for offset in offsets if offset >= committed and offset not in index]
+                index.update(new)
+                self._acked[tp].extend(new)
+            self.app.monitor.stream_inbound_time[tp] = monotonic()  # Faust's watch reports what stands still
 
     async def _drain_messages(self, fetcher: Any) -> None:
         """Fetch and deliver until the consumer or its fetcher is stopped.
@@ -130,7 +136,7 @@ class Consumer(driver.Consumer):
 
         `stops` is how often the flow had been stopped when the fetch began.
         """
-        generation = self.app.consumer_generation_id
+        generation = self.generation
         for key, messages in records.items():
             tp = TP(*key)
             await self.app.flow_control.acquire()  # a resumed flow empties the channels first

@@ -1,8 +1,8 @@
 """Kafka clients that lose nothing: idempotent producers, acknowledged batches, consumers that commit by hand."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -29,36 +29,6 @@ class Record:
     key: bytes | None
     value: bytes | None
     headers: Sequence[tuple[str, bytes]] = field(default=())
-
-
-async def _watch(unit: "Unit", settings: KafkaSettings, refresh: Callable[[], Awaitable[bool]]) -> None:
-    """Keep asking the broker for its metadata: the unit is not ready while it does not answer."""
-    while True:
-        await asyncio.sleep(WATCH_INTERVAL_S)
-        answered = False
-        with suppress(TimeoutError):
-            async with asyncio.timeout(WATCH_INTERVAL_S):
-                answered = await refresh()
-        if answered:
-            unit.readiness.met("kafka")
-        else:
-            why = f"kafka at {settings.bootstrap} (setting {SETTING}) is unreachable: no answer"
-            unit.readiness.waiting("kafka", why)
-            unit.metrics.connection_failed("kafka")
-            unit.log.warning("unreachable", server="kafka", address=settings.bootstrap, setting=SETTING)
-
-
-@asynccontextmanager
-async def _watched(
-    unit: "Unit", settings: KafkaSettings, refresh: Callable[[], Awaitable[bool]]
-) -> AsyncIterator[None]:
-    watching = asyncio.create_task(_watch(unit, settings, refresh))
-    try:
-        yield
-    finally:
-        watching.cancel()
-        with suppress(asyncio.CancelledError):
-            await watching
 
 
 async def _started(client: Client) -> Client:
@@ -104,44 +74,60 @@ def _consumer(
     return client
 
 
-@asynccontextmanager
-async def producer(unit: "Unit", settings: KafkaSettings) -> AsyncIterator[AIOKafkaProducer]:
-    """A started producer (idempotent, acks=all) while the context lasts; waits for the broker."""
+async def _watch(unit: "Unit", settings: KafkaSettings, client: Client) -> None:
+    """Keep asking the broker for its metadata: the unit is not ready while it does not answer."""
+    inner = client.client if isinstance(client, AIOKafkaProducer) else client._client
+    while True:
+        await asyncio.sleep(WATCH_INTERVAL_S)
+        answered = False
+        with suppress(TimeoutError):
+            async with asyncio.timeout(WATCH_INTERVAL_S):
+                answered = await inner.force_metadata_update()
+        if answered:
+            unit.readiness.met("kafka")
+        else:
+            why = f"kafka at {settings.bootstrap} (setting {SETTING}) is unreachable: no answer"
+            unit.readiness.waiting("kafka", why)
+            unit.metrics.connection_failed("kafka")
+            unit.log.warning("unreachable", server="kafka", address=settings.bootstrap, setting=SETTING)
 
-    async def start() -> AIOKafkaProducer:
-        return await _started(_producer(unit.name, settings))
+
+@asynccontextmanager
+async def _connected(unit: "Unit", settings: KafkaSettings, create: Callable[[], Client]) -> AsyncIterator[Client]:
+    """A started client while the context lasts; waits for the broker, and watches that it stays there."""
+
+    async def start() -> Client:
+        return await _started(create())
 
     client = await unit.connect("kafka", settings.bootstrap, SETTING, start, (KafkaConnectionError, OSError))
+    watching = asyncio.create_task(_watch(unit, settings, client))
     try:
-        async with _watched(unit, settings, client.client.force_metadata_update):
-            yield client
+        yield client
     finally:
+        watching.cancel()
+        with suppress(asyncio.CancelledError):
+            await watching
         await client.stop()
 
 
-@asynccontextmanager
-async def consumer(
+def producer(unit: "Unit", settings: KafkaSettings) -> AbstractAsyncContextManager[AIOKafkaProducer]:
+    """A started producer (idempotent, acks=all) while the context lasts; waits for the broker."""
+    return _connected(unit, settings, lambda: _producer(unit.name, settings))
+
+
+def consumer(
     unit: "Unit",
     settings: KafkaSettings,
     topics: Sequence[str],
     group: str | None,
     listener: ConsumerRebalanceListener | None = None,
-) -> AsyncIterator[AIOKafkaConsumer]:
+) -> AbstractAsyncContextManager[AIOKafkaConsumer]:
     """A started consumer from the earliest offset, without auto-commit, while the context lasts; waits for the broker.
 
     With `group` None there is no group and no commit: the reader begins at the earliest offset each time. `listener` is
     told of the group's rebalances.
     """
-
-    async def start() -> AIOKafkaConsumer:
-        return await _started(_consumer(unit.name, settings, topics, group, listener))
-
-    client = await unit.connect("kafka", settings.bootstrap, SETTING, start, (KafkaConnectionError, OSError))
-    try:
-        async with _watched(unit, settings, client._client.force_metadata_update):
-            yield client
-    finally:
-        await client.stop()
+    return _connected(unit, settings, lambda: _consumer(unit.name, settings, topics, group, listener))
 
 
 async def publish(client: AIOKafkaProducer, records: Iterable[Record]) -> int:

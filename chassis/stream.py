@@ -161,24 +161,6 @@ async def next_batches(queue: Any, enough: int) -> list[Batch]:
     return taken
 
 
-class FaustSource:
-    """A Faust application as the source of its agent's batches."""
-
-    def __init__(self, app: Any) -> None:
-        self._app = app
-
-    @property
-    def generation(self) -> int:
-        """The consumer group's generation."""
-        return cast(int, self._app.consumer_generation_id)
-
-    async def acknowledge(self, done: Sequence[Batch]) -> None:
-        """Let Faust commit the offsets of these batches."""
-        consumer = cast(Consumer, self._app.consumer)
-        for batch in done:
-            consumer.acknowledge(batch)
-
-
 class Worker:
     """One service's agent: what it makes of messages, how it publishes that, and the Faust application around it."""
 
@@ -262,11 +244,9 @@ class Worker:
             self._agent.consumes, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw"
         )
 
-        source = FaustSource(app)
-
         @app.agent(topic, name=unit.name, concurrency=1, supervisor_strategy=CrashingSupervisor)
         async def consume(stream: Any) -> None:
-            await self.consume(stream.channel.queue, source)
+            await self.consume(stream.channel.queue, cast(Consumer, app.consumer))
 
         @app.on_partitions_assigned.connect(weak=False)
         async def assigned(_: Any, assigned: Any, **__: Any) -> None:

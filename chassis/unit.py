@@ -103,6 +103,8 @@ async def _until_stopped(unit: Unit, settings: S, main: Callable[[Unit, S], Awai
         await main(unit, settings)
     except HaltedError as error:
         unit.log.error("halted", error=str(error))  # noqa: TRY400 - the message is the remedy
+        for need in unit.readiness.missing:  # it waits for nothing any more
+            unit.readiness.met(need)
         unit.readiness.waiting("halted", str(error))
         await asyncio.Event().wait()
 

@@ -46,7 +46,7 @@ async def test_gaps_do_not_hold_up_the_commit(consumer: Consumer, fetches: Seque
     for offsets in fetches:
         one = batch(offsets)
         consumer._note_gaps(PARTITION, one.records)
-        consumer.acknowledge(one)
+        await consumer.acknowledge([one])
     assert consumer._new_offset(PARTITION) == offset
     assert not consumer._acked[PARTITION]
 
@@ -56,13 +56,13 @@ async def test_nothing_is_committed_before_it_is_acknowledged(consumer: Consumer
     first, second = batch([0, 1]), batch([5, 6])
     for one in (first, second):
         consumer._note_gaps(PARTITION, one.records)
-    consumer.acknowledge(first)
+    await consumer.acknowledge([first])
     assert consumer._new_offset(PARTITION) == 2
 
 
 async def test_acknowledged_before_a_rebalance(consumer: Consumer) -> None:
     """An acknowledgement of an earlier generation counts for nothing."""
-    consumer.acknowledge(batch([0, 1], GENERATION - 1))
+    await consumer.acknowledge([batch([0, 1], GENERATION - 1)])
     assert consumer._new_offset(PARTITION) is None
 
 
@@ -72,7 +72,7 @@ async def test_read_again_after_a_seek(consumer: Consumer) -> None:
     for offsets in ([10, 11], [10, 11, 15], [8, 9, 10]):
         one = batch(offsets)
         consumer._note_gaps(PARTITION, one.records)
-        consumer.acknowledge(one)
+        await consumer.acknowledge([one])
     assert consumer._new_offset(PARTITION) == 16
     assert not consumer._acked[PARTITION]
 
