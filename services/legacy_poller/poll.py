@@ -58,7 +58,7 @@ class Poller:
     async def round(self) -> None:
         """One successful call, after as many as it takes, and its publication."""
         retrying = tenacity.AsyncRetrying(
-            wait=tenacity.wait_exponential_jitter(initial=0.5, max=self._settings.interval_s),
+            wait=tenacity.wait_exponential_jitter(multiplier=0.5, max=self._settings.interval_s),
             retry=tenacity.retry_if_exception_type(Unanswered),
             before_sleep=self._failed,
         )
