@@ -62,7 +62,7 @@ def identity(plan: Plan, record: Mapping[str, Any]) -> tuple[Any, ...]:
     return tuple(record[field] for field in plan.mapping.identity)
 
 
-def newer(plan: Plan, record: Mapping[str, Any], held: Mapping[str, Any]) -> bool:
-    """Whether `record` replaces `held`, of the same identity and read before; a tie keeps the first."""
+def newer(plan: Plan, record: Mapping[str, Any], before: Mapping[str, Any]) -> bool:
+    """Whether `record` replaces `before`, of the same identity and read earlier; a tie keeps the first."""
     version = plan.mapping.version
-    return version is not None and bool(record[version] > held[version])
+    return version is not None and bool(record[version] > before[version])
