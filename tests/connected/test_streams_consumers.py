@@ -17,6 +17,8 @@ from tests.connected.streams import Servers, unique, until
 from tests.connected.test_streams_batches import rows
 from tests.connected.unit_process import UnitProcess, unit_process
 
+pytestmark = pytest.mark.timeout(600)
+
 TURNS = 10
 CODECS = ("gzip", "snappy", "lz4", "zstd")
 
