@@ -94,7 +94,7 @@ async def compared(db: Database, windows: str = DEFAULT) -> tuple[Result, list[D
     """Compare everything in this process."""
     different: list[Difference] = []
     of = list(grids(window_lengths(windows)).values())
-    result = await compare(db.store, of, 0, LAST_SECOND, settle_s=0, report=different.append, note=lambda text: None)
+    result = await compare(db.store, of, 0, LAST_SECOND, settle_s=0, report=different.append, inform=lambda text: None)
     return result, different
 
 
@@ -198,7 +198,7 @@ async def test_a_ranking_in_flight(db: Database) -> None:
             *(0, LAST_SECOND),
             settle_s=20,
             report=lambda _: None,
-            note=lambda _: differs.set(),
+            inform=lambda _: differs.set(),
         )
     assert (result.windows, result.differing, result.settled) == (1, 0, 4)
 

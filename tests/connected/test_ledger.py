@@ -20,6 +20,7 @@ from chassis.settings import PostgresSettings
 from contracts import codec
 from contracts.catalogue import catalogue
 from contracts.json_avro import plain, typed
+from contracts.versions import pack_postgres
 from tests.connected.commands import placar
 from tests.connected.serving import Database, database, hour_of_its_own
 from tests.connected.sources import bucket, service
@@ -115,19 +116,24 @@ def postgres(servers: Mapping[str, str]) -> PostgresSettings:
     return PostgresSettings(host=servers["POSTGRES_HOST"], port=int(servers["POSTGRES_PORT"]))
 
 
-async def inserted(connection: asyncpg.Connection, hour: datetime) -> list[Planted]:
-    """A row of each way in the database."""
+async def insert(connection: asyncpg.Connection, sale_id: int, at: datetime) -> None:
+    """A row of the database."""
     (name, number), *_ = (await staff(connection)).items()
     query = (
         "insert into sales (id, salesman_id, salesman, city, amount, product, sale_date)"
         " values ($1, $2, $3, 'Recife', $4, 'SSD', $5)"
     )
+    await connection.execute(query, sale_id, number, name, Decimal("1.00"), wall(at))
+
+
+async def inserted(connection: asyncpg.Connection, hour: datetime) -> list[Planted]:
+    """A row of each way in the database."""
     made = []
     for minute, way in enumerate(WAYS):
         at = hour + timedelta(minutes=minute)
         # of its own: other tests write sales of small numbers to the topics
         sale_id = FIRST_ID + minute
-        await connection.execute(query, sale_id, number, name, Decimal("1.00"), wall(at))
+        await insert(connection, sale_id, at)
         made.append(Planted("postgres", str(sale_id), way, at))
     return made
 
@@ -246,3 +252,61 @@ async def test_a_server_that_is_down_is_named(servers: Mapping[str, str], tmp_pa
         assert "is not before --to" in wrong.err
         status, out, _ = await scene.ledger(hour, "--settle", "0", "--source", "postgres")
         assert (status, out.splitlines()[-1].endswith("nothing is missing")) == (0, True)
+
+
+async def test_a_sale_that_a_restore_brought_back_is_not_missing(servers: Mapping[str, str]) -> None:
+    """Its deletion before the restore has a higher log position than the row after it, but is older."""
+    hour = hour_of_its_own()
+    sale = Planted("postgres", str(FIRST_ID + 100), "stored", hour)
+    async with database(servers) as db:
+        scene = Scene(servers, db)
+        connection = await open_connection(postgres(servers), COMMAND_S)
+        try:
+            await insert(connection, int(sale.name), hour)
+            raw = sale.raw()
+            changes: tuple[tuple[int, str, int], ...] = ((1, "c", 900), (1, "d", 901), (2, "r", 500))
+            for epoch, op, lsn in changes:
+                images = {"before": raw["after"], "after": None} if op == "d" else {}
+                record = {**raw, **images, "op": op, "source": {**raw["source"], "lsn": lsn}}
+                await scene.reached.feed("sales.postgres", await scene.reached.encode("sales.postgres", [record]))
+                unified = sale.unified(version=pack_postgres(epoch, lsn), deleted=op == "d")
+                await scene.reached.feed("sales.unified", await scene.reached.encode("sales.unified", [unified]))
+                await scene.store(unified)
+            status, out, err = await scene.ledger(hour, "--settle", "0", "--source", "postgres")
+        finally:
+            await connection.execute("delete from sales where sale_date < '2020-01-01'")
+            await connection.close()
+    assert (status, err) == (0, ""), out
+    assert out.splitlines()[1].split() == ["postgres", "1", "1", "1", "1", "0", "0", "0"]
+
+
+async def test_a_sale_whose_newest_change_is_a_dead_letter_is_outdated(servers: Mapping[str, str]) -> None:
+    """It is named, and nothing is missing: what is ranked is the version before."""
+    hour = hour_of_its_own()
+    sale = Planted("files", unique("outdated"), "stored", hour)
+    async with database(servers) as db:
+        scene = Scene(servers, db)
+        await scene.travel([sale])
+        newer = {**sale.raw(), "country": "XX", "object_version": sale.raw()["object_version"] + 1}
+        (value,) = await scene.reached.encode("sales.files", [newer])
+        ((partition, offset),) = await scene.reached.feed("sales.files", [value])
+        options = ("--settle", "0", "--source", "files", "--json")
+        _, before, _ = await scene.ledger(hour, *options)
+        encode = await codec.encoder(scene.reached.client, catalogue()["sales.dlq"])
+        dead = dead_letters.dead_letter(
+            encode,
+            "files",
+            Rejected("country_unknown", "planted"),
+            topic="sales.files",
+            key=None,
+            value=value,
+            partition=partition,
+            offset=offset,
+        )
+        await scene.reached.feed("sales.dlq", [dead.value])
+        status, out, err = await scene.ledger(hour, *options)
+    assert (status, err) == (0, ""), out
+    assert [json.loads(line)["outdated"] for line in before.splitlines()] == [0]
+    named, numbers = map(json.loads, out.splitlines())
+    assert named == {"source": "files", "sale_id": sale.name, "outdated": True}
+    assert (numbers["outdated"], numbers["missing"]) == (1, 0)

@@ -207,7 +207,7 @@ class Readings:
     async def audit(self, settle_s: float, length: str = "1h") -> Result:
         """Run the audit over the readings."""
         store, of = cast(ClickHouse, None), tuple(grids(window_lengths(length)).values())
-        return await compare(store, of, 0, 1, settle_s=settle_s, report=self.reported.append, note=self.notes.append)
+        return await compare(store, of, 0, 1, settle_s=settle_s, report=self.reported.append, inform=self.notes.append)
 
 
 HOUR = WINDOW // 3600

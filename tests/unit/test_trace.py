@@ -102,7 +102,7 @@ def test_instants_are_iso_8601_with_milliseconds() -> None:
 
 @given(st.text(max_size=12), st.text(max_size=3), st.text(max_size=3))
 def test_every_text_is_found_by_what_it_is_normalized_to(text: str, before: str, after: str) -> None:
-    """Accents apart from their letters, other white space and invisible characters hide no record."""
+    """Accents apart from what carries them, other white space and invisible characters hide no record."""
     name = normalized(text)
     if name and not {"\u212a", "\u037e", "\u1fef"} & set(text):  # signs whose normal form is ASCII
         assert text_pattern(name).search((before + text + after).encode())

@@ -48,12 +48,12 @@ async def compare(
     *,
     settle_s: float,
     report: Callable[[Difference], None],
-    note: Callable[[str], None],
+    inform: Callable[[str], None],
 ) -> Result:
     """Compare the windows of `grids` that overlap `start` up to but not `end` (epoch seconds).
 
     `report` gets every difference that stays. What is served trails the sales by seconds. So sets that differ are read
-    again, for up to `settle_s` seconds and at least once, until they agree; `note` gets a line about that.
+    again, for up to `settle_s` seconds and at least once, until they agree; `inform` gets a line about that.
 
     Raises:
         StoreUnavailableError: ClickHouse is unreachable or takes too long.
@@ -95,7 +95,7 @@ async def compare(
 
     pending = await read(None)
     if pending:
-        note(f"{len(pending)} sets differ; reading them again for up to {settle_s:g} s, as rankings trail the sales")
+        inform(f"{len(pending)} sets differ; reading them again for up to {settle_s:g} s, as rankings trail the sales")
     deadline = time.monotonic() + settle_s
     last = False
     while pending and not last:
@@ -163,7 +163,7 @@ def run(length: str | None, start: int | None, end: int | None, *, settle_s: flo
     async def comparing() -> Result:
         async with clickhouse(load(ClickHouseSettings), 1, TIMEOUT_S) as store:
             return await compare(
-                store, chosen, *period, settle_s=settle_s, report=lambda each: add_difference(rows, each), note=warn
+                store, chosen, *period, settle_s=settle_s, report=lambda each: add_difference(rows, each), inform=warn
             )
 
     result = asyncio.run(comparing())

@@ -78,12 +78,12 @@ async def _read(servers: Servers, names: Sequence[str], period: Period) -> dict[
 
 
 async def compare(
-    servers: Servers, names: Sequence[str], period: Period, *, settle_s: float, note: Callable[[str], None]
+    servers: Servers, names: Sequence[str], period: Period, *, settle_s: float, inform: Callable[[str], None]
 ) -> dict[str, Account]:
     """The accounts of these sources for a period.
 
     Sales are in flight for a while: pollers run each minute. So what is missing is read again for up to `settle_s`
-    seconds, until it has come; `note` gets a line about that.
+    seconds, until it has come; `inform` gets a line about that.
 
     Raises:
         the errors of the servers: one is unavailable; see tools.ledger.sources and tools.ledger.store.
@@ -91,7 +91,7 @@ async def compare(
     deadline = time.monotonic() + settle_s
     accounts = await _read(servers, names, period)
     if settle_s and (missing := count_missing(accounts)):
-        note(f"{missing} sales are not everywhere yet; reading them again for up to {settle_s:g} s")
+        inform(f"{missing} sales are not everywhere yet; reading them again for up to {settle_s:g} s")
     while count_missing(accounts) and time.monotonic() < deadline:
         await asyncio.sleep(min(READ_AGAIN_S, settle_s))
         accounts = still_missing(accounts, await _read(servers, names, period))
@@ -154,7 +154,7 @@ def run(start: int | None, end: int | None, names: Sequence[str], *, settle_s: f
     async def comparing() -> dict[str, Account]:
         async with clickhouse(stored, 1, TIMEOUT_S) as store:
             servers = Servers(postgres, s3.bucket(bucket), legacy, topics, store)
-            return await compare(servers, names, period, settle_s=settle_s, note=warn)
+            return await compare(servers, names, period, settle_s=settle_s, inform=warn)
 
     try:
         accounts = asyncio.run(comparing())

@@ -28,7 +28,7 @@ _COMPRESSION = 0b111
 def text_pattern(text: str) -> re.Pattern[bytes]:
     """Matches the UTF-8 of every text that contracts/sale.py normalizes to `text`, and perhaps of others.
 
-    Those have other white space, characters that nobody sees, and letters apart from their accents.
+    Those have other white space, invisible characters, and accents apart from what carries them.
     """
     parts = []
     for character in text:
@@ -65,9 +65,9 @@ async def _spans(
     """The offsets of the matching batches of a partition from `first` to `end`."""
     spans: list[tuple[int, int]] = []
     while first < end:
-        asked = [(partition.topic, [(partition.partition, first, FETCH_BYTES)])]
+        wanted = [(partition.topic, [(partition.partition, first, FETCH_BYTES)])]
         leader = client._client.cluster.leader_for_partition(partition)
-        response = await client._client.send(leader, FetchRequest(500, 1, FETCH_BYTES, READ_COMMITTED, asked))
+        response = await client._client.send(leader, FetchRequest(500, 1, FETCH_BYTES, READ_COMMITTED, wanted))
         ((_, ((_, error, *_, batches),)),) = response.topics
         if error:
             raise for_code(error)(f"reading {partition.topic}-{partition.partition}@{first}")
@@ -94,10 +94,10 @@ async def search(client: AIOKafkaConsumer, topic: str, pattern: re.Pattern[bytes
         KafkaError: it is unavailable.
     """
     there = await extent(client, topic)
-    found = await asyncio.gather(
+    matches = await asyncio.gather(
         *(_spans(client, partition, there.first[partition], end, pattern) for partition, end in there.ends.items())
     )
-    for (partition, end), spans in zip(there.ends.items(), found, strict=True):
+    for (partition, end), spans in zip(there.ends.items(), matches, strict=True):
         for first, stop in _merged(spans):
             async for message in between(client, {partition: first}, {partition: min(stop, end)}):
                 if message.value is not None:
