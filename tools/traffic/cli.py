@@ -5,18 +5,16 @@ from typing import Annotated
 import typer
 
 from contracts.text import quoted
-from tools.options import Source
+from tools.options import Source, parsed
 
 ALL = ",".join(Source)
 
 
+@parsed
 def _rate(text: str) -> float:
-    try:
-        rate = float(text)
-    except ValueError:
-        rate = 0.0
+    rate = float(text)
     if not 0 < rate <= 10_000:
-        raise typer.BadParameter(f"{quoted(text)} is not above 0 and at most 10000 sales a second")
+        raise ValueError(f"{quoted(text)} is not above 0 and at most 10000 sales a second")
     return rate
 
 
