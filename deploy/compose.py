@@ -16,8 +16,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from deploy.native import __main__ as native
 from deploy.native import rankings, render, status
 from deploy.native.graph import StartError
+from deploy.native.processes import steps
 from deploy.native.settings import ROOT, NativeSettings
 
 ENGINE_TIMEOUT_S = 1.5
@@ -101,6 +103,9 @@ def _build(_: NativeSettings, given: argparse.Namespace) -> int:
 
 def _up(settings: NativeSettings, given: argparse.Namespace) -> int:
     """Build what changed, start everything, wait until it is healthy, show the first rankings."""
+    if given.without:
+        sys.stderr.write("up: --without is an option of the native runtime; name what to start by --only\n")
+        return 2
     code = _compose("up", "--build", "--detach", "--wait", "--remove-orphans", *given.only)
     if code != 0:
         return code
@@ -184,23 +189,9 @@ COMMANDS: Mapping[str, Callable[[NativeSettings, argparse.Namespace], int]] = {
 }
 
 
-def _parser() -> argparse.ArgumentParser:
-    """The command line: that of deploy.native, as far as it applies here."""
-    top = argparse.ArgumentParser(prog="task", description=__doc__)
-    sub = top.add_subparsers(dest="command", required=True)
-    parsers = {name: sub.add_parser(name, description=command.__doc__) for name, command in COMMANDS.items()}
-    parsers["up"].add_argument(
-        "--only", type=lambda text: text.split(","), default=[], help="these and what they need, comma separated"
-    )
-    parsers["logs"].add_argument("units", nargs="*", help="all when none is named")
-    parsers["logs"].add_argument("-f", "--follow", action="store_true")
-    parsers["logs"].add_argument("-n", "--lines", type=int, default=20)
-    parsers["clean"].add_argument("--all", action="store_true", help="the images too")
-    parsers["run"].add_argument("step")
-    parsers["run"].add_argument("rest", nargs="*")
-    return top
-
-
 def run(settings: NativeSettings, command: str, rest: Sequence[str]) -> int:
-    """Run one command with `docker compose`; returns its exit status."""
-    return COMMANDS[command](settings, _parser().parse_args([command, *rest]))
+    """Run one command with `docker compose`; returns its exit status. The command line is that of deploy.native."""
+    if command == "build":
+        return _build(settings, argparse.Namespace())
+    parser = native.parser([step.name for step in steps(settings)])
+    return COMMANDS[command](settings, parser.parse_args([command, *rest]))

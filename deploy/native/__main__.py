@@ -213,7 +213,7 @@ def parser(step_names: Sequence[str]) -> argparse.ArgumentParser:
     parsers["logs"].add_argument("units", nargs="*", help="all when none is named")
     parsers["logs"].add_argument("-f", "--follow", action="store_true")
     parsers["logs"].add_argument("-n", "--lines", type=int, default=20)
-    parsers["clean"].add_argument("--all", action="store_true", help="the installed software too")
+    parsers["clean"].add_argument("--all", action="store_true", help="the installed software, or the images, too")
     for name in ("backup", "restore"):
         parsers[name].add_argument("file", type=Path, help="an archive of tar")
     parsers["run"].add_argument("step", choices=step_names)

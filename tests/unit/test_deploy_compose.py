@@ -376,6 +376,30 @@ def test_the_configuration_for_containers_is_whole_and_names_services(monkeypatc
     assert all(path.stat().st_mode & 0o044 for path in folder.rglob("*"))
 
 
+def test_the_command_line_is_that_of_the_native_runtime(
+    settings: NativeSettings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same words become arguments of docker compose; what it cannot do is rejected."""
+    calls: list[tuple[str, ...]] = []
+
+    def record(*arguments: str) -> int:
+        calls.append(arguments)
+        return 0
+
+    monkeypatch.setattr(compose, "_compose", record)
+
+    assert compose.run(settings, "run", ["connector", "--", "--resnapshot"]) == 0
+    assert compose.run(settings, "logs", ["api", "-f", "-n", "5"]) == 0
+    assert compose.run(settings, "up", ["--only", "api,cdc"]) == 0
+    assert compose.run(settings, "build", []) == 0
+
+    assert calls[0][-2:] == ("connector", "--resnapshot")
+    assert calls[1][-4:] == ("--tail", "5", "--follow", "api")
+    assert calls[2][-2:] == ("api", "cdc")
+    assert compose.run(settings, "up", ["--without", "api"]) == 2
+    assert "--without is an option of the native runtime" in capsys.readouterr().err
+
+
 def folders_of(process: Process) -> set[str]:
     """Whose files of deploy/ a process reads."""
     return {"POSTGRES" if path.startswith("/") else path.partition("/")[0].upper() for path in process.configuration}
