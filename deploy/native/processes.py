@@ -5,8 +5,9 @@ import sys
 from collections.abc import Mapping, Sequence
 
 from deploy.native import probes
+from deploy.native.flink import flink_environment
 from deploy.native.nodes import Process, Step
-from deploy.native.servers import SERVERS, flink_environment
+from deploy.native.servers import SERVERS
 from deploy.native.settings import ROOT, NativeSettings
 
 # unit -> (module, what must be ready first; it waits for its other servers by itself)

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from deploy.native import postgres
+from deploy.native.flink import flink_environment
 from deploy.native.nodes import Process
 from deploy.native.processes import UNITS, environment
-from deploy.native.servers import flink_environment
 from deploy.native.settings import PORTS, ROOT, NativeSettings, secret
 
 # the host of a process, by its name

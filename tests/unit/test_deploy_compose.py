@@ -24,9 +24,10 @@ from chassis.settings import (
 )
 from deploy import compose, containers
 from deploy.native import jars
+from deploy.native.flink import HOT
+from deploy.native.java import JAVA, QUICK
 from deploy.native.nodes import Process, Step
 from deploy.native.processes import UNITS, processes, steps
-from deploy.native.servers import HOT, JAVA, QUICK
 from deploy.native.settings import PORTS, ROOT, NativeSettings
 from flink.ranking import configuration as job
 from tests.unit.test_deploy_settings import DOCUMENTED

@@ -42,8 +42,8 @@ from contracts.catalogue import catalogue
 from contracts.windows import window_lengths
 from deploy.kubernetes import generate
 from deploy.kubernetes.validate import KUBERNETES, ValidationError, check, schemas
+from deploy.native.flink import HOT
 from deploy.native.processes import UNITS, processes, steps
-from deploy.native.servers import HOT
 from deploy.native.settings import PORTS, NativeSettings
 from services.connect_watcher.settings import WatcherSettings
 from services.connect_watcher.transform import configuration
