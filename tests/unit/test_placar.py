@@ -196,6 +196,22 @@ def test_the_program_reads_settings_from_dotenv(tmp_path: Path) -> None:
     assert done.stderr.startswith("audit not done: clickhouse at 127.0.0.1:2 (settings")
 
 
+def test_the_environment_is_installed_where_placar_home_says(tmp_path: Path) -> None:
+    """The task that `./placar` runs where it is missing installs nothing into the checkout."""
+    tools = Path(os.environ.get("PLACAR_HOME", ROOT / ".placar")) / "tools" / "bin"
+    done = subprocess.run(
+        [tools / "task", "--dry", "--verbose", "venv"],
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"], "PLACAR_HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "pip sync --require-hashes requirements.lock" in done.stderr
+    assert f'cp requirements.lock "{tmp_path}/venv/lock"' in done.stderr
+    assert str(ROOT / ".placar") not in done.stderr
+
+
 @pytest.mark.parametrize(
     ("text", "milliseconds"),
     [
