@@ -1,1 +1,1 @@
-"""What runs all the time besides the streams: pollers, the sink, the API, reconcilers, lineage, exporter."""
+"""Services that run all the time, besides the streams: pollers, sink, API, dashboard, reconcilers, lineage, exporter."""
