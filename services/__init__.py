@@ -1,1 +1,1 @@
-"""Services that run all the time, besides the streams: pollers, sink, API, dashboard, reconcilers, lineage, exporter."""
+"""Services that run all the time, besides the streams: pollers, sink, API, dashboard, reconcilers, lineage."""
