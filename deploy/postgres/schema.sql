@@ -7,17 +7,39 @@ CREATE TABLE IF NOT EXISTS salesman (
     active boolean NOT NULL DEFAULT true
 );
 
-CREATE TABLE IF NOT EXISTS sales (
-    id          bigserial PRIMARY KEY,
-    salesman_id bigint NOT NULL REFERENCES salesman (id),
-    salesman    varchar(255) NOT NULL,
-    city        varchar(100) NOT NULL,
-    country     varchar(3) NOT NULL DEFAULT 'BR',
-    amount      decimal(12, 2) NOT NULL,
-    product     varchar(255) NOT NULL,
-    sale_date   timestamp NOT NULL DEFAULT now(),
-    created_at  timestamp NOT NULL DEFAULT now()
-);
+-- sale_date and created_at are UTC. A value that names a zone, now() among them, is stored in the zone of the session,
+-- which drivers set by themselves: a new table takes no row from a session in another zone.
+CREATE OR REPLACE FUNCTION reject_other_time_zones() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF current_setting('TimeZone') NOT IN ('UTC', 'Etc/UTC', 'GMT', 'Etc/GMT', 'UCT', 'Etc/UCT', 'Zulu', 'Etc/Zulu') THEN
+        RAISE EXCEPTION 'the session is in the time zone %, the times of sales are UTC', current_setting('TimeZone')
+            USING HINT = 'SET TIME ZONE ''UTC'', and write the time in UTC';
+    END IF;
+    RETURN NULL;
+END
+$$;
+
+DO $$
+BEGIN
+    IF to_regclass('sales') IS NULL THEN
+        CREATE TABLE sales (
+            id          bigserial PRIMARY KEY,
+            salesman_id bigint NOT NULL REFERENCES salesman (id),
+            salesman    varchar(255) NOT NULL,
+            city        varchar(100) NOT NULL,
+            country     varchar(3) NOT NULL DEFAULT 'BR',
+            amount      decimal(12, 2) NOT NULL,
+            product     varchar(255) NOT NULL,
+            sale_date   timestamp NOT NULL,
+            created_at  timestamp NOT NULL
+        );
+        CREATE TRIGGER sales_in_utc BEFORE INSERT OR UPDATE ON sales
+            FOR EACH STATEMENT EXECUTE FUNCTION reject_other_time_zones();
+    END IF;
+END
+$$;
+ALTER TABLE sales ALTER COLUMN sale_date SET DEFAULT (now() AT TIME ZONE 'UTC');
+ALTER TABLE sales ALTER COLUMN created_at SET DEFAULT (now() AT TIME ZONE 'UTC');
 
 -- updates and deletes carry the whole row before the change
 ALTER TABLE sales REPLICA IDENTITY FULL;
