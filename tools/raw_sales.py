@@ -54,7 +54,7 @@ def of_files(record: Mapping[str, Any]) -> tuple[str | None, SaleVersion]:
         version = pack_files(record["object_version"], record["row_number"])
     except VersionRangeError:
         version = 0
-    return sale_id(record["sale_id"]), SaleVersion(written(record["sale_date"]), version)
+    return sale_id(record["sale_id"]), SaleVersion(written(record["sale_date"]), version, record["deleted"])
 
 
 def of_legacy(record: Mapping[str, Any]) -> tuple[str | None, SaleVersion]:

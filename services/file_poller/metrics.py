@@ -10,4 +10,11 @@ FILES = Metric(
     ("outcome",),
     after="the first file",
 )
-METRICS = (*LEDGER, FILES)
+SKIPPED = Metric(
+    "placar_files_skipped",
+    "gauge",
+    "objects",
+    "Objects of the last listing that are neither .csv nor .csv.gz, and are not read",
+    after="the first listing",
+)
+METRICS = (*LEDGER, FILES, SKIPPED)

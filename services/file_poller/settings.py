@@ -20,6 +20,9 @@ class FilePollerSettings(UnitSettings):
         2 * 1024 * 1024
     )
     page_keys: Annotated[int, Field(ge=1, le=1000, description="keys taken at once from a listing")] = 1000
+    whole_files: bool = Field(
+        False, description="a later upload also deletes the sales that the upload before held and it does not"
+    )
     kafka: KafkaSettings = Field(default_factory=KafkaSettings)
     registry: RegistrySettings = Field(default_factory=RegistrySettings)
     s3: S3Settings = Field(default_factory=S3Settings)

@@ -1,63 +1,56 @@
-"""The bucket as the poller sees it: pages of objects, and the bytes of one version of one object.
+"""The content of one version of one object as a stream of unpacked bytes, and of CSV records."""
 
-obstore's synchronous calls, in threads: see chassis/s3.py.
-"""
+from collections.abc import AsyncGenerator, AsyncIterator
 
-import asyncio
-from collections.abc import AsyncIterator
-
-from obstore.exceptions import NotFoundError
-from obstore.store import S3Store
-
-from chassis.s3 import Unreachable
-from services.file_poller.transform import Found, etag_value
+from chassis.s3 import Bucket, UnreachableError
+from chassis.s3_protocol import Object
+from chassis.unpack import Unpacker
+from services.file_poller.splitter import Raw, Splitter
 
 
-class TruncatedError(Exception):
-    """The store gave fewer bytes than the listing promised."""
-
-
-Unreadable = (*Unreachable, TruncatedError)
-Gone = (NotFoundError, FileNotFoundError)
-
-
-async def pages(store: S3Store, prefix: str, size: int) -> AsyncIterator[list[Found]]:
-    """The bucket's objects, at most `size` at once.
-
-    Raises:
-        one of Unreachable: the store is unavailable, or rejects us.
-    """
-    listing = await asyncio.to_thread(store.list, prefix or None, chunk_size=size)
-    while True:
-        page = await asyncio.to_thread(lambda: next(listing, []))
-        if not page:
-            return
-        yield [
-            Found(meta["path"], meta["e_tag"] or "", round(meta["last_modified"].timestamp() * 1000), meta["size"])
-            for meta in page
-        ]
-
-
-def _read(store: S3Store, found: Found, start: int, end: int) -> bytes:
-    match = etag_value(found.etag) if found.etag else None
-    return bytes(store.get(found.key, options={"range": (start, end), "if_match": match}).bytes())
-
-
-async def chunks(store: S3Store, found: Found, offset: int, size: int) -> AsyncIterator[bytes]:
-    """The object's bytes from `offset`, at most `size` per request, all of the version that was listed.
+async def _chunks(bucket: Bucket, found: Object, start: int, size: int) -> AsyncIterator[bytes]:
+    """The object's bytes from `start`, at most `size` per request, all of the version that was listed.
 
     One request per chunk rather than one long answer: a slow broker holds no connection open past its timeout, and
-    each chunk asks anew for the same entity tag, so that an upload in between is noticed.
+    each chunk names the same entity tag, so that an upload in between is noticed.
+    """
+    while start < found.size:
+        chunk = await bucket.read(found.key, start, min(start + size, found.size), found.etag)
+        if not chunk:
+            raise UnreachableError(f"no bytes at {start} of {found.size}")
+        yield chunk
+        start += len(chunk)
+
+
+async def content(bucket: Bucket, found: Object, offset: int, size: int) -> AsyncGenerator[bytes, None]:
+    """The object's content from `offset`, unpacked where it is gzip; `offset` then counts unpacked bytes.
 
     Raises:
-        obstore.exceptions.PreconditionError: the object is another version now.
-        one of Gone: the object is not there any more.
-        one of Unreadable: it cannot be read.
+        UnpackError: it is damaged, or ends too early.
+        ChangedError | GoneError | UnreachableError: see `Bucket.read`.
     """
-    at = offset
-    while at < found.size:
-        chunk = await asyncio.to_thread(_read, store, found, at, min(at + size, found.size))
-        if not chunk:
-            raise TruncatedError(f"no bytes at {at} of {found.size}")
-        yield chunk
-        at += len(chunk)
+    packed = found.key.lower().endswith(".gz")
+    unpacker, skip = Unpacker(), offset if packed else 0
+    async for chunk in _chunks(bucket, found, 0 if packed else offset, size):
+        for part in unpacker.feed(chunk) if packed else (chunk,):
+            if len(part) > skip:
+                yield part[skip:]
+            skip = max(0, skip - len(part))
+    if rest := unpacker.finish():
+        yield rest[skip:]
+
+
+async def records(head: bytes, chunks: AsyncIterator[bytes], offset: int) -> AsyncIterator[Raw]:
+    """The CSV records of `head` and what follows it, of which the first begins at `offset`.
+
+    Raises:
+        what the chunks raise.
+    """
+    splitter = Splitter(offset)
+    for raw in splitter.feed(head):
+        yield raw
+    async for chunk in chunks:
+        for raw in splitter.feed(chunk):
+            yield raw
+    for raw in splitter.finish():
+        yield raw

@@ -14,6 +14,7 @@ from streams.validation import RawSale
 COLUMNS = {
     **validation.COLUMNS,
     "version": ("object_version", "row_number"),
+    "deleted": ("deleted",),
 }
 
 
@@ -37,5 +38,6 @@ def transform(record: dict[str, Any], context: Context, *, zone: tzinfo) -> Outp
         event_time=partial(validation.iso_instant, "sale_date", record["sale_date"], zone, context.now),
     )
     received = validation.bounded(record["fetched_at"], context.now)
-    event = validation.sale(raw, "files", received, version)
+    outcome = validation.deletion if record["deleted"] else validation.sale
+    event = outcome(raw, "files", received, version)
     return event if isinstance(event, Rejected) else Output(key(event), event, upload * 1000)

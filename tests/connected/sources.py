@@ -2,13 +2,20 @@
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
+import aiohttp
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from obstore.store import S3Store
+from pydantic import SecretStr
 from schema_registry.client import AsyncSchemaRegistryClient
+from yarl import URL
 
+from chassis import s3
+from chassis.s3_protocol import signed
 from chassis.settings import RegistrySettings, S3Settings
 from contracts.catalogue import catalogue
 from contracts.codec import Decoder
@@ -17,21 +24,31 @@ from tests.connected.unit_process import UnitProcess, unit_process
 Records = list[tuple[bytes | None, dict[str, Any]]]
 
 
+def store_settings(environment: Mapping[str, str]) -> S3Settings:
+    """Where the servers' bucket is."""
+    return S3Settings(
+        endpoint=environment.get("S3_ENDPOINT") or f"http://127.0.0.1:{environment['S3_PORT']}",
+        access_key=environment["S3_ACCESS_KEY"],
+        secret_key=SecretStr(environment["S3_SECRET_KEY"]),
+        bucket=environment["S3_BUCKET"],
+    )
+
+
 def bucket(environment: Mapping[str, str]) -> S3Store:
     """A client of the bucket that the servers hold."""
-    endpoint = environment.get("S3_ENDPOINT") or f"http://127.0.0.1:{environment['S3_PORT']}"
-    settings = S3Settings(
-        endpoint=endpoint, access_key=environment["S3_ACCESS_KEY"], secret_key=environment["S3_SECRET_KEY"]
-    )
-    return S3Store(
-        environment["S3_BUCKET"],
-        endpoint=settings.endpoint,
-        region=settings.region,
-        access_key_id=settings.access_key,
-        secret_access_key=settings.secret_key.get_secret_value(),
-        client_options={"allow_http": True},
-        virtual_hosted_style_request=False,
-    )
+    return s3.bucket(store_settings(environment))
+
+
+async def put(environment: Mapping[str, str], key: str, content: bytes) -> bool:
+    """Put an object under a key that obstore rejects; returns whether the store took it."""
+    settings = store_settings(environment)
+    path = quote(f"/{settings.bucket}/{key}", safe="/-_.~")
+    url = URL(settings.endpoint + path, encoded=True)
+    async with aiohttp.ClientSession() as session:
+        unsigned = {"x-amz-content-sha256": "UNSIGNED-PAYLOAD"}
+        headers = signed(s3.account(settings), "PUT", path, "", unsigned, now=datetime.now(UTC))
+        async with session.put(url, data=content, headers=headers) as response:
+            return response.status == 200
 
 
 class Reader:
@@ -97,5 +114,5 @@ def peak_bytes(process: UnitProcess) -> int:
 def service(
     unit: str, environment: Mapping[str, str], log: Path, *, wait: bool = True
 ) -> AbstractAsyncContextManager[UnitProcess]:
-    """A started service, ready unless told not to wait; stopped at the end if it still runs."""
+    """A started service, ready unless `wait` is off; stopped at the end if it still runs."""
     return unit_process(f"services.{unit}", environment, log, wait=wait)

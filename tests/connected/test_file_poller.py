@@ -1,30 +1,35 @@
 """The file poller against a real broker and a real object store."""
 
 import asyncio
+import gzip
 import signal
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
-from obstore.exceptions import GenericError
-from obstore.store import S3Store
 
 from chassis import dead_letters, kafka, logs, progress
 from chassis.metrics import Metrics
 from chassis.ops import Readiness
 from chassis.registry import Registry
-from chassis.settings import KafkaSettings, RegistrySettings, S3Settings
+from chassis.s3 import Bucket, UnreachableError
+from chassis.s3_protocol import Object
+from chassis.settings import KafkaSettings, RegistrySettings
 from chassis.unit import Unit
-from services.file_poller.poll import TOPIC, UNREADABLE_ROUNDS, Encoders, Poller
+from contracts.time import to_ms
+from services.file_poller.metrics import SKIPPED
+from services.file_poller.poll import TOPIC, UNREADABLE_ROUNDS, Poller
 from services.file_poller.settings import FilePollerSettings
 from services.file_poller.splitter import KEPT_BYTES
 from services.file_poller.transform import Reading, reading
-from tests.connected.sources import Reader, bucket, peak_bytes, reader, service
+from tests.connected.sources import Reader, bucket, peak_bytes, put, reader, service, store_settings
 from tests.connected.streams import free_port, unique, until
 
 HEADER = b"sale_id,salesman_name,city,country,amount,product,sale_date\n"
@@ -45,8 +50,8 @@ def environment(servers: Mapping[str, str], prefix: str, **more: object) -> dict
 @asynccontextmanager
 async def topics(servers: Mapping[str, str]) -> AsyncIterator[tuple[Reader, Reader]]:
     """What is published from now on: rows and dead letters."""
-    async with reader(servers, "sales.files") as sales, reader(servers, "sales.dlq") as letters:
-        yield sales, letters
+    async with reader(servers, "sales.files") as sales, reader(servers, "sales.dlq") as dead:
+        yield sales, dead
 
 
 # name: (the file, the sale ids that count, reason and original bytes of each dead letter)
@@ -87,6 +92,20 @@ MALFORMED: dict[str, tuple[bytes, list[str], list[tuple[str, bytes]]]] = {
         ["1", "3"],
         [("row_too_long", (b"2," + b"x" * KEPT_BYTES)[:KEPT_BYTES])],
     ),
+    "lines_end_in_carriage_returns": (
+        (HEADER + row(1)).replace(b"\n", b"\r"),
+        [],
+        [("file_header", (HEADER + row(1)).replace(b"\n", b"\r"))],
+    ),
+    "nul_bytes": (HEADER + row(1) + b"\0" * 50 + b"\n" + row("a\0b"), ["1", "a\0b"], [("row_ragged", b"\0" * 50)]),
+    "huge_field": (HEADER + b'1,"' + b"x" * 990_000 + b'",c,BR,1,p,d\n', ["1"], []),
+    "cut_in_a_character": (HEADER + row(1) + b"2,Jos\xc3", ["1"], [("file_encoding", b"2,Jos\xc3")]),
+    "quotes_within_quotes": (
+        HEADER + b'1,a,c,BR,1,"TV 32" LED",d\n' + row(2),
+        ["2"],
+        [("row_ragged", b'1,a,c,BR,1,"TV 32" LED",d')],
+    ),
+    "header_of_quotes": (b'"sale_id"x,\n' + row(1), [], [("file_header", b'"sale_id"x,\n' + row(1))]),
     "long_rejected_file": (
         b"id\n" + b"y" * 100_000,
         [],
@@ -101,21 +120,21 @@ async def test_malformed_files(servers: Mapping[str, str], tmp_path: Path) -> No
     for name, (content, _, _) in MALFORMED.items():
         store.put(f"{prefix}/{name}.csv", content)
     async with (
-        topics(servers) as (sales, letters),
+        topics(servers) as (sales, dead),
         service("file_poller", environment(servers, prefix), tmp_path / "log") as process,
     ):
         start = f"sales-data/{prefix}/".encode()
-        expected = {name: (sorted(ids), sorted(dead)) for name, (_, ids, dead) in MALFORMED.items()}
+        expected = {name: (sorted(ids), sorted(lost)) for name, (_, ids, lost) in MALFORMED.items()}
 
-        async def found() -> dict[str, tuple[list[str], list[tuple[str, bytes]]]]:
+        async def outcomes() -> dict[str, tuple[list[str], list[tuple[str, bytes]]]]:
             result: dict[str, tuple[list[str], list[tuple[str, bytes]]]] = {name: ([], []) for name in MALFORMED}
             for _, value in await sales.of(start):
                 result[value["object_key"].rsplit("/", 1)[1].removesuffix(".csv")][0].append(value["sale_id"])
-            for _, value in await letters.read():
+            for _, value in await dead.read():
                 if value["unit"] == "file_poller" and value["key"].startswith(start):
                     name = value["key"].removeprefix(start).split(b".csv")[0].decode()
                     result[name][1].append((value["reason"], value["value"]))
-            return {name: (sorted(ids), sorted(dead)) for name, (ids, dead) in result.items()}
+            return {name: (sorted(ids), sorted(lost)) for name, (ids, lost) in result.items()}
 
         async def complete() -> bool:
             series = await process.samples()
@@ -123,8 +142,8 @@ async def test_malformed_files(servers: Mapping[str, str], tmp_path: Path) -> No
             return files == len(MALFORMED)
 
         await until(complete, "every file is read or rejected")
-        assert await found() == expected
-        details = {value["detail"] for _, value in letters.records if value["reason"] == "file_header"}
+        assert await outcomes() == expected
+        details = {value["detail"] for _, value in dead.records if value["reason"] == "file_header"}
         assert any("separator is ';'" in detail and "sale_id;salesman_name" in detail for detail in details)
         series = {
             name.split("outcome=")[1]: v for name, v in (await process.samples()).items() if "records_total{" in name
@@ -232,21 +251,21 @@ async def test_many_objects_list_in_pages(servers: Mapping[str, str], tmp_path: 
         assert Counter(value["sale_id"] for _, value in await sales.of(start)) == Counter(map(str, range(1200)))
 
 
-class Hooked:
-    """A store that calls `before` ahead of each request for an object, and whose clock says `modified`."""
+class Hooked(Bucket):
+    """A bucket that calls `before` ahead of each request for an object, and whose clock says `modified`."""
 
-    def __init__(self, store: S3Store, before: Callable[[str], None], modified: Callable[[datetime], datetime]) -> None:
-        self._store, self._before, self._modified = store, before, modified
+    before: Callable[[str], None]
+    modified: Callable[[int], int]
 
-    def list(self, *given: Any, **named: Any) -> Any:
-        """The store's, with its clock."""
-        for page in self._store.list(*given, **named):
-            yield [{**meta, "last_modified": self._modified(meta["last_modified"])} for meta in page]
+    async def pages(self, prefix: str = "", size: int = 1000) -> AsyncIterator[list[Object]]:
+        """The bucket's, with its clock."""
+        async for page in super().pages(prefix, size):
+            yield [replace(found, last_modified=self.modified(found.last_modified)) for found in page]
 
-    def get(self, key: str, **named: Any) -> Any:
-        """The store's, after `before`."""
-        self._before(key)
-        return self._store.get(key, **named)
+    async def read(self, key: str, start: int, end: int, etag: str) -> bytes:
+        """The bucket's, after `before`."""
+        self.before(key)
+        return await super().read(key, start, end, etag)
 
 
 @asynccontextmanager
@@ -255,26 +274,25 @@ async def poller(
     prefix: str,
     before: Callable[[str], None] = lambda _: None,
     known: dict[str, Reading] | None = None,
-    modified: Callable[[datetime], datetime] = lambda seen: seen,
+    modified: Callable[[int], int] = lambda listed: listed,
     **more: Any,
 ) -> AsyncIterator[Poller]:
     """A poller in this process whose rounds the test runs; `known` is what was read before."""
     unit = Unit("file_poller", logs.configure("file_poller", "error"), Metrics("file_poller"), Readiness())
-    store = bucket(servers)
     settings = FilePollerSettings(
         ops_port=free_port(),
         prefix=prefix,
         kafka=KafkaSettings(host=servers["KAFKA_HOST"], port=int(servers["KAFKA_PORT"])),
         registry=RegistrySettings(host=servers["SCHEMA_REGISTRY_HOST"], port=int(servers["SCHEMA_REGISTRY_PORT"])),
-        s3=S3Settings(bucket=servers["S3_BUCKET"]),
+        s3=store_settings(servers),
         **more,
     )
     registry = Registry(unit, settings.registry)
-    encoders = Encoders(*[await registry.encoder(topic) for topic in (TOPIC, dead_letters.TOPIC, progress.TOPIC)])
-    async with AsyncExitStack() as stack:
-        client = await stack.enter_async_context(kafka.producer(unit, settings.kafka))
-        hooked: Any = Hooked(store, before, modified)
-        yield Poller(unit, settings, store=hooked, client=client, encoders=encoders, known=known or {})
+    encoders = {topic: await registry.encoder(topic) for topic in (TOPIC, dead_letters.TOPIC, progress.TOPIC)}
+    async with aiohttp.ClientSession(auto_decompress=False) as session, kafka.producer(unit, settings.kafka) as client:
+        hooked = Hooked(settings.s3, session)
+        hooked.before, hooked.modified = before, modified
+        yield Poller(unit, settings, bucket=hooked, client=client, encoders=encoders, known=known or {})
 
 
 async def test_an_unreadable_object_stops_nothing(servers: Mapping[str, str]) -> None:
@@ -285,14 +303,14 @@ async def test_an_unreadable_object_stops_nothing(servers: Mapping[str, str]) ->
 
     def before(key: str) -> None:
         if key.endswith("/b.csv"):
-            raise GenericError("the disk under it is broken")
+            raise UnreachableError("the disk under it is broken")
 
-    async with topics(servers) as (sales, letters), poller(servers, prefix, before) as polling:
+    async with topics(servers) as (sales, dead), poller(servers, prefix, before) as polling:
         for _ in range(UNREADABLE_ROUNDS + 2):
             await polling.round()
         assert [v["sale_id"] for _, v in sorted(await sales.of(f"sales-data/{prefix}/".encode()))] == ["a", "c"]
-        said = [v for _, v in await letters.read() if v["key"] == f"sales-data/{prefix}/b.csv".encode()]
-        assert [(v["reason"], v["value"]) for v in said] == [("file_unreadable", None)]
+        rejected = [v for _, v in await dead.read() if v["key"] == f"sales-data/{prefix}/b.csv".encode()]
+        assert [(v["reason"], v["value"]) for v in rejected] == [("file_unreadable", None)]
 
 
 @pytest.mark.parametrize("then", ["replaced", "deleted"])
@@ -304,9 +322,9 @@ async def test_an_object_that_changes_while_it_is_read(servers: Mapping[str, str
     store.put(f"{prefix}/other.csv", HEADER + row("other"))
     requests = 0
 
-    def before(asked: str) -> None:
+    def before(requested: str) -> None:
         nonlocal requests
-        if asked != key:
+        if requested != key:
             return
         requests += 1
         if requests == 2 and then == "replaced":
@@ -315,7 +333,7 @@ async def test_an_object_that_changes_while_it_is_read(servers: Mapping[str, str
             store.delete(key)
 
     async with (
-        topics(servers) as (sales, letters),
+        topics(servers) as (sales, dead),
         poller(servers, prefix, before, batch_rows=10, chunk_bytes=4096) as polling,
     ):
         await polling.round()
@@ -327,7 +345,7 @@ async def test_an_object_that_changes_while_it_is_read(servers: Mapping[str, str
         assert 0 < len(old) < rows
         assert len(new) == (1 if then == "replaced" else 0)
         assert all(v["object_version"] > old[0]["object_version"] for v in new)
-        assert not [v for _, v in await letters.read() if (v["key"] or b"").startswith(f"sales-data/{prefix}".encode())]
+        assert not [v for _, v in await dead.read() if (v["key"] or b"").startswith(f"sales-data/{prefix}".encode())]
 
 
 async def test_an_unreachable_store_is_named(servers: Mapping[str, str], tmp_path: Path) -> None:
@@ -337,14 +355,14 @@ async def test_an_unreachable_store_is_named(servers: Mapping[str, str], tmp_pat
     async with service("file_poller", env, tmp_path / "log", wait=False) as process:
 
         async def named() -> bool:
-            said = (await process.missing() or {}).get("s3", "")
-            return f"127.0.0.1:{port}" in said and "S3_ENDPOINT" in said
+            why = (await process.missing() or {}).get("s3", "")
+            return f"127.0.0.1:{port}" in why and "S3_ENDPOINT" in why
 
         await until(named, "the store's address and setting are named")
 
 
 async def positions(servers: Mapping[str, str]) -> dict[str, Reading]:
-    """What a new process finds to have been read, by key."""
+    """What a new process knows to have been read, by key."""
     unit = Unit("file_poller", logs.configure("file_poller", "error"), Metrics("file_poller"), Readiness())
     registry = Registry(
         unit, RegistrySettings(host=servers["SCHEMA_REGISTRY_HOST"], port=int(servers["SCHEMA_REGISTRY_PORT"]))
@@ -353,8 +371,8 @@ async def positions(servers: Mapping[str, str]) -> dict[str, Reading]:
         read = await progress.read(
             unit, KafkaSettings(host=servers["KAFKA_HOST"], port=int(servers["KAFKA_PORT"])), registry
         )
-    found = {cursor.removeprefix("sales-data/"): reading(position) for cursor, position in read.items()}
-    return {key: each for key, each in found.items() if each is not None}
+    known = {cursor.removeprefix("sales-data/"): reading(position) for cursor, position in read.items()}
+    return {key: each for key, each in known.items() if each is not None}
 
 
 async def test_what_was_read_is_known_after_a_restart(servers: Mapping[str, str]) -> None:
@@ -363,8 +381,8 @@ async def test_what_was_read_is_known_after_a_restart(servers: Mapping[str, str]
     bucket(servers).put(f"{prefix}/a.csv", HEADER + row(1))
     async with poller(servers, prefix) as polling:
         await polling.round()
-    found = (await positions(servers))[f"{prefix}/a.csv"]
-    assert (found.rows, found.done) == (1, True)
+    known = (await positions(servers))[f"{prefix}/a.csv"]
+    assert (known.rows, known.done) == (1, True)
 
 
 class CrashError(Exception):
@@ -387,7 +405,7 @@ async def test_a_crash_at_any_moment(servers: Mapping[str, str], monkeypatch: py
             raise CrashError
         return number
 
-    async with topics(servers) as (sales, letters):
+    async with topics(servers) as (sales, dead):
         moment, crashed, prefix = 0, True, unique("crash")
         while crashed:
             moment += 1
@@ -405,18 +423,111 @@ async def test_a_crash_at_any_moment(servers: Mapping[str, str], monkeypatch: py
             async with poller(servers, folder, known=await positions(servers), batch_rows=batch) as polling:
                 await polling.round()
             values = [value for _, value in await sales.of(start)]
-            found = sorted({(value["row_number"], value["sale_id"]) for value in values})
-            assert found == [(n, str(n)) for n in range(1, rows + 1)], f"crashed at moment {moment}"
+            read = sorted({(value["row_number"], value["sale_id"]) for value in values})
+            assert read == [(n, str(n)) for n in range(1, rows + 1)], f"crashed at moment {moment}"
             assert len({value["object_version"] for value in values}) == 1
             assert len(values) <= rows + batch
         assert moment > 2 * rows / batch, "too few moments to prove anything"
-        assert not [value for _, value in await letters.read() if prefix.encode() in (value["key"] or b"")]
+        assert not [value for _, value in await dead.read() if prefix.encode() in (value["key"] or b"")]
+
+
+# keys that a file system, a path or XML cannot hold; of the last the store's listing loses a character
+KEYS = [
+    "tab\there.csv",
+    "two//slashes.csv",
+    "line\nbreak.csv",
+    "a+b c%20&<>\"'é😀.csv",
+    "~*(#?=).csv",
+    "control\x01.csv",
+]
+
+
+async def test_no_name_stops_the_others(servers: Mapping[str, str]) -> None:
+    """Whatever an object is called, it is read or is one dead letter, and all others are read."""
+    prefix = unique("names")
+    for key in (*KEYS, "plain.csv"):
+        assert await put(servers, f"{prefix}/{key}", HEADER + row(key.split(".csv")[0].encode().hex()))
+    async with topics(servers) as (sales, dead), poller(servers, prefix, page_keys=3) as polling:
+        for _ in range(UNREADABLE_ROUNDS):
+            await polling.round()
+        start = f"sales-data/{prefix}/".encode()
+        read = [bytes.fromhex(v["sale_id"]).decode() + ".csv" for _, v in await sales.of(start)]
+        assert sorted(read) == sorted([*KEYS[:-1], "plain.csv"])
+        rejected = [v for _, v in await dead.read() if (v["key"] or b"").startswith(start)]
+        assert [(v["reason"], "control" in v["detail"]) for v in rejected] == [("file_unreadable", True)]
+
+
+async def test_packed_files(servers: Mapping[str, str]) -> None:
+    """A .csv.gz is read like a .csv, also from where a crash left it; one that is cut off is a dead letter."""
+    prefix, store = unique("packed"), bucket(servers)
+    whole = gzip.compress(HEADER + b"".join(map(row, range(50))))
+    store.put(f"{prefix}/a.csv.gz", whole)
+    store.put(f"{prefix}/b.csv.gz", gzip.compress(HEADER + b"".join(map(row, range(100, 150)))[:-20])[:-30])
+    store.put(f"{prefix}/c.csv.gz", HEADER + row("not packed"))
+    store.put(f"{prefix}/d.csv.zst", b"x")
+    start = f"sales-data/{prefix}/".encode()
+    async with topics(servers) as (sales, dead):
+        async with poller(servers, prefix, batch_rows=7, chunk_bytes=64) as polling:
+            await polling.round()
+            assert polling._unit.metrics[SKIPPED].get({}) == 1
+        first = [v for _, v in await sales.of(start + b"a")]
+        assert sorted(v["sale_id"] for v in first) == sorted(map(str, range(50)))
+        assert [v["sale_id"] for _, v in await sales.of(start + b"c")] == ["not packed"]
+        rejected = [v for _, v in await dead.read() if (v["key"] or b"").startswith(start)]
+        assert [(v["reason"], v["key"].removeprefix(start)) for v in rejected] == [("file_unreadable", b"b.csv.gz")]
+        half = replace((await positions(servers))[f"{prefix}/a.csv.gz"], done=False)
+        assert half.offset == len(gzip.decompress(whole))
+        half = replace(half, offset=half.offset - len(row(49)), rows=49)
+        async with poller(servers, f"{prefix}/a", known={f"{prefix}/a.csv.gz": half}, chunk_bytes=64) as polling:
+            await polling.round()
+        again = [v for _, v in await sales.of(start + b"a")][50:]
+        assert [(v["sale_id"], v["row_number"]) for v in again] == [("49", 50)]
+
+
+async def test_the_same_bytes_again_change_nothing(servers: Mapping[str, str]) -> None:
+    """An older file that is uploaded again unchanged does not revert a correction in a newer one."""
+    prefix, store = unique("again"), bucket(servers)
+    clock = to_ms(datetime(2026, 1, 1, tzinfo=UTC))
+    async with topics(servers) as (sales, _), poller(servers, prefix, modified=lambda _: clock) as polling:
+        for name, amount in (("old", "10.50"), ("corrected", "99.00"), ("old", "10.50")):
+            store.put(f"{prefix}/{name}.csv", HEADER + row("s", amount))
+            await polling.round()
+            clock += 86_400_000
+        values = [v for _, v in await sales.of(f"sales-data/{prefix}/".encode())]
+        assert sorted(v["amount"] for v in values) == ["10.50", "99.00"]
+        assert max(values, key=lambda v: v["object_version"])["amount"] == "99.00"
+
+
+@pytest.mark.parametrize("whole", [False, True])
+async def test_rows_that_an_upload_no_longer_has(servers: Mapping[str, str], whole: bool) -> None:
+    """Rows that a later upload lacks stay; where whole files are asked for, their sales are deleted, once."""
+    prefix, store = unique("whole"), bucket(servers)
+    start = f"sales-data/{prefix}/".encode()
+    uploads = [HEADER + row(1) + row(2) + row(3), b"broken", HEADER + row(2) + b"4,x\n", HEADER + row(2), HEADER]
+    deleted: list[list[str]] = []
+    async with topics(servers) as (sales, _):
+        before: set[str] = set()
+        for content in uploads:
+            store.put(f"{prefix}/a.csv", content)
+            known = await positions(servers)
+            async with poller(servers, prefix, known=known, whole_files=whole, batch_rows=2) as polling:
+                await polling.round()
+                await polling.round()
+            values = [v for _, v in await sales.of(start) if v["deleted"] and v["sale_id"] not in before]
+            deleted.append(sorted(v["sale_id"] for v in values))
+            before |= {v["sale_id"] for v in values}
+        assert deleted == ([[], [], ["1", "3"], [], ["2"]] if whole else [[]] * 5)
+        newest: dict[str, tuple[int, int, bool]] = {}
+        for _, v in await sales.of(start):
+            this = (v["object_version"], v["row_number"], v["deleted"])
+            newest[v["sale_id"]] = max(newest.get(v["sale_id"], this), this)
+        assert all(gone is whole for _, _, gone in newest.values())
 
 
 async def test_the_clock_of_the_store_does_not_matter(servers: Mapping[str, str]) -> None:
     """Uploads that seem to be of another century, or older than the one before, are read, and the later one wins."""
     prefix, store = unique("clock"), bucket(servers)
-    ahead, behind = datetime(2100, 1, 1, tzinfo=UTC), datetime(1971, 1, 1, tzinfo=UTC)
+    ahead, behind = (to_ms(datetime(year, 1, 1, tzinfo=UTC)) for year in (2100, 1971))
     clock = ahead
     async with topics(servers) as (sales, _), poller(servers, prefix, modified=lambda _: clock) as polling:
         store.put(f"{prefix}/a.csv", HEADER + row("a"))
@@ -436,7 +547,7 @@ async def test_a_file_that_is_still_being_written(servers: Mapping[str, str]) ->
     """A file that ends in the middle of a row makes one dead letter; the whole file, once it is there, wins."""
     prefix, store = unique("writing"), bucket(servers)
     whole = HEADER + row(1) + row(2) + row(3)
-    async with topics(servers) as (sales, letters), poller(servers, prefix) as polling:
+    async with topics(servers) as (sales, dead), poller(servers, prefix) as polling:
         store.put(f"{prefix}/a.csv", whole[: whole.index(b"\n3,") + 5])
         store.put(f"{prefix}/b.csv", HEADER + row("other"))
         await polling.round()
@@ -451,5 +562,5 @@ async def test_a_file_that_is_still_being_written(servers: Mapping[str, str]) ->
             "2",
             "3",
         ]
-        dead = [v for _, v in await letters.read() if (v["key"] or b"").startswith(start)]
-        assert [v["reason"] for v in dead] == ["row_ragged"]
+        rejected = [v for _, v in await dead.read() if (v["key"] or b"").startswith(start)]
+        assert [v["reason"] for v in rejected] == ["row_ragged"]

@@ -63,6 +63,7 @@ EXPECTED: dict[str, dict[str, dict[str, Any] | None]] = {
         "date_without_zone": {"event_time": QUARTER_PAST_TEN},
         "date_with_offset": {"event_time": QUARTER_PAST_TEN.replace(microsecond=123_000)},
         "second_upload": {"sale_id": "F-1001", "amount": Decimal("1300.00"), "version": 1771585200 << 31 | 1},
+        "removed_by_an_upload": {"sale_id": "F-1001", "deleted": True, "version": 1771585200 << 31 | 2},
     },
     "sales.legacy": {
         "canonical": {

@@ -49,6 +49,7 @@ ROW = {"id": 7, "salesman": "Ana", "city": "Recife", "country": "BR", "amount": 
                 "amount": "5.00",
                 "sale_date": "2026-02-19T05:00:00Z",
                 "row_number": 3,
+                "deleted": False,
                 "object_version": AT_SOURCE_MS // 1000,
                 "fetched_at": NOW,
             },

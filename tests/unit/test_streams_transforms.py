@@ -74,6 +74,7 @@ FILE_SALE = st.fixed_dictionaries(
         "sale_date": TEXT | st.datetimes().map(datetime.isoformat),
         "object_version": LONG | st.integers(0, 2**32),
         "row_number": LONG | st.integers(0, 2**31),
+        "deleted": st.booleans(),
         "fetched_at": SEEN,
     }
 )
