@@ -1,99 +1,76 @@
 """Whether records written with one Avro schema can be read with another: schema resolution without any record.
 
-Stricter than the Avro specification in one point: a logical type must stay what it is, because a timestamp that is read
-as a plain long, or a decimal of another scale, resolves and means something else.
+Avro's own checker, stricter in one point: a logical type must stay what it is, because a timestamp that is read as a
+plain long, or a decimal of another scale, resolves and means something else.
 """
 
-from collections.abc import Iterator, Mapping
+import json
+from collections.abc import Mapping
 from typing import Any, Literal
+
+from avro.compatibility import (
+    ReaderWriterCompatibilityChecker,
+    SchemaCompatibilityResult,
+    SchemaCompatibilityType,
+    SchemaIncompatibilityType,
+    lookup_writer_field,
+    merge,
+)
+from avro.compatibility import (
+    incompatible as mismatch,
+)
+from avro.schema import RecordSchema, Schema, parse
 
 Rule = Literal["FULL_TRANSITIVE", "BACKWARD_TRANSITIVE"]
 
-_PROMOTIONS: Mapping[str, frozenset[str]] = {
-    "int": frozenset({"long", "float", "double"}),
-    "long": frozenset({"float", "double"}),
-    "float": frozenset({"double"}),
-    "string": frozenset({"bytes"}),
-    "bytes": frozenset({"string"}),
-}
 _LOGICAL = ("logicalType", "scale", "precision")
+_OK = SchemaCompatibilityType.compatible
 
 
-def _full_name(schema: Mapping[str, Any], namespace: str) -> str:
-    name = str(schema["name"])
-    return name if "." in name else f"{schema.get('namespace', namespace)}.{name}"
+class _Checker(ReaderWriterCompatibilityChecker):
+    """Avro's checker with logical types."""
 
-
-def _expanded(schema: Any, known: dict[str, Any], namespace: str = "") -> Any:
-    """The schema with every primitive as a mapping and every reference replaced by what it names."""
-    if isinstance(schema, list):
-        return [_expanded(branch, known, namespace) for branch in schema]
-    if isinstance(schema, str):
-        qualified = schema if "." in schema else f"{namespace}.{schema}"
-        return known.get(qualified, {"type": schema})
-    if isinstance(schema["type"], (list, dict)):
-        return _expanded(schema["type"], known, namespace)
-    if schema["type"] == "array":
-        return {**schema, "items": _expanded(schema["items"], known, namespace)}
-    if schema["type"] != "record":
-        return schema
-    name = _full_name(schema, namespace)
-    inner = name.rpartition(".")[0]
-    expanded: dict[str, Any] = {**schema, "name": name}
-    known[name] = expanded
-    expanded["fields"] = [{**field, "type": _expanded(field["type"], known, inner)} for field in schema["fields"]]
-    return expanded
-
-
-def _shown(schema: Any) -> str:
-    return " | ".join(map(_shown, schema)) if isinstance(schema, list) else str(schema.get("name", schema["type"]))
-
-
-def _problems(reader: Any, writer: Any, at: str) -> Iterator[str]:
-    if isinstance(writer, list):
-        for branch in writer:
-            yield from _problems(reader, branch, at)
-    elif isinstance(reader, list):
-        if all(any(_problems(branch, writer, at)) for branch in reader):
-            yield f"{at}: {_shown(writer)} cannot be read as {_shown(reader)}"
-    elif reader["type"] != writer["type"]:
-        if reader["type"] not in _PROMOTIONS.get(writer["type"], frozenset()) or "logicalType" in (reader | writer):
-            yield f"{at}: {_shown(writer)} cannot be read as {_shown(reader)}"
-    elif reader["type"] == "array":
-        yield from _problems(reader["items"], writer["items"], f"{at}[]")
-    elif reader["type"] == "record":
-        yield from _record_problems(reader, writer, at)
-    else:
+    def calculate_compatibility(self, reader: Schema, writer: Schema, location: list[str]) -> SchemaCompatibilityResult:
+        result = super().calculate_compatibility(reader, writer, location)
+        if result.compatibility is not _OK or "union" in (reader.type, writer.type):
+            return result  # of a union each branch is checked
         for name in _LOGICAL:
-            if reader.get(name) != writer.get(name):
-                yield f"{at}: {name} {writer.get(name)} cannot be read as {reader.get(name)}"
+            written, read = writer.props.get(name), reader.props.get(name)
+            if written != read:
+                why = f"{name} {written} cannot be read as {read}"
+                result = merge(result, mismatch(SchemaIncompatibilityType.type_mismatch, why, location))
+        return result
 
 
-def _record_problems(reader: Mapping[str, Any], writer: Mapping[str, Any], at: str) -> Iterator[str]:
-    if reader["name"] != writer["name"]:
-        yield f"{at}: record {writer['name']} is not record {reader['name']}"
-    written = {field["name"]: field["type"] for field in writer["fields"]}
-    for field in reader["fields"]:
-        names = [name for name in (field["name"], *field.get("aliases", ())) if name in written]
-        place = f"{at}.{field['name']}" if at else field["name"]
-        if names:
-            yield from _problems(field["type"], written[names[0]], place)
-        elif "default" not in field:
-            yield f"{place}: not in the other schema, and without a default"
+def _parsed(schema: Mapping[str, Any]) -> RecordSchema:
+    parsed = parse(json.dumps(schema))
+    if not isinstance(parsed, RecordSchema):
+        raise TypeError(f"a schema of type {parsed.type}, not of a record")
+    return parsed
 
 
 def unreadable(reader: Mapping[str, Any], writer: Mapping[str, Any]) -> list[str]:
-    """Why records of schema `writer` cannot be read with schema `reader`, by field; empty where they can.
-
-    Knows what the contracts use: records, arrays, unions, primitives, logical types; no enum, map or fixed, and no
-    record that holds itself.
-    """
-    return list(_problems(_expanded(reader, {}), _expanded(writer, {}), ""))
+    """Why records of schema `writer` cannot be read with schema `reader`, by field; empty where they can."""
+    read, written = _parsed(reader), _parsed(writer)
+    checker = _Checker()  # type: ignore[no-untyped-call]
+    whole = checker.get_compatibility(read, written)
+    if whole.compatibility is _OK:
+        return []
+    problems = []
+    for field in read.fields:
+        other = lookup_writer_field(written, field)
+        if other is not None:
+            result = checker.get_compatibility(field.type, other.type)
+            if result.compatibility is not _OK:
+                problems.append(f"{field.name}: {'; '.join(sorted(result.messages))}")
+        elif not field.has_default:
+            problems.append(f"{field.name}: not in the other schema, and without a default")
+    return problems or sorted(whole.messages)
 
 
 def incompatible(rule: Rule, newer: Mapping[str, Any], older: Mapping[str, Any]) -> list[str]:
     """Why `newer` may not follow `older` under a topic's compatibility rule; empty where it may."""
-    found = [f"a consumer with the newer schema: {why}" for why in unreadable(newer, older)]
+    problems = [f"a consumer with the newer schema: {why}" for why in unreadable(newer, older)]
     if rule == "FULL_TRANSITIVE":
-        found += [f"a consumer with the older schema: {why}" for why in unreadable(older, newer)]
-    return found
+        problems += [f"a consumer with the older schema: {why}" for why in unreadable(older, newer)]
+    return problems

@@ -23,8 +23,8 @@ class ReleaseError(Exception):
 
 def releases(topic: Topic) -> dict[int, Path]:
     """The released schemas of a topic by number, oldest first."""
-    found = (TOPICS_FOLDER / topic.contract / "released").glob("*.avsc")
-    return dict(sorted((int(path.stem), path) for path in found))
+    paths = (TOPICS_FOLDER / topic.contract / "released").glob("*.avsc")
+    return dict(sorted((int(path.stem), path) for path in paths))
 
 
 def schema(path: Path) -> Mapping[str, Any]:
@@ -40,8 +40,8 @@ def _line(path: Path) -> str:
 
 def edited(lock: str, paths: list[Path]) -> list[str]:
     """The released files that are not what the lock says: edited, removed, or not in it."""
-    said = set(lock.splitlines())
-    return sorted({line.partition("  ")[2] for line in said ^ {_line(path) for path in paths}})
+    locked = set(lock.splitlines())
+    return sorted({line.partition("  ")[2] for line in locked ^ {_line(path) for path in paths}})
 
 
 def problems(topic: Topic, newer: Mapping[str, Any], released: Mapping[int, Mapping[str, Any]]) -> list[str]:
@@ -63,8 +63,8 @@ def release(topic: Topic) -> Path | None:
     newest = max(kept, default=0)
     if newest and kept[newest] == topic.avro:
         return None
-    if found := problems(topic, topic.avro, kept):
-        raise ReleaseError("; ".join(found))
+    if why := problems(topic, topic.avro, kept):
+        raise ReleaseError("; ".join(why))
     path = TOPICS_FOLDER / topic.contract / "released" / f"{newest + 1}.avsc"
     path.parent.mkdir(exist_ok=True)
     path.write_bytes((TOPICS_FOLDER / topic.contract / "value.avsc").read_bytes())

@@ -107,10 +107,39 @@ def test_the_reading_library_agrees(kind: str) -> None:
 
 
 def test_the_field_is_named() -> None:
-    """What is wrong is said with the path of the field and both types."""
+    """What is wrong names the field and both types, each field by itself."""
     newer = changed("lines", type={"type": "array", "items": LINE})
-    assert unreadable(newer, RECORD)[0] == "lines[].name: not in the other schema, and without a default"
-    assert unreadable(changed("count", type="string"), RECORD) == ["count: int cannot be read as string"]
+    assert unreadable(newer, RECORD)[0].startswith("lines: name")
+    assert unreadable(
+        {
+            **changed("count", type="string"),
+            "fields": [*changed("count", type="string")["fields"], {"name": "city", "type": "string"}],
+        },
+        RECORD,
+    ) == [
+        "count: reader type: string not compatible with writer type: int",
+        "city: not in the other schema, and without a default",
+    ]
+    scale = changed("amount", type={**RECORD["fields"][3]["type"], "scale": 3})
+    assert unreadable(scale, RECORD) == ["amount: scale 2 cannot be read as 3"]
+    assert unreadable({**RECORD, "name": "Sold"}, RECORD) == ["expected: test.Sale"]
+
+
+# what a union, a map, an enum or a nested record may hold, and what it may not become
+INNER = [
+    ({"type": "map", "values": "int"}, {"type": "map", "values": "string"}),
+    ({"type": "enum", "name": "E", "symbols": ["a"]}, {"type": "enum", "name": "E", "symbols": ["b"]}),
+    (["null", RECORD["fields"][3]["type"]], ["null", {**RECORD["fields"][3]["type"], "precision": 14}]),
+    ({"type": "array", "items": RECORD["fields"][4]["type"]}, {"type": "array", "items": "long"}),
+]
+
+
+@pytest.mark.parametrize(("written", "read"), INNER)
+def test_what_is_within_another_type_is_judged(written: Any, read: Any) -> None:
+    """A change within a union, an array, a map or an enum is found like one of a field."""
+    older, newer = changed("inner", type=written), changed("inner", type=read)
+    assert unreadable(older, older) == []
+    assert [why.partition(":")[0] for why in unreadable(newer, older)] == ["inner"]
 
 
 @pytest.mark.parametrize("topic", TOPICS, ids=lambda topic: topic.name)
