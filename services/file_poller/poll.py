@@ -78,28 +78,28 @@ class Poller:
             endpoint = self._settings.s3.endpoint
             wanted = await self._unit.connect("s3", endpoint, s3.SETTING, self._listed, UnreachableError)
         if self._settings.whole_files:  # its sale ids are known only where it is read from its beginning
-            wanted = [(found, replace(reading, offset=0, rows=0)) for found, reading in wanted]
+            wanted = [(listed, replace(reading, offset=0, rows=0)) for listed, reading in wanted]
         # versions are noted before the first row under them is published, all at once: one wait for many small files
-        begun = {found.key: reading for found, reading in wanted if reading != self._known.get(found.key)}
+        begun = {listed.key: reading for listed, reading in wanted if reading != self._known.get(listed.key)}
         await kafka.publish(self._client, [self._progress(key, reading) for key, reading in begun.items()])
         self._known |= begun
-        for found, reading in wanted:
+        for listed, reading in wanted:
             try:
-                outcome = await self._read(found, reading)
-                self._failures.pop(found.key, None)
+                outcome = await self._read(listed, reading)
+                self._failures.pop(listed.key, None)
             except ChangedError:
                 outcome = "changed"  # the next listing has its new version
             except (GoneError, UnreachableError) as error:
                 outcome = "vanished" if isinstance(error, GoneError) else "unreadable"
-                await self._failed(found, error)
+                await self._failed(listed, error)
             self._unit.metrics[FILES].inc({"outcome": outcome})
-            self._unit.log.info("file_processed", key=found.key, size=found.size, outcome=outcome)
+            self._unit.log.info("file_processed", key=listed.key, size=listed.size, outcome=outcome)
 
     async def _listed(self) -> Sequence[tuple[Object, Reading]]:
         wanted, skipped, example = [], 0, ""
         async for page in self._bucket.pages(self._settings.prefix, self._settings.page_keys):
             wanted += pending(page, self._known)
-            others = [found.key for found in page if not is_csv(found.key)]
+            others = [listed.key for listed in page if not is_csv(listed.key)]
             skipped, example = skipped + len(others), example or "".join(others[:1])
         self._unit.metrics[SKIPPED].set({}, skipped)
         if skipped != self._skipped:
@@ -107,40 +107,40 @@ class Poller:
         self._skipped = skipped
         return sorted(wanted, key=lambda pair: (pair[0].last_modified, pair[0].key))
 
-    async def _read(self, found: Object, reading: Reading) -> str:
+    async def _read(self, listed: Object, reading: Reading) -> str:
         """Publish the rows of one object from where `reading` stands; returns `read` or `rejected`."""
         rows: list[Raw] = []
         size, head, ids = 0, b"", set[str]()
-        async with aclosing(content(self._bucket, found, reading.offset, self._settings.chunk_bytes)) as chunks:
+        async with aclosing(content(self._bucket, listed, reading.offset, self._settings.chunk_bytes)) as chunks:
             try:
                 if reading.offset == 0:
                     head = await anext(chunks, b"")
                     if (rejection := rejected_start(head)) is not None:
-                        return await self._reject(found, reading, rejection, head)
+                        return await self._reject(listed, reading, rejection, head)
                 records_left = records(head, chunks, reading.offset)
                 if reading.offset == 0 and (rejection := rejected_header(await anext(records_left, None))):
-                    return await self._reject(found, reading, rejection, head)
+                    return await self._reject(listed, reading, rejection, head)
                 async for raw in records_left:
                     rows.append(raw)
                     size += len(raw.content)
                     if len(rows) >= self._settings.batch_rows or size >= BATCH_BYTES:
-                        reading = await self._publish(found, reading, rows, ids)
+                        reading = await self._publish(listed, reading, rows, ids)
                         rows, size = [], 0
             except UnpackError as error:
-                reading = await self._publish(found, reading, rows, ids)
-                return await self._reject(found, reading, Rejected("file_unreadable", str(error)), head)
-        await self._publish(found, reading, rows, ids, done=True)
+                reading = await self._publish(listed, reading, rows, ids)
+                return await self._reject(listed, reading, Rejected("file_unreadable", str(error)), head)
+        await self._publish(listed, reading, rows, ids, done=True)
         return "read"
 
     async def _publish(
-        self, found: Object, reading: Reading, rows: Sequence[Raw], ids: set[str], *, done: bool = False
+        self, listed: Object, reading: Reading, rows: Sequence[Raw], ids: set[str], *, done: bool = False
     ) -> Reading:
         """Publish rows and their dead letters, then how far that is; `ids` collects their sales for whole files."""
         now = datetime.now(UTC)
         batch: list[Record] = []
         dead = 0
         for number, raw in enumerate(rows, reading.rows + 1):
-            key = row_key(self._name, found.key, number)
+            key = row_key(self._name, listed.key, number)
             values = parse(raw)
             if isinstance(values, Rejected):
                 dead += 1
@@ -148,7 +148,7 @@ class Poller:
                 continue
             if self._settings.whole_files:
                 ids.add(plain_id(values[0]))
-            sale = file_sale(values, self._name, found.key, reading, row_number=number, fetched_at=now)
+            sale = file_sale(values, self._name, listed.key, reading, row_number=number, fetched_at=now)
             batch.append(Record(TOPIC, key, self._encoders[TOPIC](sale)))
         offset = rows[-1].end if rows else reading.offset
         after = replace(reading, offset=offset, rows=reading.rows + len(rows), done=done)
@@ -159,13 +159,13 @@ class Poller:
             for number, sale_id in enumerate(removed, after.rows + 1):
                 values = [sale_id, *[""] * (len(COLUMNS) - 1)]
                 sale = file_sale(
-                    values, self._name, found.key, reading, row_number=number, fetched_at=now, deleted=True
+                    values, self._name, listed.key, reading, row_number=number, fetched_at=now, deleted=True
                 )
-                batch.append(Record(TOPIC, row_key(self._name, found.key, number), self._encoders[TOPIC](sale)))
+                batch.append(Record(TOPIC, row_key(self._name, listed.key, number), self._encoders[TOPIC](sale)))
             after = replace(after, ids=packed_ids(ids))
             if ids and not after.ids:
-                self._unit.log.warning("whole_file_too_long", key=found.key, sales=len(ids))
-        await self._advance(found.key, after, batch)
+                self._unit.log.warning("whole_file_too_long", key=listed.key, sales=len(ids))
+        await self._advance(listed.key, after, batch)
         self._count(received, dead)
         return after
 
@@ -179,23 +179,23 @@ class Poller:
         encode = self._encoders[progress.TOPIC]
         return progress.record(encode, self._unit.name, f"{self._name}/{key}", reading.position())
 
-    async def _reject(self, found: Object, reading: Reading, rejection: Rejected, head: bytes) -> str:
+    async def _reject(self, listed: Object, reading: Reading, rejection: Rejected, head: bytes) -> str:
         """The whole file is one dead letter, with its head as the original bytes."""
         head = head[:KEPT_BYTES]
-        cut = f" (the first {len(head)} of {found.size} bytes are kept)" if found.size > len(head) else ""
-        whole = Rejected(rejection.reason, f"file {found.key}: {rejection.detail}{cut}")
-        record = self._dead_letter(whole, f"{self._name}/{found.key}".encode(), head)
-        await self._advance(found.key, replace(reading, done=True), [record])
+        cut = f" (the first {len(head)} of {listed.size} bytes are kept)" if listed.size > len(head) else ""
+        whole = Rejected(rejection.reason, f"file {listed.key}: {rejection.detail}{cut}")
+        record = self._dead_letter(whole, f"{self._name}/{listed.key}".encode(), head)
+        await self._advance(listed.key, replace(reading, done=True), [record])
         self._count(1, 1)
         return "rejected"
 
-    async def _failed(self, found: Object, error: Exception) -> None:
+    async def _failed(self, listed: Object, error: Exception) -> None:
         """Count a failure; the object is tried again each round, and becomes one dead letter when it keeps failing."""
-        failures = self._failures[found.key] = self._failures.get(found.key, 0) + 1
-        self._unit.log.warning("file_unreadable", key=found.key, error=repr(error), rounds=failures)
+        failures = self._failures[listed.key] = self._failures.get(listed.key, 0) + 1
+        self._unit.log.warning("file_unreadable", key=listed.key, error=repr(error), rounds=failures)
         if failures == UNREADABLE_ROUNDS:
-            why = Rejected("file_unreadable", f"file {found.key}, {failures} rounds in a row: {repr(error)[:300]}")
-            record = self._dead_letter(why, f"{self._name}/{found.key}".encode(), None)
+            why = Rejected("file_unreadable", f"file {listed.key}, {failures} rounds in a row: {repr(error)[:300]}")
+            record = self._dead_letter(why, f"{self._name}/{listed.key}".encode(), None)
             await kafka.publish(self._client, [record])
             self._count(1, 1)
 

@@ -8,30 +8,30 @@ from chassis.unpack import Unpacker
 from services.file_poller.splitter import Raw, Splitter
 
 
-async def _chunks(bucket: Bucket, found: Object, start: int, size: int) -> AsyncIterator[bytes]:
+async def _chunks(bucket: Bucket, listed: Object, start: int, size: int) -> AsyncIterator[bytes]:
     """The object's bytes from `start`, at most `size` per request, all of the version that was listed.
 
     One request per chunk rather than one long answer: a slow broker holds no connection open past its timeout, and
     each chunk names the same entity tag, so that an upload in between is noticed.
     """
-    while start < found.size:
-        chunk = await bucket.read(found.key, start, min(start + size, found.size), found.etag)
+    while start < listed.size:
+        chunk = await bucket.read(listed.key, start, min(start + size, listed.size), listed.etag)
         if not chunk:
-            raise UnreachableError(f"no bytes at {start} of {found.size}")
+            raise UnreachableError(f"no bytes at {start} of {listed.size}")
         yield chunk
         start += len(chunk)
 
 
-async def content(bucket: Bucket, found: Object, offset: int, size: int) -> AsyncGenerator[bytes, None]:
+async def content(bucket: Bucket, listed: Object, offset: int, size: int) -> AsyncGenerator[bytes, None]:
     """The object's content from `offset`, unpacked where it is gzip; `offset` then counts unpacked bytes.
 
     Raises:
         UnpackError: it is damaged, or ends too early.
         ChangedError | GoneError | UnreachableError: see `Bucket.read`.
     """
-    packed = found.key.lower().endswith(".gz")
+    packed = listed.key.lower().endswith(".gz")
     unpacker, skip = Unpacker(), offset if packed else 0
-    async for chunk in _chunks(bucket, found, 0 if packed else offset, size):
+    async for chunk in _chunks(bucket, listed, 0 if packed else offset, size):
         for part in unpacker.feed(chunk) if packed else (chunk,):
             if len(part) > skip:
                 yield part[skip:]

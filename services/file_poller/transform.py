@@ -80,26 +80,26 @@ def is_csv(key: str) -> bool:
     return key.lower().endswith(SUFFIXES)
 
 
-def next_reading(found: Object, known: Reading | None) -> Reading | None:
+def next_reading(listed: Object, known: Reading | None) -> Reading | None:
     """Where to read on in an object, or None when its content has been read.
 
     The same bytes uploaded again, as the entity tag says, are the upload that is known. The version of an upload is the
     second of its last modification, and more than that of the upload before: it grows also where the clock of the
     store goes back or two uploads share a second.
     """
-    if known is not None and known.etag == found.etag and (found.etag or known.last_modified == found.last_modified):
+    if known is not None and known.etag == listed.etag and (listed.etag or known.last_modified == listed.last_modified):
         return None if known.done else known
-    seconds = max(found.last_modified // 1000, 0)
+    seconds = max(listed.last_modified // 1000, 0)
     if known is None:
-        return Reading(found.etag, found.last_modified, seconds)
-    return Reading(found.etag, found.last_modified, max(seconds, known.object_version + 1), ids=known.ids)
+        return Reading(listed.etag, listed.last_modified, seconds)
+    return Reading(listed.etag, listed.last_modified, max(seconds, known.object_version + 1), ids=known.ids)
 
 
 def pending(objects: Iterable[Object], known: Mapping[str, Reading]) -> list[tuple[Object, Reading]]:
     """The CSV objects that are new, changed or half read, oldest upload first."""
-    wanted = [(found, next_reading(found, known.get(found.key))) for found in objects if is_csv(found.key)]
+    wanted = [(listed, next_reading(listed, known.get(listed.key))) for listed in objects if is_csv(listed.key)]
     return sorted(
-        ((found, reading) for found, reading in wanted if reading is not None),
+        ((listed, reading) for listed, reading in wanted if reading is not None),
         key=lambda pair: (pair[0].last_modified, pair[0].key),
     )
 
@@ -118,7 +118,7 @@ def rejected_start(head: bytes) -> Rejected | None:
 
 
 def rejected_header(raw: Raw | None) -> Rejected | None:
-    """Why a file is rejected for its header, or None: what was found, what was expected, and what else is wrong."""
+    """Why a file is rejected for its header, or None: what it is, what was expected, and what else is wrong."""
     if raw is None:
         return Rejected("file_header", f"the file holds blank lines only, expected {HEADER}")
     if raw.fault == "long":

@@ -1,4 +1,4 @@
-"""Composition root of the legacy poller: registry, what was read before, the SOAP client, the broker, the rounds."""
+"""Composition root of the legacy poller: registry, the position, the SOAP client, the broker, the rounds."""
 
 import contextlib
 
@@ -8,6 +8,7 @@ from chassis.registry import Registry
 from chassis.unit import Unit
 from contracts.catalogue import catalogue
 from services.legacy_poller import soap
+from services.legacy_poller.answer import OPERATION
 from services.legacy_poller.poll import CURSOR, SERVER, SETTING, TOPIC, Poller
 from services.legacy_poller.settings import LegacyPollerSettings
 from services.legacy_poller.transform import cursor
@@ -18,7 +19,7 @@ def datasets(settings: LegacyPollerSettings) -> Datasets:
     contract = catalogue()[TOPIC]
     elements = [each for each in avro_fields(contract.avro) if each.name != "fetched_at"]
     sales = described(
-        soap_dataset(settings.service.host, settings.service.port, soap.OPERATION),
+        soap_dataset(settings.service.host, settings.service.port, OPERATION),
         elements,
         contract.owner,
         meaning="Sales of the legacy ERP.",

@@ -1,4 +1,4 @@
-"""One call after the other: ask for recent sales, publish what is new, then progress."""
+"""One call after the other: fetch recent sales, publish what is new, then progress."""
 
 import asyncio
 import time
@@ -28,7 +28,7 @@ def now_ms() -> int:
 
 
 class Poller:
-    """Asks the service from where `cursor` stands."""
+    """Calls the service, each time from where `cursor` is."""
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class Poller:
         """Poll until cancelled.
 
         Raises:
-            KafkaError: the broker did not acknowledge; what it did not is asked for again after a restart.
+            KafkaError: the broker did not acknowledge; what it did not is fetched again after a restart.
         """
         while True:
             await self.round()
@@ -62,15 +62,15 @@ class Poller:
             retry=tenacity.retry_if_exception_type(Unanswered),
             before_sleep=self._failed,
         )
-        answer: tuple[int, list[etree._Element]] = await retrying(self._call)
+        answer: tuple[int, list[etree._Element | bytes]] = await retrying(self._call)
         self._unit.readiness.met(SERVER)
         self._calls.inc({"outcome": "answered"})
         await self._publish(*answer)
 
-    async def _call(self) -> tuple[int, list[etree._Element]]:
+    async def _call(self) -> tuple[int, list[etree._Element | bytes]]:
         called_at = now_ms()
-        asked = since(self._cursor, called_at, round(self._settings.overlap_s * 1000))
-        return called_at, await self._service.recent_sales(asked)
+        start = since(self._cursor, called_at, round(self._settings.overlap_s * 1000))
+        return called_at, await self._service.recent_sales(start)
 
     def _failed(self, state: tenacity.RetryCallState) -> None:
         error = repr(state.outcome.exception() if state.outcome else None)[:500]
@@ -82,22 +82,22 @@ class Poller:
             "call_failed", address=address, setting=SETTING, attempt=state.attempt_number, error=error
         )
 
-    async def _publish(self, called_at: int, elements: list[etree._Element]) -> None:
+    async def _publish(self, called_at: int, sales: list[etree._Element | bytes]) -> None:
         fetched_at = fetch_time(self._cursor, called_at)
-        items = [item(element, fetched_at) for element in elements]
+        items = [item(sale, fetched_at) for sale in sales]
         new = news(items, self._cursor.seen)
         await kafka.publish(self._client, [self._record(item) for item in new])
         cursor = after(self._cursor, items, called_at, fetched_at)
         position = progress.record(self._encoders[progress.TOPIC], self._unit.name, CURSOR, cursor.position())
         await kafka.publish(self._client, [position])
         self._cursor = cursor
-        dead = sum(item.rejection is not None for item in new)
+        rejections = [item.rejection for item in new if item.rejection is not None]
+        dead = len(rejections)
         self._unit.metrics.record(TOPIC, "received", len(items))
         self._unit.metrics.record(TOPIC, "published", len(new) - dead)
         self._unit.metrics.record(TOPIC, "dead_letter", dead)
-        for one in new:
-            if one.rejection is not None:
-                self._unit.metrics.dead_letter(TOPIC, one.rejection.reason)
+        for rejection in rejections:
+            self._unit.metrics.dead_letter(TOPIC, rejection.reason)
         self._unit.metrics.record(TOPIC, "ignored", len(items) - len(new))
         self._unit.log.info("polled", answered=len(items), published=len(new) - dead, dead_letters=dead)
 

@@ -1,31 +1,26 @@
-"""The SOAP client (zeep): one operation, whose answer is bounded, checked and left as elements."""
+"""The SOAP client (zeep): one operation, whose answer is bounded."""
 
 import asyncio
 import time
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import httpx
 from lxml import etree
 from zeep import AsyncClient, Settings
 from zeep.exceptions import Error
-from zeep.loader import parse_xml
 from zeep.transports import AsyncTransport
 
-ENVELOPE = "{http://schemas.xmlsoap.org/soap/envelope/}"
-OPERATION = "GetRecentSales"
+from services.legacy_poller.answer import OPERATION, AnswerError, sales_of
+
 MAX_WSDL_BYTES = 4 * 1024 * 1024
-
-
-class AnswerError(Exception):
-    """The service answered with a fault, with something else than a whole answer, or with too much."""
 
 
 # what a call can raise that another call may not: the service or the network is at fault, never a sale
 Unanswered = (AnswerError, Error, httpx.HTTPError, OSError, etree.LxmlError, ValueError)
 
 
-class _Bounded(AsyncTransport):
+class _BoundedTransport(AsyncTransport):
     """Reads at most `limit` bytes of an answer and MAX_WSDL_BYTES of the WSDL, unpacked, each within `timeout_s`."""
 
     def __init__(self, limit: int, timeout_s: float) -> None:
@@ -81,39 +76,20 @@ class SalesClient:
     client: Any
     service: Any
 
-    async def recent_sales(self, since: int) -> list[etree._Element]:
-        """The Sale elements of the answer to GetRecentSales(since), `since` in ms since 1970.
+    async def recent_sales(self, since: int) -> list[etree._Element | bytes]:
+        """The sales of the answer to GetRecentSales(since), `since` in ms since 1970: see `sales_of`.
 
         Raises:
             AnswerError: a fault, or an answer that cannot be read whole.
             one of Unanswered: no answer in time.
         """
         answer = await getattr(self.service, OPERATION)(sinceTimestamp=since)
-        return sales_of(answer.content, answer.status_code, self.client)
+        return sales_of(answer.content, answer.status_code, answer.headers.get("content-type", ""))
 
     async def close(self) -> None:
         """Close the connections."""
         await self.client.transport.aclose()
         self.client.transport.wsdl_client.close()
-
-
-def sales_of(content: bytes, status: int, client: Any) -> list[etree._Element]:
-    """The Sale elements of an answer; zeep rejects document types, entities and anything that is not well-formed.
-
-    Raises:
-        AnswerError: the answer is a SOAP fault, or not a whole answer to the operation.
-    """
-    try:  # zeep takes bytes too, and must: the XML declaration names their encoding
-        document = parse_xml(cast("str", content), client.transport, settings=client.settings)
-    except Error as error:
-        raise AnswerError(f"HTTP {status}: {error}; the answer begins {content[:200]!r}") from error
-    fault = document.find(f"{ENVELOPE}Body/{ENVELOPE}Fault")
-    if fault is not None:
-        raise AnswerError(f"fault {fault.findtext('faultcode')}: {(fault.findtext('faultstring') or '')[:300]}")
-    answers = document.findall(f"{ENVELOPE}Body/{{*}}{OPERATION}Response")
-    if status != httpx.codes.OK or len(answers) != 1:
-        raise AnswerError(f"HTTP {status} without one {OPERATION}Response; the answer begins {content[:200]!r}")
-    return [element for element in answers[0].iter("{*}Sale") if isinstance(element.tag, str)]
 
 
 def _binding(client: Any) -> str:
@@ -137,7 +113,7 @@ async def connect(url: str, timeout_s: float, max_answer_bytes: int) -> SalesCli
         one of Unanswered: the WSDL cannot be had or read, or lacks the operation.
     """
     settings = Settings(strict=True, raw_response=True, forbid_dtd=True, forbid_entities=True, xml_huge_tree=False)
-    transport: Any = _Bounded(max_answer_bytes, timeout_s)
+    transport: Any = _BoundedTransport(max_answer_bytes, timeout_s)
     try:
         client: Any = await asyncio.to_thread(AsyncClient, f"{url}?wsdl", transport=transport, settings=settings)
         return SalesClient(client, client.create_service(_binding(client), url))

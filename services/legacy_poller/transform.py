@@ -10,12 +10,14 @@ from typing import Any
 from lxml import etree
 
 from chassis.results import Rejected
+from contracts.text import quoted
 
 DIGEST_BYTES = 8
 # what fits with its envelope into the broker's default message.max.bytes (1,048,588) in base64
 MAX_SEEN = 40_000
 SPARE_SEEN = 1_000
 MAX_SALE_BYTES = 200_000
+KEPT_BYTES = 64 * 1024
 LONG = re.compile(r"\s*[+-]?[0-9]{1,18}\s*")  # as xsd:long, within 64 bits
 TEXTS = {
     "sale_id": "saleId",
@@ -79,31 +81,40 @@ class Item:
     content: bytes
 
 
-def item(element: etree._Element, fetched_at: int) -> Item:
-    """A Sale element as an item. Values pass as they are; only what the contract cannot carry is rejected."""
-    content = etree.tostring(element, encoding="utf-8", with_tail=False)
-    given = {etree.QName(child).localname: child.text for child in element if isinstance(child.tag, str)}
+def item(sale: etree._Element | bytes, fetched_at: int) -> Item:
+    """A Sale element as an item. Values pass as they are; only what the contract cannot carry is rejected.
+
+    Bytes are those of a sale that is not well-formed.
+    """
+    if isinstance(sale, bytes):
+        rejection = Rejected("legacy_malformed", "the sale is not well-formed XML, the others of the answer are read")
+        digest = _digest(sale)
+        return Item(None, digest, None, rejection, digest, sale[:KEPT_BYTES])
+    content = etree.tostring(sale, encoding="utf-8", with_tail=False)
+    given = {etree.QName(child).localname: child.text for child in sale if isinstance(child.tag, str)}
     record: dict[str, Any] = {field: given.get(name) for field, name in TEXTS.items()}
     if record["amount"] is not None:
         record["amount"] = record["amount"].strip()
-    rejection = None
+    problem = ""
     text = given.get("saleDate")
     if text is None or LONG.fullmatch(text):
         record["sale_date"] = None if text is None else int(text)
     else:
-        rejection = Rejected("legacy_malformed", f"saleDate {text[:60]!r} is not in milliseconds since 1970")
+        problem = f"saleDate {quoted(text)} is not in milliseconds since 1970"
     if len(content) > MAX_SALE_BYTES:
-        rejection = Rejected("legacy_malformed", f"a sale of {len(content)} bytes, more than {MAX_SALE_BYTES}")
-        content = content[: 64 * 1024]
-    sale_id, values = record["sale_id"], _digest(repr(sorted(given.items())))
+        problem = f"a sale of {len(content)} bytes, more than {MAX_SALE_BYTES}"
+        content = content[:KEPT_BYTES]
+    sale_id, values = record["sale_id"], _digest(repr(sorted(given.items())).encode())
     # without an id, or unreadable, it stands for itself
-    identity = values if rejection or not sale_id else _digest(sale_id)
+    identity = values if problem or not sale_id else _digest(sale_id.encode())
     record["fetched_at"] = fetched_at
-    return Item(sale_id, identity, None if rejection else record, rejection, values, content)
+    if problem:
+        return Item(sale_id, identity, None, Rejected("legacy_malformed", problem), values, content)
+    return Item(sale_id, identity, record, None, values, content)
 
 
-def _digest(text: str) -> bytes:
-    return hashlib.blake2b(text.encode(), digest_size=DIGEST_BYTES).digest()
+def _digest(content: bytes) -> bytes:
+    return hashlib.blake2b(content, digest_size=DIGEST_BYTES).digest()
 
 
 def news(items: Sequence[Item], seen: Mapping[bytes, bytes]) -> list[Item]:

@@ -70,7 +70,7 @@ async def main(unit: Unit, settings: LegacySoapServerSettings) -> None:
     listener = listen(settings.bind_host, settings.port, "LEGACY_SOAP_PORT")
     with contextlib.closing(Book(settings.data_dir / "sales.sqlite", settings.keep_sales, now_ms)) as book:
         app = asgi(soap_application(book, unit, url(settings)), settings.max_request_bytes)
-        gc.freeze()  # spyne collects garbage after requests; what is there now need not be looked through
+        gc.freeze()  # spyne collects garbage after requests; it need not go through what is there now
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(keep_selling(unit, settings, book))
             tasks.create_task(serve(app, listener))

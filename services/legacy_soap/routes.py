@@ -1,6 +1,6 @@
 """The SOAP service (spyne) and the ASGI application around it, which bounds what it reads."""
 
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from typing import Any
 
 from a2wsgi import WSGIMiddleware
@@ -8,11 +8,12 @@ from spyne import Application, ComplexModel, Decimal, Long, ServiceBase, Unicode
 from spyne import Iterable as SpyneIterable
 from spyne.protocol.soap import Soap11
 from spyne.server.wsgi import WsgiApplication
+from starlette.responses import PlainTextResponse
 
 from chassis.unit import Unit
 from services.legacy_soap.book import Book, BookedSale
 from services.legacy_soap.metrics import CALLS
-from services.legacy_soap.transform import has_dtd
+from services.legacy_soap.transform import RejectedError, message_of
 
 NAMESPACE = "urn:placar:sales"
 PATH = "/ws/sales"
@@ -85,12 +86,6 @@ def soap_application(book: Book, unit: Unit, url: str) -> WsgiApplication:
     return wsgi
 
 
-async def _answer(send: Send, status: int, text: str) -> None:
-    headers = [(b"content-type", b"text/plain; charset=utf-8")]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": text.encode()})
-
-
 async def _body(receive: Receive, limit: int) -> bytes | None:
     """The request's body, or None as soon as it is longer than `limit` bytes."""
     body: bytes = b""
@@ -99,8 +94,23 @@ async def _body(receive: Receive, limit: int) -> bytes | None:
         body += message.get("body", b"")
         if len(body) > limit:
             return None
-        if not message.get("more_body", False) or message["type"] == "http.disconnect":
+        if not message.get("more_body", False):
             return body
+
+
+def _message(scope: Scope, headers: Mapping[str, str], body: bytes | None, limit: int) -> bytes:
+    """What the SOAP layer reads of a request.
+
+    Raises:
+        RejectedError: the request does not reach it.
+    """
+    if scope["path"].rstrip("/") != PATH:
+        raise RejectedError(404, f"the service is at {PATH}, its description at {PATH}?wsdl")
+    if body is None:
+        raise RejectedError(413, f"a request has at most {limit} bytes")
+    if scope["method"] != "POST":
+        return body
+    return message_of(body, headers.get("content-encoding", ""), headers.get("content-type", ""))
 
 
 def asgi(soap: WsgiApplication, limit: int) -> Asgi:
@@ -108,21 +118,18 @@ def asgi(soap: WsgiApplication, limit: int) -> Asgi:
     inner: Any = WSGIMiddleware(soap, workers=WORKERS)
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["path"].rstrip("/") != PATH:
-            await _answer(send, 404, f"the service is at {PATH}, its description at {PATH}?wsdl\n")
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        try:
+            message = _message(scope, headers, await _body(receive, limit), limit)
+        except RejectedError as rejection:
+            await PlainTextResponse(f"{rejection}\n", rejection.status)(scope, receive, send)
             return
-        body = await _body(receive, limit)
-        if body is None:
-            await _answer(send, 413, f"a request has at most {limit} bytes\n")
-            return
-        if has_dtd(body):
-            await _answer(send, 400, "a SOAP message must not hold a document type declaration\n")
-            return
-        parts = iter([{"type": "http.request", "body": body, "more_body": False}])
+        headers |= {"content-type": "text/xml; charset=utf-8", "content-length": str(len(message))}
 
         async def replay() -> MutableMapping[str, Any]:
-            return next(parts, None) or await receive()
+            return {"type": "http.request", "body": message, "more_body": False}
 
-        await inner(scope, replay, send)
+        encoded = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+        await inner({**scope, "headers": encoded}, replay, send)
 
     return app

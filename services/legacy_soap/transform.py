@@ -6,7 +6,9 @@ from itertools import count
 
 from lxml import etree
 
+from chassis.xml import as_utf_8
 from contracts.reference import CITIES, COUNTRY, PRODUCTS
+from contracts.text import quoted
 from services.legacy_soap.book import BookedSale
 
 SPREAD_MS = 5_000  # a made-up sale happened at most this long before it is recorded
@@ -28,6 +30,33 @@ def made_up(rng: random.Random, run: str) -> Iterator[BookedSale]:
             rng.choice(PRODUCTS),
             None,
         )
+
+
+class RejectedError(Exception):
+    """A request is rejected with an HTTP status; the message says why."""
+
+    def __init__(self, status: int, why: str) -> None:
+        super().__init__(why)
+        self.status = status
+
+
+def message_of(body: bytes, coding: str, content_type: str) -> bytes:
+    """The SOAP message of a request, in UTF-8 whatever its encoding was.
+
+    Raises:
+        RejectedError: there is none, it is packed, its bytes are not of its encoding, or it declares a document type.
+    """
+    if not body.strip():
+        raise RejectedError(400, "the request is empty: send a SOAP message")
+    if coding.lower() not in ("", "identity"):
+        raise RejectedError(415, f"the request is packed ({quoted(coding)}): send it as it is")
+    try:
+        message = as_utf_8(body, content_type)
+    except ValueError as error:
+        raise RejectedError(400, f"the SOAP message cannot be read: {error}") from error
+    if has_dtd(message):
+        raise RejectedError(400, "a SOAP message must not hold a document type declaration")
+    return message
 
 
 def has_dtd(body: bytes) -> bool:

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
+from hashlib import md5
 from pathlib import Path
 from typing import Any
 
@@ -260,7 +261,7 @@ class Hooked(Bucket):
     async def pages(self, prefix: str = "", size: int = 1000) -> AsyncIterator[list[Object]]:
         """The bucket's, with its clock."""
         async for page in super().pages(prefix, size):
-            yield [replace(found, last_modified=self.modified(found.last_modified)) for found in page]
+            yield [replace(each, last_modified=self.modified(each.last_modified)) for each in page]
 
     async def read(self, key: str, start: int, end: int, etag: str) -> bytes:
         """The bucket's, after `before`."""
@@ -460,28 +461,30 @@ async def test_no_name_stops_the_others(servers: Mapping[str, str]) -> None:
 async def test_packed_files(servers: Mapping[str, str]) -> None:
     """A .csv.gz is read like a .csv, also from where a crash left it; one that is cut off is a dead letter."""
     prefix, store = unique("packed"), bucket(servers)
-    whole = gzip.compress(HEADER + b"".join(map(row, range(50))))
+    ids = [md5(str(n).encode(), usedforsecurity=False).hexdigest() for n in range(300)]
+    whole = gzip.compress(HEADER + b"".join(map(row, ids)))
+    assert len(whole) > 4 * 1024
     store.put(f"{prefix}/a.csv.gz", whole)
-    store.put(f"{prefix}/b.csv.gz", gzip.compress(HEADER + b"".join(map(row, range(100, 150)))[:-20])[:-30])
+    store.put(f"{prefix}/b.csv.gz", gzip.compress(HEADER + b"".join(map(row, ids)))[:-30])
     store.put(f"{prefix}/c.csv.gz", HEADER + row("not packed"))
     store.put(f"{prefix}/d.csv.zst", b"x")
     start = f"sales-data/{prefix}/".encode()
     async with topics(servers) as (sales, dead):
-        async with poller(servers, prefix, batch_rows=7, chunk_bytes=64) as polling:
+        async with poller(servers, prefix, batch_rows=7, chunk_bytes=1024) as polling:
             await polling.round()
             assert polling._unit.metrics[SKIPPED].get({}) == 1
         first = [v for _, v in await sales.of(start + b"a")]
-        assert sorted(v["sale_id"] for v in first) == sorted(map(str, range(50)))
+        assert sorted(v["sale_id"] for v in first) == sorted(ids)
         assert [v["sale_id"] for _, v in await sales.of(start + b"c")] == ["not packed"]
         rejected = [v for _, v in await dead.read() if (v["key"] or b"").startswith(start)]
         assert [(v["reason"], v["key"].removeprefix(start)) for v in rejected] == [("file_unreadable", b"b.csv.gz")]
         half = replace((await positions(servers))[f"{prefix}/a.csv.gz"], done=False)
         assert half.offset == len(gzip.decompress(whole))
-        half = replace(half, offset=half.offset - len(row(49)), rows=49)
-        async with poller(servers, f"{prefix}/a", known={f"{prefix}/a.csv.gz": half}, chunk_bytes=64) as polling:
+        half = replace(half, offset=half.offset - len(row(ids[-1])), rows=299)
+        async with poller(servers, f"{prefix}/a", known={f"{prefix}/a.csv.gz": half}, chunk_bytes=1024) as polling:
             await polling.round()
-        again = [v for _, v in await sales.of(start + b"a")][50:]
-        assert [(v["sale_id"], v["row_number"]) for v in again] == [("49", 50)]
+        again = [v for _, v in await sales.of(start + b"a")][300:]
+        assert [(v["sale_id"], v["row_number"]) for v in again] == [(ids[-1], 300)]
 
 
 async def test_the_same_bytes_again_change_nothing(servers: Mapping[str, str]) -> None:

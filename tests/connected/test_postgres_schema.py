@@ -35,7 +35,8 @@ async def test_times_are_utc(postgres: asyncpg.Connection, zone: str) -> None:
     """The default and an instant are stored in UTC."""
     await postgres.execute(f"SET LOCAL TIME ZONE '{zone}'")
     query = INSERT.format(", created_at", ", now()") + " RETURNING sale_date, created_at"
-    for stored in await postgres.fetchrow(query, await seller(postgres)):
+    (row,) = await postgres.fetch(query, await seller(postgres))
+    for stored in row:
         assert abs(stored - datetime.now(UTC).replace(tzinfo=None)) < timedelta(minutes=5)
 
 
@@ -57,5 +58,6 @@ async def test_the_default_does_not_depend_on_the_session(postgres: asyncpg.Conn
     number = await seller(postgres)
     await postgres.execute("ALTER TABLE sales DISABLE TRIGGER sales_in_utc")
     await postgres.execute("SET LOCAL TIME ZONE 'America/Sao_Paulo'")
-    for stored in await postgres.fetchrow(INSERT.format("", "") + " RETURNING sale_date, created_at", number):
+    (row,) = await postgres.fetch(INSERT.format("", "") + " RETURNING sale_date, created_at", number)
+    for stored in row:
         assert abs(stored - datetime.now(UTC).replace(tzinfo=None)) < timedelta(minutes=5)

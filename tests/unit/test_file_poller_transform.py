@@ -79,7 +79,7 @@ def test_only_csv_files_oldest_first() -> None:
         Object("read.csv", "4", 50, 1),
     ]
     known = {"read.csv": Reading("4", 50, 0, done=True)}
-    assert [found.key for found, _ in pending(objects, known)] == ["old.csv", "packed.csv.GZ", "new.CSV"]
+    assert [listed.key for listed, _ in pending(objects, known)] == ["old.csv", "packed.csv.GZ", "new.CSV"]
 
 
 @given(st.builds(Reading, st.text(), *[st.integers(0, 2**60)] * 4, st.booleans(), st.text()))

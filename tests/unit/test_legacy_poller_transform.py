@@ -1,4 +1,4 @@
-"""Rules of the legacy poller: what is asked for, what is new, and sales as records."""
+"""Rules of the legacy poller: from when it reads, what is new, and sales as records."""
 
 import base64
 
@@ -38,8 +38,8 @@ def sale(sale_id: str, amount: str = "1.00") -> Item:
 
 def test_values_pass_as_they_are() -> None:
     """Texts, a negative amount and trailing zeros travel exactly; what is absent is null."""
-    found = item(element(saleId="L1", salesmanName=" José ", amount=" -10.500 ", saleDate="5"), 99)
-    assert found.record == {
+    one = item(element(saleId="L1", salesmanName=" José ", amount=" -10.500 ", saleDate="5"), 99)
+    assert one.record == {
         "sale_id": "L1",
         "salesman_name": " José ",
         "city": None,
@@ -54,26 +54,37 @@ def test_values_pass_as_they_are() -> None:
 @pytest.mark.parametrize("amount", ["abc", "NaN", "1e5", "9" * 60])
 def test_an_amount_that_is_no_decimal_passes_as_its_text(amount: str) -> None:
     """The poller does not judge amounts: the stream says what is wrong with one."""
-    found = sale("L1", amount)
-    assert found.record is not None
-    assert found.record["amount"] == amount
+    one = sale("L1", amount)
+    assert one.record is not None
+    assert one.record["amount"] == amount
 
 
 @pytest.mark.parametrize("date", ["", "yesterday", "1.5", "9" * 19, "٣"])
 def test_a_date_that_the_contract_cannot_carry_is_rejected(date: str) -> None:
     """A saleDate that is no 64-bit number is a dead letter with the sale's own XML."""
-    found = item(element(saleId="L1", saleDate=date or " "), 1)
-    assert found.record is None
-    assert found.rejection is not None
-    assert found.rejection.reason == "legacy_malformed"
-    assert b"saleDate" in found.content
+    one = item(element(saleId="L1", saleDate=date or " "), 1)
+    assert one.record is None
+    assert one.rejection is not None
+    assert one.rejection.reason == "legacy_malformed"
+    assert b"saleDate" in one.content
+
+
+def test_a_sale_that_is_not_well_formed_is_rejected_once() -> None:
+    """The bytes of a malformed sale are a dead letter, and no news when the next answer repeats them."""
+    bad = b"<Sale><saleId>A & B</saleId></Sale>"
+    one = item(bad, 1)
+    assert (one.sale_id, one.record, one.content) == (None, None, bad)
+    assert one.rejection is not None
+    assert one.rejection.reason == "legacy_malformed"
+    assert news([item(bad, 2)], after(Cursor(), [one], 1, 1).seen) == []
+    assert len(item(b"<Sale>" + b"x" * 500_000, 1).content) <= 64 * 1024
 
 
 def test_an_oversized_sale_is_rejected() -> None:
     """A sale that would not fit into a record is a dead letter of bounded size."""
-    found = item(element(saleId="L1", product="x" * 500_000), 1)
-    assert found.record is None
-    assert len(found.content) <= 64 * 1024
+    one = item(element(saleId="L1", product="x" * 500_000), 1)
+    assert one.record is None
+    assert len(one.content) <= 64 * 1024
 
 
 def test_asks_from_the_last_call_less_the_overlap() -> None:
@@ -130,12 +141,12 @@ answers = st.lists(st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from("
 
 
 @given(answers)
-def test_published_in_order_gives_what_the_service_said_last(said: list[list[tuple[str, str]]]) -> None:
+def test_published_in_order_gives_what_the_service_said_last(calls: list[list[tuple[str, str]]]) -> None:
     """Whatever is repeated, changed or changed back: the last published state of a sale is the last one answered."""
     state: dict[str, str] = {}
     published: dict[str, str] = {}
     known = Cursor()
-    for number, answer in enumerate(said):
+    for number, answer in enumerate(calls):
         items = [sale(sale_id, amount) for sale_id, amount in answer]
         for new in news(items, known.seen):
             assert new.record is not None

@@ -1,5 +1,6 @@
 """The legacy system's book of sales, and what its service rejects before it reads it."""
 
+import gzip
 import random
 from itertools import islice
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from services.legacy_soap.book import Book, BookedSale
-from services.legacy_soap.transform import has_dtd, made_up
+from services.legacy_soap.transform import RejectedError, has_dtd, made_up, message_of
 
 
 def booked(sale_id: str | None, amount: str = "1.00") -> BookedSale:
@@ -30,7 +31,7 @@ def book(path: Path, clock: Clock, keep: int = 100) -> Book:
 
 
 def test_gives_what_was_recorded_since(tmp_path: Path) -> None:
-    """A sale recorded at the asked time or later is given, with its values as they were."""
+    """A sale recorded at that time or later is given, with its values as they were."""
     clock = Clock()
     sales = book(tmp_path, clock)
     sales.record([booked("a", "-1.500")])
@@ -49,7 +50,7 @@ def test_any_timestamp_is_answered(tmp_path: Path, timestamp: int) -> None:
     assert len(sales.since(timestamp)) == (1 if timestamp < 0 else 0)
 
 
-def test_a_known_sale_is_replaced_and_recorded_anew(tmp_path: Path) -> None:
+def test_a_known_sale_is_replaced_and_recorded_again(tmp_path: Path) -> None:
     """A sale of a known id is the newest version of it, recorded now; sales without an id are all kept."""
     clock = Clock()
     sales = book(tmp_path, clock)
@@ -85,6 +86,39 @@ def test_the_same_seed_makes_up_the_same_sales() -> None:
     assert first == second
     assert first != other
     assert len({sale.sale_id for sale in first}) == 20
+
+
+@pytest.mark.parametrize(
+    ("body", "coding", "content_type", "status"),
+    [
+        (b"", "", "", 400),
+        (b" \n", "", "text/xml", 400),
+        (gzip.compress(b"<a/>", mtime=0), "gzip", "text/xml", 415),
+        (gzip.compress(b"<a/>", mtime=0), "", "text/xml; charset=utf-8", 400),
+        ("<a>é</a>".encode("latin-1"), "", "text/xml; charset=utf-8", 400),
+        (b"<a/>", "", "text/xml; charset=klingon", 400),
+        (b"<a/>", "", "text/xml; charset=rot13", 400),
+        (b"<!DOCTYPE a><a/>", "", "text/xml", 400),
+        ('<?xml version="1.0" encoding="UTF-16"?><!DOCTYPE a><a/>'.encode("utf-16"), "", "text/xml", 400),
+    ],
+)
+def test_requests_that_are_no_message(body: bytes, coding: str, content_type: str, status: int) -> None:
+    """An empty, packed or wrongly declared request is rejected with a status and a reason."""
+    with pytest.raises(RejectedError) as rejected:
+        message_of(body, coding, content_type)
+    assert rejected.value.status == status
+    assert str(rejected.value)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "content_type"),
+    [("utf-8", ""), ("utf-16", "text/xml"), ("latin-1", "text/xml; charset=iso-8859-1"), ("utf-8-sig", "text/xml")],
+)
+def test_a_message_in_its_encoding(encoding: str, content_type: str) -> None:
+    """A message reaches the SOAP layer in UTF-8, whatever its encoding was."""
+    assert message_of("<a>é</a>".encode(encoding), "", content_type) == "<a>é</a>".encode()
+    declared = f'<?xml version="1.0" encoding="{encoding.removesuffix("-sig")}"?><a>é</a>'.encode(encoding)
+    assert message_of(declared, "identity", "text/xml") == "<a>é</a>".encode()
 
 
 @pytest.mark.parametrize(
