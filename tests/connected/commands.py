@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from typing import Any
@@ -31,13 +31,13 @@ class Run:
         return [json.loads(line) for line in self.out.splitlines()]
 
 
-async def called(command: Callable[[Sequence[str]], int], environment: Mapping[str, str], *arguments: str) -> Run:
-    """Run a command's main function in a thread of this process, with an event loop of its own."""
+async def placar(environment: Mapping[str, str], *arguments: str) -> Run:
+    """Run a command of `placar` in a thread of this process, with an event loop of its own."""
     out, err = io.StringIO(), io.StringIO()
 
     def call() -> int:
         with mock.patch.dict(os.environ, environment), redirect_stdout(out), redirect_stderr(err):
-            return command(arguments)
+            return main(arguments)
 
     levels = {name: logging.getLogger(name).level for name in QUIETED}
     try:
@@ -46,11 +46,6 @@ async def called(command: Callable[[Sequence[str]], int], environment: Mapping[s
         for name, level in levels.items():
             logging.getLogger(name).setLevel(level)
     return Run(status, out.getvalue(), err.getvalue())
-
-
-async def placar(environment: Mapping[str, str], *arguments: str) -> Run:
-    """Run a command of `placar` in this process."""
-    return await called(main, environment, *arguments)
 
 
 async def process(module: str, environment: Mapping[str, str], *arguments: str) -> Run:

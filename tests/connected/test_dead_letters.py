@@ -25,13 +25,12 @@ from streams.files.settings import Settings as FilesSettings
 from streams.legacy.agents import agent as legacy
 from streams.legacy.settings import Settings as LegacySettings
 from tests import invalid
-from tests.connected.commands import Run, called, process
+from tests.connected.commands import Run, placar, process
 from tests.connected.serving import Database, database
 from tests.connected.sources import bucket, service
 from tests.connected.streams import Page, Published, Servers, answering, free_port, unique, unit_in_process, until
 from tests.connected.test_legacy import address, answer, misbehaving, soap_environment
 from tests.connected.unit_process import UnitProcess
-from tools.__main__ import main
 
 AGENTS = {
     agent.consumes: agent for agent in (cdc(CdcSettings(epoch=1)), files(FilesSettings()), legacy(LegacySettings()))
@@ -204,7 +203,7 @@ def assert_same_sale(content: bytes, sale: Mapping[str, str], case: Mapping[str,
 
 async def command(servers: Mapping[str, str], *arguments: str) -> Run:
     """Run the command."""
-    return await called(main, servers, "dead-letters", *arguments)
+    return await placar(servers, "dead-letters", *arguments)
 
 
 def file_sale(sale_id: str, **more: Any) -> dict[str, Any]:

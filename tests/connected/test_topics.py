@@ -12,9 +12,8 @@ import pytest
 
 from contracts.catalogue import catalogue
 from contracts.text import quoted
-from tests.connected.commands import Run, called
+from tests.connected.commands import Run, placar
 from tests.connected.streams import Servers, free_port, unique
-from tools.__main__ import main
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -31,7 +30,7 @@ class Scene:
     async def run(self, *arguments: str, **more: str) -> Run:
         """Run the command."""
         group = () if arguments[0] == "produce" else ("topics",)
-        return await called(main, {**self.servers, **more}, *group, *arguments)
+        return await placar({**self.servers, **more}, *group, *arguments)
 
     async def produce(self, topic: str, content: object, *options: str) -> Run:
         """Write what is a JSON value, or bytes as they are."""
