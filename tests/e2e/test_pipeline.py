@@ -23,6 +23,7 @@ from obstore.store import S3Store
 from playwright.async_api import expect
 
 from chassis.panels import groups
+from contracts.rankings import RANKINGS
 from deploy import metrics
 from deploy.native.processes import UNITS
 from services.server_exporter.metrics import CLICKHOUSE_ASYNCHRONOUS
@@ -279,14 +280,15 @@ async def test_sales_of_every_source_are_traced_from_their_raw_records_to_their_
     finally:
         await connection.close()
     deleted = str(int(updated) + 1)
-    twice = ["raw", "raw", "unified", "unified", "clickhouse", "ranking", "ranking"]
+    ranked = ["ranking"] * len(RANKINGS)
+    twice = ["raw", "raw", "unified", "unified", "clickhouse", *ranked]
     gone = " of a deletion"
     assert await traced(env, "postgres", updated) == twice
     assert await traced(env, "postgres", deleted) == [
-        "raw", f"raw{gone}", "unified", f"unified{gone}", f"clickhouse{gone}", "ranking", "ranking"
+        "raw", f"raw{gone}", "unified", f"unified{gone}", f"clickhouse{gone}", *ranked
     ]  # fmt: skip
     assert await traced(env, "files", "files-0") == twice
-    assert await traced(env, "legacy", "legacy-0") == ["raw", "unified", "clickhouse", "ranking", "ranking"]
+    assert await traced(env, "legacy", "legacy-0") == ["raw", "unified", "clickhouse", *ranked]
     for source, name, reason in (
         ("postgres", rejected, "amount_range"),
         ("files", "files-invalid", "amount_malformed"),
