@@ -70,8 +70,8 @@ SERVER_METRICS: Mapping[str, str] = {
 # the settings of ours in the caller's environment: a changed one restarts the processes
 SETTING_PREFIXES = (
     "API_", "BIND_", "CDC_", "CLICKHOUSE_", "CONNECT_", "FILES_", "FILE_POLLER_", "FLINK_", "KAFKA_", "LEGACY_",
-    "LINEAGE_", "LOG_LEVEL", "MARQUEZ_", "OPS_", "POSTGRES_", "PROMETHEUS_", "RANKING_", "S3_", "SCHEMA_REGISTRY_",
-    "SERVER_EXPORTER_",
+    "LINEAGE_", "LOG_LEVEL", "MARQUEZ_", "OPS_", "POSTGRES_", "PROMETHEUS_", "RANKING_", "REJECTED_", "S3_",
+    "SCHEMA_REGISTRY_", "SERVER_EXPORTER_",
 )  # fmt: skip
 
 _SUPERVISOR = """\

@@ -217,14 +217,24 @@ async def wrong_records(runtime: Runtime, per_s: int) -> AsyncIterator[None]:
         await producer.stop()
 
 
-async def test_a_stopped_consumer_falls_behind_and_then_rejects_wrong_records(scene: Scene) -> None:
-    """ConsumerLag while legacy is unavailable and wrong records come; then DeadLetterRate, until they end."""
-    await scene.calm("ConsumerLag", "DeadLetterRate")
+def without_rejection_limits(runtime: Runtime, unit: str) -> None:
+    """From its next start the unit dead-letters whatever is rejected, however much that is."""
+    script = runtime.state_dir / "conf" / "processes" / f"{unit}.sh"
+    text = script.read_text("utf-8")
+    script.write_text(text.replace("\nexec ", "\nexport REJECTED_SHARE_MAX=0 REJECTED_RUN_MAX=0\nexec "), "utf-8")
+
+
+async def test_a_consumer_of_wrong_records_falls_behind_halts_and_dead_letters_them(scene: Scene) -> None:
+    """ConsumerLag while legacy is stopped, ConsumerHalted after its start; DeadLetterRate once it has no limits."""
+    await scene.calm("ConsumerLag", "ConsumerHalted", "DeadLetterRate")
     async with wrong_records(scene.runtime, per_s=1500):
         with scene.stopped("legacy"):
             await scene.fire("ConsumerLag")
+        await scene.fire("ConsumerHalted")
+        with scene.stopped("legacy"):
+            without_rejection_limits(scene.runtime, "legacy")
         await scene.fire("DeadLetterRate")
-    await scene.resolve("ConsumerLag", "DeadLetterRate")
+    await scene.resolve("ConsumerLag", "ConsumerHalted", "DeadLetterRate")
 
 
 async def test_a_hanging_store_is_a_slow_and_failing_api(scene: Scene) -> None:
