@@ -128,17 +128,26 @@ def _abortable(app: ASGIApp) -> ASGIApp:
 
 
 async def serve(
-    app: ASGIApp, listener: socket.socket, *, receive_s: float = RECEIVE_S, max_head_bytes: int = MAX_HEAD_BYTES
+    app: ASGIApp,
+    listener: socket.socket,
+    *,
+    receive_s: float = RECEIVE_S,
+    max_head_bytes: int = MAX_HEAD_BYTES,
+    trusted_proxies: str = "",
 ) -> None:
     """Serve until cancelled; then running requests may finish, and WebSockets are closed with 1012.
 
     A request must have come within `receive_s` seconds (408), its address and headers within `max_head_bytes` (431).
-    WebSockets are not compressed: a client would cost several times the memory.
+    The client is the connection's peer; only where that is one of `trusted_proxies` (addresses and networks, separated
+    by commas) it is whom the peer names in X-Forwarded-For. WebSockets are not compressed: a client would cost several
+    times the memory.
     """
     config = uvicorn.Config(
         _abortable(app),
         http=_protocol(receive_s),
         h11_max_incomplete_event_size=max_head_bytes,
+        proxy_headers=bool(trusted_proxies),
+        forwarded_allow_ips=trusted_proxies,
         log_config=None,
         access_log=False,
         lifespan="off",

@@ -56,3 +56,8 @@ def iso(milliseconds: int) -> str:
 def iso_ms(milliseconds: int) -> str:
     """An instant in epoch milliseconds with its milliseconds: 2026-02-19T10:00:00.000Z."""
     return f"{iso(milliseconds)[:-1]}.{milliseconds % 1000:03d}Z"
+
+
+def instant(moment: datetime) -> str:
+    """A UTC instant as JSON answers write it: 2026-02-19T10:00:00Z, with milliseconds where there are any."""
+    return moment.isoformat(timespec="milliseconds" if moment.microsecond else "seconds").replace("+00:00", "Z")

@@ -7,20 +7,22 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 
 from fastapi import FastAPI
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from chassis.asgi import listen, serve
 from chassis.clickhouse import SETTING, ClickHouse, clickhouse
 from chassis.datasets import Datasets, clickhouse_dataset, topic_dataset
 from chassis.unit import Unit, cancellable
+from contracts.rankings import RANKINGS
 from contracts.windows import tables, topics
-from services.api import live, openapi, problems, routes
+from services.api import live, openapi, problems
 from services.api.health import Check, KafkaProbe, clickhouse_check, freshness
-from services.api.hub import TOPICS, Hub
+from services.api.hub import Hub
 from services.api.middleware import guarded
 from services.api.models import Health, HealthDetails
+from services.api.routes import explain, operations, page, rankings, windows
 from services.api.settings import ApiSettings
-from services.api.store import TABLES, SharedReads
+from services.api.store import SingleFlightCache
 
 NAME = "api"
 WATCH_S = 2.0
@@ -32,8 +34,8 @@ WAITING = 8  # queries for each connection to ClickHouse, the running one among 
 def datasets(settings: ApiSettings) -> Datasets:
     """The tables and topics that are read."""
     lengths = settings.ranking.lengths
-    read = [table for base in TABLES.values() for table in tables(base, lengths).values()]
-    followed = [(topic, base) for base in TOPICS.values() for topic in topics(base, lengths).values()]
+    read = [table for ranking in RANKINGS for table in tables(ranking.table, lengths).values()]
+    followed = [(topic, r.topic) for r in RANKINGS for topic in topics(r.topic, lengths).values()]
     return Datasets(
         inputs=[
             *(clickhouse_dataset(settings.clickhouse, table) for table in (*read, "sales")),
@@ -43,11 +45,11 @@ def datasets(settings: ApiSettings) -> Datasets:
 
 
 def health_of(
-    store: SharedReads, settings: ApiSettings, clickhouse_state: Check, kafka_state: Check
+    store: SingleFlightCache, settings: ApiSettings, clickhouse_state: Check, kafka_state: Check
 ) -> Callable[[bool], Awaitable[Health]]:
     """What `GET /api/v1/health` answers, without and with details."""
     started_at = datetime.now(UTC)
-    table = tables(TABLES["city"], settings.ranking.lengths)[settings.ranking.lengths[0].label]
+    table = RANKINGS[0].table
 
     async def health(details: bool) -> Health:
         of_store, of_kafka = await asyncio.gather(clickhouse_state.health(), kafka_state.health())
@@ -68,6 +70,17 @@ def health_of(
     return health
 
 
+def below(root_path: str, app: ASGIApp) -> ASGIApp:
+    """The application below a path, whether or not the proxy before it leaves the path in the address."""
+
+    async def stripped(scope: Scope, receive: Receive, send: Send) -> None:
+        if f"{scope['path']}/".startswith(f"{root_path}/"):
+            scope = {**scope, "path": scope["path"].removeprefix(root_path) or "/"}
+        await app(scope, receive, send)
+
+    return stripped if root_path else app
+
+
 def application(
     unit: Unit,
     store: ClickHouse,
@@ -83,29 +96,35 @@ def application(
         version="1",
         summary="Live, correct top-ten rankings of sales",
         description=openapi.ABOUT,
+        servers=[{"url": settings.root_path}] if settings.root_path else None,
+        responses=openapi.common(),
         redoc_url=None,
         docs_url=None,
         redirect_slashes=False,
         generate_unique_id_function=lambda route: route.name,
     )
     problems.install(app, unit.log)
-    most = settings.connections * WAITING
-    reads = SharedReads(store, most, settings.share_s)
-    sales = SharedReads(store, most, settings.explain_share_s)
-    app.include_router(routes.rankings(reads, sales, settings.ranking.lengths))
+    limit = settings.connections * WAITING
+    reads = SingleFlightCache(store, limit, settings.share_s)
+    sales = SingleFlightCache(store, limit, settings.explain_share_s)
+    lengths = settings.ranking.lengths
+    sets = rankings.Rankings(reads, lengths)
+    app.include_router(rankings.router(sets, lengths))
+    app.include_router(explain.router(sets, sales, lengths))
+    app.include_router(windows.router(reads, sets, lengths))
     health = health_of(reads, settings, clickhouse_state, kafka_state)
-    app.include_router(routes.operations(health, unit.metrics))
+    app.include_router(operations.router(health, unit.metrics))
     if stream is not None:
         app.include_router(live.routes(stream))
-    app.include_router(routes.page())
+    app.include_router(page.router(settings.root_path, token=bool(settings.live_token.get_secret_value())))
     openapi.install(app)
-    whole = guarded(app, unit.metrics, unit.log, settings)
-    return whole if stream is None else live.with_sockets(whole, stream)
+    whole = live.with_sockets(guarded(app, unit.metrics, unit.log, settings), stream)
+    return below(settings.root_path, whole)
 
 
 async def watch(unit: Unit, settings: ApiSettings, checks: dict[str, Check]) -> None:
     """Keep the readiness true: not ready while a server is unavailable, naming its address and setting."""
-    places = {
+    addresses = {
         "clickhouse": (settings.clickhouse.address, SETTING),
         "kafka": (settings.kafka.bootstrap, "KAFKA_HOST, KAFKA_PORT"),
     }
@@ -113,7 +132,7 @@ async def watch(unit: Unit, settings: ApiSettings, checks: dict[str, Check]) -> 
     while True:
         for server, check in checks.items():
             state, why = await check.state()
-            address, setting = places[server]
+            address, setting = addresses[server]
             if state == "UP":
                 unit.readiness.met(server)
             else:
@@ -128,12 +147,12 @@ async def watch(unit: Unit, settings: ApiSettings, checks: dict[str, Check]) -> 
 def allow_connections(unit: Unit, count: int) -> None:
     """Raise this process's limit of open files so that so many clients may connect, as far as the system allows."""
     need = count + SPARE_FILES
-    allowed, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    allowed, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if allowed < need:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (min(need, most), most))
-    if most < need:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(need, hard), hard))
+    if hard < need:
         remedy = "raise the hard limit (ulimit -n), or lower API_LIVE_CONNECTIONS"
-        unit.log.warning("few_open_files", limit=most, needed=need, remedy=remedy)
+        unit.log.warning("nofile_limit_low", limit=hard, needed=need, remedy=remedy)
 
 
 async def main(unit: Unit, settings: ApiSettings) -> None:
@@ -143,7 +162,7 @@ async def main(unit: Unit, settings: ApiSettings) -> None:
         OSError: the port is in use.
     """
     for server in ("clickhouse", "kafka"):
-        unit.readiness.waiting(server, "not asked yet")
+        unit.readiness.waiting(server, "not checked yet")
     allow_connections(unit, settings.live_connections)
     listener = listen(settings.bind_host, settings.port, "API_PORT")
     probe = KafkaProbe(settings.kafka)
@@ -153,7 +172,7 @@ async def main(unit: Unit, settings: ApiSettings) -> None:
         hub = Hub(unit, settings)
         stream = live.Live(hub, settings)
         app = application(unit, store, settings, *checks.values(), stream=stream)
-        gc.freeze()  # what is there now stays; a look through all of it would stop every request for 0.1 s
+        gc.freeze()  # what is there now stays; a collection of all of it would stop every request for 0.1 s
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(cancellable(watch(unit, settings, checks)))
@@ -165,6 +184,7 @@ async def main(unit: Unit, settings: ApiSettings) -> None:
                         listener,
                         receive_s=settings.receive_timeout_s,
                         max_head_bytes=settings.max_head_bytes,
+                        trusted_proxies=settings.trusted_proxies,
                     )
                 )
         finally:

@@ -12,9 +12,9 @@ from asynch.errors import ServerException
 
 from chassis.clickhouse import ClickHouse, StoreUnavailableError, rejection
 from chassis.settings import KafkaSettings
+from contracts.time import at_ms
 from services.api.models import Freshness, ServerHealth, State
-from services.api.store import SharedReads, newest_as_of
-from services.api.transform import milliseconds
+from services.api.store import SingleFlightCache, newest_as_of
 
 CACHE_S = 1.0
 LIMIT_S = 1.0
@@ -34,7 +34,7 @@ class Check:
         """What is known of the server; at most CACHE_S seconds old, after at most about LIMIT_S."""
         async with self._lock:
             if self._known is None or time.monotonic() - self._known[0] > CACHE_S:
-                self._known = (time.monotonic(), await self._look(self._known and self._known[1]))
+                self._known = (time.monotonic(), await self._checked(self._known and self._known[1]))
             return self._known[1]
 
     async def state(self) -> tuple[State, str]:
@@ -42,7 +42,7 @@ class Check:
         health = await self.health()
         return health.state, health.why or ""
 
-    async def _look(self, before: ServerHealth | None) -> ServerHealth:
+    async def _checked(self, before: ServerHealth | None) -> ServerHealth:
         state: State = "UP"
         version = why = ""
         began = time.perf_counter()
@@ -52,8 +52,8 @@ class Check:
         except TimeoutError:
             state, why = "DOWN", f"no answer in {LIMIT_S} s"
         except self._errors as error:
-            said = rejection(error) if isinstance(error, ServerException) else str(error) or repr(error)
-            state, why = "DOWN", said[:WHY_LENGTH]
+            reason = rejection(error) if isinstance(error, ServerException) else str(error) or repr(error)
+            state, why = "DOWN", reason[:WHY_LENGTH]
         now = datetime.now(UTC)
         return ServerHealth(
             state=state,
@@ -74,7 +74,7 @@ def clickhouse_check(store: ClickHouse) -> Check:
     return Check(ask, (StoreUnavailableError, ServerException))
 
 
-async def freshness(store: SharedReads, table: str, fresh_s: float) -> Freshness | None:
+async def freshness(store: SingleFlightCache, table: str, fresh_s: float) -> Freshness | None:
     """How old the newest ranking in `table` is; None where there is none or ClickHouse does not say within LIMIT_S."""
     try:
         async with asyncio.timeout(LIMIT_S):
@@ -83,7 +83,7 @@ async def freshness(store: SharedReads, table: str, fresh_s: float) -> Freshness
         return None
     if newest is None:
         return None
-    as_of = milliseconds(newest)
+    as_of = at_ms(newest)
     age = max(0.0, round((datetime.now(UTC) - as_of).total_seconds(), 1))  # another machine's clock may be ahead
     return Freshness(fresh=age <= fresh_s, as_of=as_of, age_seconds=age)
 

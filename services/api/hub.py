@@ -1,6 +1,7 @@
-"""The newest ranking sets, followed in Kafka, and the clients that are told of each change."""
+"""The newest ranking sets, followed in Kafka, and the clients that follow them."""
 
 import asyncio
+import random
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -8,7 +9,6 @@ from datetime import UTC, datetime
 from typing import Literal
 
 import httpx
-import tenacity
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 from schema_registry.client.errors import ClientError
@@ -18,8 +18,9 @@ from chassis.metrics import Metrics
 from chassis.registry import Registry
 from chassis.unit import Unit
 from contracts.codec import DecodeError, Decoder
+from contracts.rankings import RANKINGS, RankingDefinition
 from contracts.windows import topics
-from services.api.board import Board, Frame, Held, Subscription, held
+from services.api.live_rankings import Frame, LiveRankings, LiveSet, Subscription, live_set
 from services.api.metrics import (
     CONNECTIONS,
     FRAMES_SENT,
@@ -29,15 +30,12 @@ from services.api.metrics import (
     SENT_SECONDS,
     SLOW_CLIENTS,
 )
-from services.api.models import RankingName
 from services.api.settings import ApiSettings
 
-TOPICS: dict[RankingName, str] = {"city": "rankings.city", "salesman": "rankings.salesman"}
-"""The topic of each ranking over the first window length; see contracts/windows.py for the others."""
-
 Kind = Literal["websocket", "sse"]
-AT_ONCE = 100  # records between two turns of everybody else
+MAX_RECORDS = 100  # records between two turns of everybody else
 NEED = "rankings"
+GONE = 1000
 SLOW = (1013, "too slow: connect again with since")
 STOPPING = (1012, "the server stops: connect again with since")
 
@@ -113,17 +111,22 @@ class Client:
             await self._wake.wait()
 
 
+def backoff_s(failures: int) -> float:
+    """Seconds to wait after so many failures in a row: 0.2, doubled with each, at most 10, and up to a second more."""
+    return min(10.0, 0.1 * (1 << min(failures, 7))) + random.random()  # noqa: S311 - no secret
+
+
 @dataclass(frozen=True)
 class Source:
     """What a topic holds: which ranking, over windows of which length, and how its records are read."""
 
-    ranking: RankingName
+    ranking: RankingDefinition
     length: str
     decoder: Decoder
 
 
 class Hub:
-    """The board, kept up to date from Kafka, and the clients that want to know."""
+    """The newest sets, kept up to date from Kafka, and the clients that want to know."""
 
     def __init__(self, unit: Unit, settings: ApiSettings) -> None:
         self.metrics = unit.metrics
@@ -133,17 +136,18 @@ class Hub:
         self._settings = settings
         self._clients: set[Client] = set()
         self._stopping = False
+        self._polls = 0
         registry = Registry(unit, settings.registry)
         self._sources = {
-            topic: Source(ranking, label, registry.decoder(base))
-            for ranking, base in TOPICS.items()
-            for label, topic in topics(base, settings.ranking.lengths).items()
+            topic: Source(ranking, label, registry.decoder(ranking.topic))
+            for ranking in RANKINGS
+            for label, topic in topics(ranking.topic, settings.ranking.lengths).items()
         }
-        self.board = Board((), settings.live_windows)
+        self.rankings = LiveRankings((), settings.live_windows)
         unit.readiness.waiting(NEED, "the rankings have not been read yet")
 
     def join(self, kind: Kind, subscription: Subscription, since: str | None) -> tuple[Client, Frame]:
-        """A client that is told of changes from now on, and the snapshot before them, which is not offered yet."""
+        """A client that is sent changes from now on, and the snapshot before them, which is not offered yet."""
         client = Client(kind, self.metrics, subscription, self._settings.live_queue)
         snapshot = self.snapshot(subscription, since)
         self._clients.add(client)
@@ -159,20 +163,20 @@ class Hub:
 
     def snapshot(self, subscription: Subscription, since: str | None) -> Frame:
         """All that is wanted now, or what of it is newer than `since`."""
-        frame, resumed = self.board.snapshot(subscription, since)
+        frame, resumed = self.rankings.snapshot(subscription, since)
         if since is not None:
             self.metrics[RESUMES].inc({"resumed": str(resumed).lower()})
         return frame
 
     def heartbeat(self) -> Frame:
         """The heartbeat of now."""
-        return self.board.heartbeat(datetime.now(UTC))
+        return self.rankings.heartbeat(datetime.now(UTC))
 
-    def apply(self, new: Held) -> bool:
-        """Keep the set and tell everybody who wants it, encoded once for all; False where it is nothing new."""
-        if not self.board.apply(new):
+    def apply(self, new: LiveSet) -> bool:
+        """Keep the set and send it to everybody who wants it, encoded once for all; False where it is nothing new."""
+        if not self.rankings.apply(new):
             return False
-        frame, latest = self.board.changed(new), self.board.latest(new.group)
+        frame, latest = self.rankings.changed(new), self.rankings.latest(new.group)
         for client in self._clients:
             if client.subscription.wants(new.group, new.start, latest):
                 client.offer((new.group, new.start), frame)
@@ -192,67 +196,69 @@ class Hub:
                 client.end(*STOPPING)
 
     async def run(self) -> None:
-        """Follow the topics until cancelled; whatever fails, begin again where it was, with backoff up to 10 s."""
+        """Follow the topics until cancelled; after a failure begin again from the position reached, with backoff.
 
-        def report(state: tenacity.RetryCallState) -> None:
-            error = state.outcome.exception() if state.outcome else None
-            self._unit.log.warning("live_interrupted", error=repr(error)[:300])
-
-        retrying = tenacity.AsyncRetrying(
-            wait=tenacity.wait_exponential_jitter(multiplier=0.2, max=10),
-            retry=tenacity.retry_if_exception_type((KafkaError, ClientError, httpx.HTTPError, OSError)),
-            before_sleep=report,
-        )
-        await retrying(self._follow)
+        The backoff doubles up to 10 s while nothing can be read, and begins again after each success.
+        """
+        failures = 0
+        while True:
+            before = self._polls
+            try:
+                await self._follow()
+            except (KafkaError, ClientError, httpx.HTTPError, OSError) as error:
+                failures = 1 if self._polls > before else failures + 1
+                self._unit.log.warning("live_interrupted", error=repr(error)[:300])
+                await asyncio.sleep(backoff_s(failures))
 
     async def _follow(self) -> None:
-        """Read on from where the board is.
+        """Read on from the position of the newest sets.
 
         Raises:
             KafkaError | httpx.HTTPError | ClientError | OSError: broker or registry failed.
         """
         async with kafka.consumer(self._unit, self._settings.kafka, list(self._sources), None) as client:
             partitions = sorted(client.assignment())
-            if self.board.partitions != tuple(partitions):
-                self.board = Board(partitions, self._settings.live_windows)
+            if self.rankings.partitions != tuple(partitions):
+                self.rankings = LiveRankings(partitions, self._settings.live_windows)
                 self.synced = False
                 self._unit.readiness.waiting(NEED, f"reading {', '.join(self._sources)}")
-            place = {tp: number for number, tp in enumerate(partitions)}
-            for tp, number in place.items():
-                if self.board.position(number):
-                    client.seek(tp, self.board.position(number))
+            indices = {tp: number for number, tp in enumerate(partitions)}
+            for tp, number in indices.items():
+                if self.rankings.position(number):
+                    client.seek(tp, self.rankings.position(number))
             ends = await client.end_offsets(partitions)
             while True:
-                for tp, records in (await client.getmany(timeout_ms=500, max_records=AT_ONCE)).items():
+                for tp, records in (await client.getmany(timeout_ms=500, max_records=MAX_RECORDS)).items():
                     for record in records:
-                        await self._take(place[tp], record)
+                        await self._take(indices[tp], record)
                     self._lag(client, tp)
+                self._polls += 1
                 if not self.synced and all([await client.position(tp) >= end for tp, end in ends.items()]):
                     self.synced = True
                     self._unit.readiness.met(NEED)
-                    self._unit.log.info("live_synced", sets=len(self.board), seq=self.board.seq)
+                    self._unit.log.info("live_synced", sets=len(self.rankings), seq=self.rankings.seq)
                 await asyncio.sleep(0)  # records that are there already come without a turn of the loop
 
     def _lag(self, client: AIOKafkaConsumer, tp: TopicPartition) -> None:
         end = client.highwater(tp)
         if end is not None:
-            self.metrics[LAG].set({"topic": tp.topic}, end - self.board.position(self.board.partitions.index(tp)))
+            self.metrics[LAG].set({"topic": tp.topic}, end - self.rankings.position(self.rankings.partitions.index(tp)))
 
     async def _take(self, partition: int, record: ConsumerRecord) -> None:
-        """Apply one record and tell of it; one that cannot be read is counted, logged and passed."""
+        """Apply one record and send it on; one that cannot be read is counted, logged and passed."""
         source = self._sources[record.topic]
         if record.value is None:
-            self.board.passed(partition, record.offset)
+            self.rankings.passed(partition, record.offset)
             outcome = "empty"
         else:
             try:
                 value = await source.decoder.decode(record.value)
-                new = held(source.ranking, source.length, value, partition, record.offset)
+                new = live_set(source.ranking, source.length, value, partition, record.offset)
             except (DecodeError, ValueError) as error:
-                self.board.passed(partition, record.offset)
+                self.rankings.passed(partition, record.offset)
                 outcome = "undecodable"
-                place = {"topic": record.topic, "partition": record.partition, "offset": record.offset}
-                self._unit.log.warning("undecodable", **place, error=str(error)[:300])
+                position = {"topic": record.topic, "partition": record.partition, "offset": record.offset}
+                self._unit.log.warning("undecodable", **position, error=str(error)[:300])
             else:
                 outcome = "applied" if self.apply(new) else "older"
         self.metrics[LIVE_RECORDS].inc({"topic": record.topic, "outcome": outcome})

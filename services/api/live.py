@@ -1,28 +1,26 @@
 """The live stream: who may connect, over WebSocket and as server-sent events, and how a connection ends."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+import math
 from http import HTTPStatus
-from pathlib import Path
-from typing import Any
 
 from fastapi import APIRouter, HTTPException
-from fastapi.exceptions import RequestValidationError
 from starlette.requests import HTTPConnection, Request
-from starlette.responses import FileResponse, Response
+from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
-from starlette.websockets import WebSocket, WebSocketDisconnect
+from starlette.websockets import WebSocket, WebSocketClose, WebSocketDisconnect
 
-from chassis.asgi import ABORT
-from services.api.hub import Client, Hub
+from contracts.text import quoted
+from services.api import asyncapi
+from services.api.events import Events, finish
+from services.api.hub import GONE, Client, Hub
+from services.api.limits import ConnectionLimiter, FixedWindowLimiter, TokenBucket
 from services.api.metrics import REJECTED
 from services.api.models import Problem, encode
-from services.api.problems import MEDIA_TYPE, RETRY_AFTER_S
+from services.api.problems import MEDIA_TYPE, RETRY_AFTER_S, validation_error
 from services.api.protocol import (
     LARGEST_MESSAGE,
     SUBPROTOCOL,
-    Allowance,
-    Places,
     ProtocolError,
     Subscribe,
     from_message,
@@ -37,29 +35,24 @@ from services.api.settings import ApiSettings
 PATH = "/api/v1/sales/live"
 EVENTS_PATH = f"{PATH}/events"
 DOCUMENT_PATH = "/api/v1/asyncapi.yaml"
-DOCUMENT = Path(__file__).parent / "asyncapi.yaml"
 
-GONE, POLICY, FAILED, TRY_AGAIN = 1000, 1008, 1011, 1013
-MOST_ERRORS = 5
-CLOSE_S = 5.0  # for so long a closing connection may take what it still has to read
-RETRY_MS = 2000
-NOT_SYNCED = "the rankings are being read: try again"
+POLICY, FAILED, TRY_AGAIN = 1008, 1011, 1013
+MAX_ERRORS = 5
 
 
 class RejectedError(Exception):
-    """The client may not connect: an HTTP status, and why."""
+    """The client may not connect, or not now: an HTTP status, a reason for the metrics, why, and when to try again."""
 
-    def __init__(self, status: int, reason: str, detail: str) -> None:
+    def __init__(self, status: int, reason: str, detail: str, retry_s: float = RETRY_AFTER_S) -> None:
         super().__init__(detail)
         self.status = status
         self.reason = reason
         self.detail = detail
-
-
-def _headers(status: int) -> dict[str, str]:
-    if status == HTTPStatus.UNAUTHORIZED:
-        return {"WWW-Authenticate": "Bearer"}
-    return {"Retry-After": str(RETRY_AFTER_S)} if status == HTTPStatus.SERVICE_UNAVAILABLE else {}
+        self.headers: dict[str, str] = {}
+        if status == HTTPStatus.UNAUTHORIZED:
+            self.headers = {"WWW-Authenticate": "Bearer"}
+        elif status == HTTPStatus.SERVICE_UNAVAILABLE:
+            self.headers = {"Retry-After": str(math.ceil(retry_s))}
 
 
 class Live:
@@ -70,33 +63,49 @@ class Live:
         self._settings = settings
         self._token = settings.live_token.get_secret_value()
         self._origins = settings.live_origins.split(",") if settings.live_origins else []
-        self._places = Places(settings.live_connections, settings.live_connections_per_address)
+        self._connections = ConnectionLimiter(settings.live_connections, settings.live_connections_per_address)
+        self._sets = TokenBucket(settings.live_sets_per_s, settings.live_sets_burst)
 
     def _admit(self, connection: HTTPConnection, subprotocols: list[str]) -> None:
-        """Whether this client may ask at all.
+        """Whether this client may connect at all.
 
         Raises:
             RejectedError: 403 for the origin, 401 for the token.
         """
         headers = connection.headers
         if not origin_allowed(headers.get("origin"), headers.get("host"), self._origins):
-            shown = headers["origin"][:60]
-            raise RejectedError(
-                403, "origin", f"pages of {shown!r} may not connect; API_LIVE_ORIGINS lists those that may"
-            )
+            detail = f"pages of {quoted(headers['origin'])} may not connect; API_LIVE_ORIGINS lists those that may"
+            raise RejectedError(403, "origin", detail)
         if not token_right(token_offered(headers.get("authorization"), subprotocols), self._token):
-            raise RejectedError(
-                401, "token", "a token is needed: Authorization: Bearer, or the subprotocol bearer.<token>"
-            )
+            detail = "a token is needed: Authorization: Bearer, or the subprotocol bearer.<token>"
+            raise RejectedError(401, "token", detail)
 
-    def _enter(self, address: str) -> str:
-        """Take a place; or say why the client must come again later."""
-        reason, why = "not_synced", NOT_SYNCED
-        if self._hub.synced:
-            reason, why = "connections", self._places.take(address)
-        if why:
-            self._hub.metrics[REJECTED].inc({"reason": reason})
-        return why
+    def _enter(self, address: str) -> None:
+        """Count the connection.
+
+        Raises:
+            RejectedError: 503, there is no room now.
+        """
+        if not self._hub.synced:
+            raise RejectedError(503, "not_synced", "the rankings are being read: try again")
+        if why := self._connections.acquire(address):
+            raise RejectedError(503, "connections", why)
+
+    def _charge(self, address: str, subscribe: Subscribe) -> None:
+        """Count the sets that the snapshot of a subscription looks through.
+
+        Raises:
+            RejectedError: 503, the address has had more than its share.
+        """
+        size = self._hub.rankings.size(subscribe.subscription)
+        wait_s = self._sets.take(address, max(1, size))
+        if wait_s:
+            detail = f"this address has had too many sets: try again in {math.ceil(wait_s)} s (API_LIVE_SETS_PER_S)"
+            raise RejectedError(503, "sets", detail, wait_s)
+
+    def _rejected(self, error: RejectedError) -> RejectedError:
+        self._hub.metrics[REJECTED].inc({"reason": error.reason})
+        return error
 
     async def websocket(self, socket: WebSocket) -> None:
         """One WebSocket from handshake to close."""
@@ -115,47 +124,53 @@ class Live:
         try:
             self._admit(socket, offered)
         except RejectedError as error:
-            self._hub.metrics[REJECTED].inc({"reason": error.reason})
+            self._rejected(error)
             title = HTTPStatus(error.status).phrase
             body = encode(Problem(title=title, status=error.status, detail=error.detail, instance=PATH))
-            await socket.send_denial_response(Response(body, error.status, _headers(error.status), MEDIA_TYPE))
+            await socket.send_denial_response(Response(body, error.status, error.headers, MEDIA_TYPE))
             return
         await socket.accept(SUBPROTOCOL if SUBPROTOCOL in offered else None)
-        if why := self._enter(address):
-            await _close(socket, TRY_AGAIN, why)
+        try:
+            self._enter(address)
+        except RejectedError as error:
+            await _close(socket, TRY_AGAIN, self._rejected(error).detail)
             return
         try:
-            code, reason = await self._talk(socket)
+            code, reason = await self._talk(socket, address)
+        except RejectedError as error:
+            code, reason = TRY_AGAIN, self._rejected(error).detail
         finally:
-            self._places.leave(address)
+            self._connections.release(address)
         if code != GONE:
             await _close(socket, code, reason)
 
-    async def _talk(self, socket: WebSocket) -> tuple[int, str]:
-        """Send what the client wants and hear what it says; then how to close.
+    async def _talk(self, socket: WebSocket, address: str) -> tuple[int, str]:
+        """Send what the client wants and receive its messages; then how to close.
 
         Raises:
+            RejectedError: the subscription costs too much now.
             WebSocketDisconnect: the client is gone.
         """
         try:
-            asked = from_query(socket.query_params, self._hub.labels)
+            subscribe = from_query(socket.query_params.multi_items(), self._hub.labels)
         except ProtocolError as error:
             await socket.send_text(error.frame().text)
             return POLICY, "the subscription in the address is wrong"
-        client, snapshot = self._hub.join("websocket", asked.subscription, asked.since)
-        client.offer("hello", hello(self._settings.live_heartbeat_s, asked.subscription))
+        self._charge(address, subscribe)
+        client, snapshot = self._hub.join("websocket", subscribe.subscription, subscribe.since)
+        client.offer("hello", hello(self._settings.live_heartbeat_s, subscribe.subscription))
         client.offer("snapshot", snapshot)
-        hearing = asyncio.create_task(self._hear(socket, client))
-        hearing.add_done_callback(lambda _: client.end(FAILED, ""))  # unless it was ended before
+        receiving = asyncio.create_task(self._receive(socket, client, address))
+        receiving.add_done_callback(lambda _: client.end(FAILED, ""))  # unless it was ended before
         try:
             return await client.sending(lambda frame: socket.send_text(frame.text), self._settings.live_send_timeout_s)
         finally:
             self._hub.leave("websocket", client)
-            hearing.cancel()
+            receiving.cancel()
 
-    async def _hear(self, socket: WebSocket, client: Client) -> None:
+    async def _receive(self, socket: WebSocket, client: Client, address: str) -> None:
         """Answer each message until the client is gone; it ends with the connection."""
-        allowance = Allowance(self._settings.live_messages_per_minute, 60.0)
+        limiter = FixedWindowLimiter(self._settings.live_messages_per_minute, 60.0)
         clock = asyncio.get_running_loop().time
         errors = 0
         while True:
@@ -164,32 +179,37 @@ class Live:
                 client.end(GONE, "")
                 return
             text = message.get("text")
-            if not allowance.take(clock()):
+            if not limiter.take(clock()):
                 client.end(POLICY, "too many messages (API_LIVE_MESSAGES_PER_MINUTE)")
                 return
             if len(text if text is not None else message["bytes"]) > LARGEST_MESSAGE:
                 client.end(POLICY, f"a message may have {LARGEST_MESSAGE} characters")
                 return
             try:
-                self._answer(client, text)
+                self._answer(client, text, address)
+            except RejectedError as error:
+                client.end(TRY_AGAIN, self._rejected(error).detail)
+                return
             except ProtocolError as error:
                 errors += 1
                 client.offer(("error", errors), error.frame())
-                if errors >= MOST_ERRORS:
-                    client.end(POLICY, f"{MOST_ERRORS} messages were wrong")
+                if errors >= MAX_ERRORS:
+                    client.end(POLICY, f"{MAX_ERRORS} messages were wrong")
                     return
 
-    def _answer(self, client: Client, text: str | None) -> None:
-        """Do what a message asks for.
+    def _answer(self, client: Client, text: str | None, address: str) -> None:
+        """Do what a message requests.
 
         Raises:
             ProtocolError: it cannot be done.
+            RejectedError: the subscription costs too much now.
         """
         if text is None:
             raise ProtocolError("malformed", "a message must be text, not binary")
-        asked = from_message(text, self._hub.labels)
-        if isinstance(asked, Subscribe):
-            client.restart(asked.subscription, self._hub.snapshot(asked.subscription, asked.since))
+        request = from_message(text, self._hub.labels)
+        if isinstance(request, Subscribe):
+            self._charge(address, request)
+            client.restart(request.subscription, self._hub.snapshot(request.subscription, request.since))
         else:
             client.offer("heartbeat", self._hub.heartbeat())
 
@@ -197,67 +217,25 @@ class Live:
         """The same as server-sent events.
 
         Raises:
-            HTTPException | RequestValidationError: the client may not connect, or asks for what there is not.
+            HTTPException | RequestValidationError: the client may not connect, or a parameter is wrong.
         """
+        query, address = request.query_params.multi_items(), _address(request)
+        if "last-event-id" in request.headers:
+            query = [item for item in query if item[0] != "since"] + [("since", request.headers["last-event-id"])]
         try:
             self._admit(request, [])
+            subscribe = from_query(query, self._hub.labels)
+            self._enter(address)
+            try:
+                self._charge(address, subscribe)
+            except RejectedError:
+                self._connections.release(address)
+                raise
         except RejectedError as error:
-            self._hub.metrics[REJECTED].inc({"reason": error.reason})
-            raise HTTPException(error.status, error.detail, _headers(error.status)) from None
-        query = dict(request.query_params)
-        if "last-event-id" in request.headers:
-            query["since"] = request.headers["last-event-id"]
-        try:
-            asked = from_query(query, self._hub.labels)
+            raise HTTPException(error.status, self._rejected(error).detail, error.headers) from None
         except ProtocolError as error:
-            raise RequestValidationError(
-                [
-                    {"loc": ("query", item["field"]), "input": item["value"], "msg": item["detail"]}
-                    for item in error.errors
-                ]
-            ) from None
-        address = _address(request)
-        if why := self._enter(address):
-            raise HTTPException(503, why, _headers(503))
-        return _Events(self._hub, self._settings, asked, lambda: self._places.leave(address))
-
-
-class _Events(Response):
-    """An endless answer of server-sent events."""
-
-    media_type = "text/event-stream"
-
-    def __init__(self, hub: Hub, settings: ApiSettings, asked: Subscribe, done: Callable[[], None]) -> None:
-        super().__init__(headers={"Cache-Control": "no-store", "Connection": "close"})
-        del self.headers["content-length"]
-        self._hub = hub
-        self._limit_s = settings.live_send_timeout_s
-        self._asked = asked
-        self._done = done
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send events until the client is gone, too slow, or the process stops."""
-        client, snapshot = self._hub.join("sse", self._asked.subscription, self._asked.since)
-
-        async def gone() -> None:
-            while (await receive())["type"] != "http.disconnect":
-                pass
-            client.end(GONE, "")
-
-        async def write(data: bytes, more: bool = True) -> None:
-            await send({"type": "http.response.body", "body": data, "more_body": more})
-
-        hearing = asyncio.create_task(gone())
-        try:
-            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-            await write(f"retry: {RETRY_MS}\n\n".encode())
-            client.offer("snapshot", snapshot)
-            await client.sending(lambda frame: write(frame.event), self._limit_s)
-        finally:
-            hearing.cancel()
-            self._hub.leave("sse", client)
-            self._done()
-        await _finish(write(b"", more=False), scope)
+            raise validation_error(*((item["field"], item["value"], item["detail"]) for item in error.errors)) from None
+        return Events(self._hub, self._settings, subscribe, lambda: self._connections.release(address))
 
 
 def _address(connection: HTTPConnection) -> str:
@@ -265,18 +243,11 @@ def _address(connection: HTTPConnection) -> str:
 
 
 async def _close(socket: WebSocket, code: int, reason: str) -> None:
-    await _finish(socket.close(code, reason), socket.scope)
-
-
-async def _finish(last: Awaitable[None], scope: Scope | Mapping[str, Any]) -> None:
-    """Send the last message; who has not taken it after CLOSE_S is cut off, and what waits for them is dropped."""
-    abort: Callable[[], None] = scope["extensions"][ABORT]
-    asyncio.get_running_loop().call_later(CLOSE_S, abort)  # a connection that has ended by then is left alone
-    await last
+    await finish(socket.close(code, reason), socket.scope)
 
 
 async def _document() -> Response:
-    return FileResponse(DOCUMENT, media_type="application/yaml")
+    return Response(asyncapi.document(), media_type="application/yaml")
 
 
 def routes(live: Live) -> APIRouter:
@@ -287,13 +258,15 @@ def routes(live: Live) -> APIRouter:
     return router
 
 
-def with_sockets(app: ASGIApp, live: Live) -> ASGIApp:
+def with_sockets(app: ASGIApp, live: Live | None) -> ASGIApp:
     """The application with the WebSocket before it: the dozen calls of a framework's route cost memory per client."""
 
     async def routed(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "websocket" and scope["path"] == PATH:
+        if scope["type"] == "http":
+            await app(scope, receive, send)
+        elif live is not None and scope["path"] == PATH:
             await live.websocket(WebSocket(scope, receive, send))
         else:
-            await app(scope, receive, send)
+            await WebSocketClose()(scope, receive, send)  # 403: there is no other
 
     return routed

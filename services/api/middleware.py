@@ -1,70 +1,64 @@
 """What stands before the application, as one stack: ids, metrics, and the limits that every request meets."""
 
 import asyncio
+import logging
 import math
 import re
 import time
-import uuid
-from collections.abc import Callable
 
 import structlog
+from asgi_correlation_id import CorrelationIdMiddleware
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from chassis.metrics import Metrics
+from services.api.limits import TokenBucket
 from services.api.metrics import REQUEST_SECONDS, REQUESTS
-from services.api.problems import REQUEST_ID, problem, unavailable
+from services.api.problems import problem, unavailable
 from services.api.settings import ApiSettings
 
 ENDLESS = "text/event-stream"  # lasts as long as the client likes: no time to an answer
 METHODS = frozenset(("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"))
-KEPT_CLIENTS = 10_000
 _SANE_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 
 
+def _logged(request_id: str) -> str:
+    """The id itself, which all log lines of the request have from now on."""
+    structlog.contextvars.bind_contextvars(request_id=request_id)
+    return request_id
+
+
 def guarded(app: ASGIApp, metrics: Metrics, log: structlog.stdlib.BoundLogger, settings: ApiSettings) -> ASGIApp:
-    """The application behind its limits; a request passes them from the last line to the first."""
-    app = Timed(app, settings.request_timeout_s, log)
-    app = Bounded(app, settings.max_head_bytes, settings.max_body_bytes)
+    """The application behind its limits; a request passes them from the last line to the first. Only HTTP comes here.
+
+    Each request has an id: the client's X-Request-Id where it is sane, otherwise a new one. It is in the log lines of
+    the request, in its problem, and in the answer.
+    """
+    app = TimeoutMiddleware(HeadMiddleware(app), settings.request_timeout_s, log)
+    app = BodySizeMiddleware(app, settings.max_head_bytes, settings.max_body_bytes)
     if settings.rate_limit_per_s:
-        app = RateLimited(app, Buckets(settings.rate_limit_per_s, settings.rate_limit_burst))
+        app = RateLimitMiddleware(app, TokenBucket(settings.rate_limit_per_s, settings.rate_limit_burst))
     if settings.origins:
         app = CORSMiddleware(
             app,
             allow_origins=settings.origins,
+            allow_methods=["GET", "HEAD"],
             allow_headers=["If-None-Match", "X-Request-Id"],
             expose_headers=["ETag", "Retry-After", "X-Request-Id"],
         )
-    app = Observed(app, metrics, log)
-    return Identified(app)
+    app = MetricsMiddleware(app, metrics, log)
+    logging.getLogger("asgi_correlation_id").setLevel(logging.ERROR)  # an id of a stranger's making is no warning
+    return CorrelationIdMiddleware(
+        app,
+        header_name="X-Request-Id",
+        update_request_header=False,
+        validator=lambda offered: _SANE_ID.fullmatch(offered) is not None,
+        transformer=_logged,
+    )
 
 
-class Identified:
-    """Gives each request an id: the client's X-Request-Id where it is sane, otherwise a new one.
-
-    It is in the log lines of the request, in its problem, and in the answer.
-    """
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on with its id."""
-        offered = Headers(scope=scope).get("x-request-id", "")
-        own = offered if _SANE_ID.fullmatch(offered) else uuid.uuid4().hex
-        scope[REQUEST_ID] = own
-
-        async def named(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                MutableHeaders(scope=message)["X-Request-Id"] = own
-            await send(message)
-
-        with structlog.contextvars.bound_contextvars(request_id=own):
-            await self._app(scope, receive, named)
-
-
-class Observed:
+class MetricsMiddleware:
     """Counts and times every request by its route template; unknown paths count as one route, `unmatched`."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics, log: structlog.stdlib.BoundLogger) -> None:
@@ -74,10 +68,7 @@ class Observed:
         self._seconds = metrics[REQUEST_SECONDS]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on and measure it."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
+        """Pass the request on; count it when its answer has ended."""
         started = time.perf_counter()
         status, endless = 500, False
 
@@ -101,62 +92,26 @@ class Observed:
             self._log.debug("request", method=method, path=scope["path"], status=status, seconds=round(took, 4))
 
 
-class Buckets:
-    """One token bucket per client: `burst` tokens, refilled with `per_s` tokens a second.
+class RateLimitMiddleware:
+    """Answers 429 to a client (an address) whose bucket is empty."""
 
-    Of each bucket only the moment is kept at which it is full again; one that is full is as good as none.
-    """
-
-    def __init__(self, per_s: float, burst: int, clock: Callable[[], float] = time.monotonic) -> None:
-        self._token_s = 1 / per_s
-        self._whole_s = burst / per_s
-        self._clock = clock
-        self._full_at: dict[str, float] = {}
-
-    @property
-    def clients(self) -> int:
-        """How many clients are kept."""
-        return len(self._full_at)
-
-    def take(self, client: str) -> float:
-        """Take a token: 0, or the seconds until there is one."""
-        now = self._clock()
-        full_at = max(self._full_at.get(client, now), now) + self._token_s
-        short = full_at - now - self._whole_s
-        if short > 1e-9:
-            return short
-        if len(self._full_at) >= KEPT_CLIENTS:
-            self._forget(now)
-        self._full_at[client] = full_at
-        return 0.0
-
-    def _forget(self, now: float) -> None:
-        """Forget the full buckets; the fullest too, where too many clients are left."""
-        emptiest = sorted(((at, client) for client, at in self._full_at.items() if at > now), reverse=True)
-        self._full_at = {client: at for at, client in emptiest[: KEPT_CLIENTS // 2]}
-
-
-class RateLimited:
-    """Answers 429 to a client (an address) whose bucket is empty. WebSockets have limits of their own."""
-
-    def __init__(self, app: ASGIApp, buckets: Buckets) -> None:
+    def __init__(self, app: ASGIApp, bucket: TokenBucket) -> None:
         self._app = app
-        self._buckets = buckets
+        self._bucket = bucket
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or reject it."""
-        if scope["type"] == "http":
-            client = scope.get("client")
-            wait_s = self._buckets.take(client[0] if client else "")
-            if wait_s:
-                detail = "too many requests from this address; ask again after the seconds in Retry-After"
-                headers = {"Retry-After": str(math.ceil(wait_s))}
-                await problem(scope, 429, detail, headers=headers)(scope, receive, send)
-                return
+        client = scope.get("client")
+        wait_s = self._bucket.take(client[0] if client else "")
+        if wait_s:
+            detail = "too many requests from this address; try again after the seconds in Retry-After"
+            headers = {"Retry-After": str(math.ceil(wait_s))}
+            await problem(scope, 429, detail, headers=headers)(scope, receive, send)
+            return
         await self._app(scope, receive, send)
 
 
-class Bounded:
+class BodySizeMiddleware:
     """Rejects addresses, headers and bodies that are too long. The server bounds what is still arriving."""
 
     def __init__(self, app: ASGIApp, max_head_bytes: int, max_body_bytes: int) -> None:
@@ -178,13 +133,13 @@ class Bounded:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or reject it and close the connection, so that the rest is not read."""
-        if scope["type"] == "http" and (excess := self._excess(scope)):
+        if excess := self._excess(scope):
             await problem(scope, *excess, headers={"Connection": "close"})(scope, receive, send)
             return
         await self._app(scope, receive, send)
 
 
-class Timed:
+class TimeoutMiddleware:
     """Answers 503 when no answer has begun within `limit_s` seconds; a stream that has begun may last."""
 
     def __init__(self, app: ASGIApp, limit_s: float, log: structlog.stdlib.BoundLogger) -> None:
@@ -194,9 +149,6 @@ class Timed:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on until the limit."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
 
         async def begun(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -213,3 +165,33 @@ class Timed:
             self._log.warning("too_slow", path=scope["path"], limit_s=self._limit_s)
             detail = f"no answer within {self._limit_s:g} s (API_REQUEST_TIMEOUT_S); try again"
             await unavailable(scope, detail)(scope, receive, send)
+
+
+class HeadMiddleware:
+    """Answers HEAD with the headers of GET and no body, on every route, also of a stream that would not end."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a HEAD request on as a GET, whose body is dropped."""
+        if scope["method"] != "HEAD":
+            await self._app(scope, receive, send)
+            return
+        answered = asyncio.Event()
+
+        async def headers_only(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                await send(message)
+                await send({"type": "http.response.body", "body": b""})
+                answered.set()
+
+        async def disconnect() -> Message:
+            await answered.wait()  # no endpoint reads a body
+            return {"type": "http.disconnect"}
+
+        request = {**scope, "method": "GET"}
+        try:
+            await self._app(request, disconnect, headers_only)
+        finally:
+            scope["route"] = request.get("route")  # for the metrics

@@ -1,20 +1,25 @@
-"""What the API answers: camelCase outside, exact decimals as JSON numbers with two places, UTC instants with a Z."""
+"""What the API answers: camelCase outside, exact decimals as JSON numbers of two decimals, UTC instants with a Z."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
-from typing import Annotated, Any, Generic, Literal, TypeVar
+from types import GenericAlias
+from typing import Annotated, Any, Literal
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
-from pydantic.alias_generators import to_camel
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, create_model
+from pydantic.alias_generators import to_camel, to_pascal
+
+from contracts.rankings import RANKINGS, RankingDefinition
+from contracts.time import instant
 
 Money = Annotated[
     Decimal,
-    WithJsonSchema({"type": "number", "description": "exact: a JSON number that is always written with two places"}),
+    WithJsonSchema({"type": "number", "description": "exact: a JSON number that always has two decimals"}),
 ]
 State = Literal["UP", "DOWN"]
-RankingName = Literal["city", "salesman"]
 Status = Literal["provisional", "final", "corrected"]
+RankingName = Annotated[str, WithJsonSchema({"type": "string", "enum": [ranking.name for ranking in RANKINGS]})]
 Revision = Annotated[int, Field(ge=0, description="grows with every change of this window's ranking")]
 AsOf = Annotated[datetime, Field(description="when this revision was built")]
 
@@ -32,45 +37,42 @@ class Window(Answer):
     end: datetime
 
 
-class CityRank(Answer):
-    """One rank of the city ranking."""
+class RankingSet(Answer):
+    """One whole revision of one window's ranking; `rankings` is empty where the window has no sale any more.
 
-    rank: Annotated[int, Field(ge=1, le=10)]
-    city: str
-    total_sales: Money
-    transaction_count: int
-
-
-class SalesmanRank(Answer):
-    """One rank of the ranking of salespeople."""
-
-    rank: Annotated[int, Field(ge=1, le=10)]
-    salesman_name: str
-    country: str
-    total_sales: Money
-    transaction_count: int
-
-
-R = TypeVar("R", bound=Answer)
-
-
-class Ranking(Answer, Generic[R]):
-    """One whole revision of one window's ranking; `rankings` is empty where the window has no sale any more."""
+    Each ranking has its own subclass in SETS, whose entries name the competitor.
+    """
 
     window: Window
     status: Status
     revision: Revision
     as_of: AsOf
     watermark: Annotated[datetime, Field(description="event time up to which sales are expected to be complete")]
-    rankings: list[R]
+    rankings: list[Any]
 
 
-class CityRanking(Ranking[CityRank]):
-    """The top cities of a window, over all countries."""
+def _entry(ranking: RankingDefinition) -> type[Answer]:
+    fields: dict[str, Any] = {
+        "rank": Annotated[int, Field(ge=1, le=10)],
+        ranking.column: str,
+        **({"country": str} if ranking.per_country else {}),
+        "total_sales": Money,
+        "transaction_count": int,
+    }
+    documented = f"One rank of the ranking {ranking.name}."
+    return create_model(f"{to_pascal(ranking.name)}Rank", __base__=Answer, __doc__=documented, **fields)
 
 
-class SalesmanRanking(Ranking[SalesmanRank]):
-    """The top salespeople of a country in a window."""
+def _set(ranking: RankingDefinition) -> type[RankingSet]:
+    entries: dict[str, Any] = {"rankings": GenericAlias(list, ENTRIES[ranking.name])}
+    scope = "of a country in a window" if ranking.per_country else "of a window, over all countries"
+    documented = f"{ranking.title['en']} {scope}."
+    return create_model(f"{to_pascal(ranking.name)}Ranking", __base__=RankingSet, __doc__=documented, **entries)
+
+
+ENTRIES: Mapping[str, type[Answer]] = {ranking.name: _entry(ranking) for ranking in RANKINGS}
+"""The entry of each ranking: rank, competitor (under the ranking's column), country where it has one, total, count."""
+SETS: Mapping[str, type[RankingSet]] = {ranking.name: _set(ranking) for ranking in RANKINGS}
 
 
 class KnownWindow(Answer):
@@ -88,7 +90,7 @@ class Windows(Answer):
 
     ranking: RankingName
     length: str
-    country: Annotated[str | None, Field(description="of salespeople; cities are ranked over all countries")] = None
+    country: Annotated[str | None, Field(description="of a ranking per country")] = None
     windows: list[KnownWindow]
     next_cursor: Annotated[str | None, Field(description="`cursor` of the next page; absent on the last")] = None
 
@@ -121,7 +123,7 @@ class Explanation(Answer):
     ranking: RankingName
     window: Window
     name: str
-    country: Annotated[str | None, Field(description="of a salesperson; cities are ranked over all countries")] = None
+    country: Annotated[str | None, Field(description="of a ranking per country")] = None
     total_sales: Money
     transaction_count: int
     sales: list[Sale]
@@ -140,7 +142,7 @@ class ServerHealth(Answer):
 
 
 class Freshness(Answer):
-    """How old the newest ranking of cities is. Without sales nothing changes, so that old alone is no fault."""
+    """How old the newest ranking is. Without sales nothing changes, so that old alone is no fault."""
 
     fresh: Annotated[bool, Field(description="whether `ageSeconds` is at most API_FRESH_S")]
     as_of: AsOf
@@ -186,11 +188,6 @@ class Problem(Answer):
     instance: Annotated[str, Field(description="the path that was asked for")]
     request_id: str | None = None
     errors: list[FieldError] | None = None
-
-
-def instant(value: datetime) -> str:
-    """2026-02-19T10:00:00Z; with milliseconds where there are any."""
-    return value.isoformat(timespec="milliseconds" if value.microsecond else "seconds").replace("+00:00", "Z")
 
 
 def _exact(value: Any) -> Any:

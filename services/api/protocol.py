@@ -1,28 +1,31 @@
-"""Pure: what clients of the live stream may say, what they are told, and who may connect."""
+"""Pure: the messages of the live stream, in both directions, and who may connect."""
 
 import hmac
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import orjson
 
-from services.api.board import RANKINGS, Frame, Subscription, offsets
-from services.api.transform import parse_country, parse_instant, parse_length
+from contracts.rankings import BY_NAME
+from contracts.text import quoted
+from contracts.time import to_ms
+from services.api.live_rankings import Frame, Subscription, offsets
+from services.api.transform import parse_country, parse_instant, parse_length, parse_ranking, wrong_names
 
 VERSION = 1
 SUBPROTOCOL = "placar.v1"
 LARGEST_MESSAGE = 4096  # characters: a subscription to everything that there may be is a quarter of it
-MOST_WINDOWS = 24
-MOST_COUNTRIES = 24
+MAX_WINDOWS = 24
+MAX_COUNTRIES = 24
 SHOWN = 60
 
 Code = Literal["malformed", "unknown_type", "invalid_subscription"]
 
 
 class ProtocolError(Exception):
-    """What the client said cannot be used; `errors` names each wrong field."""
+    """A client's message or address cannot be used; `errors` names each wrong field."""
 
     def __init__(self, code: Code, detail: str, errors: Sequence[Mapping[str, str]] = ()) -> None:
         super().__init__(detail)
@@ -31,9 +34,9 @@ class ProtocolError(Exception):
         self.errors = errors
 
     def frame(self) -> Frame:
-        """The error as the client is told it."""
-        said = {"type": "error", "code": self.code, "detail": self.detail, "errors": list(self.errors)}
-        return Frame("error", "", orjson.dumps(said).decode())
+        """The error as it is sent to the client."""
+        message = {"type": "error", "code": self.code, "detail": self.detail, "errors": list(self.errors)}
+        return Frame("error", "", orjson.dumps(message).decode())
 
 
 @dataclass(frozen=True)
@@ -47,22 +50,24 @@ class Subscribe:
 def hello(heartbeat_s: float, subscription: Subscription) -> Frame:
     """The first frame."""
     seconds = int(heartbeat_s) if heartbeat_s == int(heartbeat_s) else heartbeat_s
-    told = {"heartbeatSeconds": seconds, "subscription": subscription.described()}
-    return Frame("hello", "", orjson.dumps({"type": "hello", "protocol": VERSION, **told}).decode())
+    message = {
+        "type": "hello",
+        "protocol": VERSION,
+        "heartbeatSeconds": seconds,
+        "subscription": subscription.described(),
+    }
+    return Frame("hello", "", orjson.dumps(message).decode())
 
 
-def _several(value: object, most: int) -> list[str]:
+def _several(value: object, limit: int) -> list[str]:
     """A list of texts without repetition."""
-    if not isinstance(value, list) or not 0 < len(value) <= most or not all(isinstance(one, str) for one in value):
-        raise ValueError(f"must be a list of 1 to {most} texts")
+    if not isinstance(value, list) or not 0 < len(value) <= limit or not all(isinstance(one, str) for one in value):
+        raise ValueError(f"must be a list of 1 to {limit} texts")
     return list(dict.fromkeys(value))
 
 
 def _rankings(value: object, _: Sequence[str]) -> tuple[str, ...]:
-    chosen = _several(value, len(RANKINGS))
-    if not set(chosen) <= set(RANKINGS):
-        raise ValueError(f"must be of {', '.join(RANKINGS)}")
-    return tuple(chosen)
+    return tuple(parse_ranking(one) for one in _several(value, len(BY_NAME)))
 
 
 def _length(value: object, labels: Sequence[str]) -> str:
@@ -73,11 +78,11 @@ def _length(value: object, labels: Sequence[str]) -> str:
 def _windows(value: object, _: Sequence[str]) -> str | tuple[int, ...]:
     if value in ("latest", "all"):
         return str(value)
-    return tuple(int(parse_instant(one).timestamp() * 1000) for one in _several(value, MOST_WINDOWS))
+    return tuple(to_ms(parse_instant(one)) for one in _several(value, MAX_WINDOWS))
 
 
-def _countries(value: object, _: Sequence[str]) -> tuple[str, ...]:
-    return tuple(parse_country(one) for one in _several(value, MOST_COUNTRIES))
+def _countries(value: object, _: Sequence[str]) -> tuple[str | None, ...]:
+    return tuple(parse_country(one) for one in _several(value, MAX_COUNTRIES))
 
 
 def _since(value: object, _: Sequence[str]) -> str:
@@ -95,65 +100,73 @@ FIELDS: Mapping[str, Callable[[object, Sequence[str]], Any]] = {
 }
 
 
-def subscribe(asked: Mapping[str, object], labels: Sequence[str]) -> Subscribe:
-    """The subscription that is asked for; what is not named has its default, the first of the `labels` for the length.
+def _subscribe(
+    fields: Iterable[tuple[str, object]], wrong: list[tuple[str, str, str]], labels: Sequence[str]
+) -> Subscribe:
+    """The subscription of these fields; one that is left out has its default, for the length the first of `labels`.
+
+    `wrong` has the fields that there are not, or twice: name, value, remedy.
 
     Raises:
         ProtocolError: at least one field is wrong; all of them are named.
     """
     chosen: dict[str, Any] = {
-        "rankings": RANKINGS,
+        "rankings": tuple(BY_NAME),
         "length": labels[0],
         "windows": "latest",
         "countries": ("BR",),
         "since": None,
     }
-    errors = []
-    for field, value in asked.items():
+    wrong = list(wrong)
+    for field, value in fields:
         try:
-            if field not in FIELDS:
-                raise ValueError(f"is unknown; there are {', '.join(FIELDS)}")  # noqa: TRY301 - named with the others
-            chosen[field] = FIELDS[field](value, labels)
+            if field in FIELDS:
+                chosen[field] = FIELDS[field](value, labels)
         except ValueError as error:
-            errors.append({"field": field[:SHOWN], "value": str(value)[:SHOWN], "detail": str(error)})
-    if errors:
-        detail = "; ".join(f"{item['field']}: {item['detail']}" for item in errors[: len(FIELDS)])
-        raise ProtocolError("invalid_subscription", detail, errors[: len(FIELDS)])
+            wrong.append((field, str(value), str(error)))
+    if wrong:
+        errors = [{"field": name[:SHOWN], "value": value[:SHOWN], "detail": remedy} for name, value, remedy in wrong]
+        errors = errors[: len(FIELDS)]
+        detail = "; ".join(f"{error['field']}: {error['detail']}" for error in errors)
+        raise ProtocolError("invalid_subscription", detail, errors)
     since = chosen.pop("since")
     return Subscribe(Subscription(**chosen), since)
 
 
-def from_query(query: Mapping[str, str], labels: Sequence[str]) -> Subscribe:
-    """The subscription that the parameters of an address ask for; other parameters are nobody's business.
+def from_query(query: Iterable[tuple[str, str]], labels: Sequence[str]) -> Subscribe:
+    """The subscription that the parameters of an address name.
 
     Raises:
-        ProtocolError: at least one parameter is wrong; all of them are named.
+        ProtocolError: at least one parameter is wrong, unknown or there twice; all of them are named.
     """
-    asked: dict[str, object] = {field: value for field, value in query.items() if field in FIELDS}
-    for field in {"rankings", "windows", "countries"} & asked.keys():
-        text = query[field]
-        asked[field] = text if field == "windows" and text in ("latest", "all") else text.split(",")
-    return subscribe(asked, labels)
+
+    def listed(name: str, text: str) -> object:
+        one = name not in ("rankings", "windows", "countries") or (name == "windows" and text in ("latest", "all"))
+        return text if one else text.split(",")
+
+    query = list(query)
+    return _subscribe([(name, listed(name, text)) for name, text in query], wrong_names(query, FIELDS), labels)
 
 
 def from_message(text: str, labels: Sequence[str]) -> Subscribe | Literal["ping"]:
-    """What a client's message asks for.
+    """What a client's message requests.
 
     Raises:
         ProtocolError: it is not JSON, of no known type, or a wrong subscription.
     """
     try:
-        said = orjson.loads(text)
+        message = orjson.loads(text)
     except ValueError:
-        said = None
-    if not isinstance(said, dict):
+        message = None
+    if not isinstance(message, dict):
         raise ProtocolError("malformed", 'a message must be a JSON object such as {"type":"ping"}')
-    kind = said.pop("type", None)
+    kind = message.pop("type", None)
     if kind == "ping":
         return "ping"
     if kind != "subscribe":
-        raise ProtocolError("unknown_type", f"type {str(kind)[:SHOWN]!r} is unknown; there are subscribe and ping")
-    return subscribe(said, labels)
+        raise ProtocolError("unknown_type", f"type {quoted(str(kind))} is unknown; there are subscribe and ping")
+    unknown = wrong_names(((name, str(value)) for name, value in message.items()), FIELDS)
+    return _subscribe(message.items(), unknown, labels)
 
 
 def origin_allowed(origin: str | None, host: str | None, allowed: Sequence[str]) -> bool:
@@ -178,47 +191,3 @@ def token_offered(authorization: str | None, subprotocols: Sequence[str]) -> str
 def token_right(offered: str | None, wanted: str) -> bool:
     """Whether the token is the wanted one, compared in constant time; where none is wanted every client may connect."""
     return not wanted or (offered is not None and hmac.compare_digest(offered.encode(), wanted.encode()))
-
-
-class Allowance:
-    """So many messages in `per_s` seconds, counted anew after each."""
-
-    def __init__(self, messages: int, per_s: float) -> None:
-        self._messages = messages
-        self._per_s = per_s
-        self._since = float("-inf")
-        self._used = 0
-
-    def take(self, now: float) -> bool:
-        """Whether one more message is allowed at `now` (seconds of a clock that never goes back)."""
-        if now - self._since >= self._per_s:
-            self._since, self._used = now, 0
-        self._used += 1
-        return self._used <= self._messages
-
-
-class Places:
-    """Open connections: at most `total`, and `per_address` from one client address."""
-
-    def __init__(self, total: int, per_address: int) -> None:
-        self._total = total
-        self._per_address = per_address
-        self._taken: dict[str, int] = {}
-        self._all = 0
-
-    def take(self, address: str) -> str:
-        """Take a place, and say '' ; or say why there is none."""
-        if self._all >= self._total:
-            return f"{self._total} clients are connected, and no more may (API_LIVE_CONNECTIONS)"
-        if self._taken.get(address, 0) >= self._per_address:
-            return f"{self._per_address} connections of this address are open (API_LIVE_CONNECTIONS_PER_ADDRESS)"
-        self._all += 1
-        self._taken[address] = self._taken.get(address, 0) + 1
-        return ""
-
-    def leave(self, address: str) -> None:
-        """Give a place back."""
-        self._all -= 1
-        self._taken[address] -= 1
-        if self._taken[address] == 0:
-            del self._taken[address]

@@ -4,31 +4,21 @@ import asyncio
 from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, cast
+from typing import Any
 
 from chassis.clickhouse import ClickHouse, StoreUnavailableError
-from contracts.rankings import RANKINGS
-from services.api.models import RankingName
-from services.api.transform import Asked, Newest, Place, Rank, epoch_second
-
-TABLES = {cast("RankingName", ranking.name): ranking.table for ranking in RANKINGS}
-"""The table of each ranking over the first window length; see contracts/windows.py for the others."""
+from contracts.rankings import RankingDefinition
+from services.api.transform import Newest, Rank, SalePosition, WindowChoice, epoch_second
 
 # FINAL keeps the highest revision per rank. A set is always written as ten rows in one block, so these are ten rows of
 # one revision; the filters are on the leading columns of the table's order, so that only one window is read.
-# `{window}` is one of the expressions below and `{table}` a table of a configured length, never input.
-_CITY = """
+# `{window}` is one of the expressions below, `{name}` and `{scope}` are of the table of rankings, and `{table}` is a
+# table of a configured length, never input.
+_SET = """
 SELECT window_start, window_end, revision, status, watermark_ms, as_of_ms,
-       rank, city, '' AS country, total_sales, transaction_count
+       rank, {name}, {country} AS country, total_sales, transaction_count
 FROM {table} FINAL
-WHERE window_start = {window}
-ORDER BY rank
-"""
-_SALESMAN = """
-SELECT window_start, window_end, revision, status, watermark_ms, as_of_ms,
-       rank, salesman_name, country, total_sales, transaction_count
-FROM {table} FINAL
-WHERE country = %(country)s AND window_start = {window}
+WHERE {scope} AND window_start = {window}
 ORDER BY rank
 """
 _INSTANT = "toDateTime(%(start)s, 'UTC')"
@@ -41,7 +31,6 @@ _NEWEST: Mapping[Newest, str] = {
     ) WHERE newest IN ('final', 'corrected')
 )""",
 }
-_OF_ALL, _OF_COUNTRY = "1", "country = %(country)s"
 
 # Every set has a row of rank 1, blank or not. The inner query is a plain scan of the table's order, so that FINAL
 # merges the windows of one page only.
@@ -61,7 +50,7 @@ _FRESHEST = "SELECT max(as_of_ms) FROM {table}"
 # The inner query is a plain scan: of the times, and of scope and ids where a time is in the window. It leaves the outer
 # one a few ids, of which the table's order finds the rows, so that FINAL merges these and not all sales. Only a filter
 # by key may be in the outer PREWHERE, which comes before FINAL: it keeps or drops all versions of a sale together. The
-# id alone is such a filter, and a third cheaper than the whole key. `{scope}` is of _SCOPES, never input.
+# id alone is such a filter, and a third cheaper than the whole key. `{scope}` is of the table of rankings, never input.
 _OF_RANK = """
 FROM sales FINAL
 PREWHERE sale_id IN (
@@ -82,22 +71,21 @@ LIMIT %(limit)s
 SETTINGS totals_mode = 'before_having'
 """
 )
-_SCOPES = {"city": "city = %(name)s", "salesman": "salesman_name = %(name)s AND country = %(country)s"}
 
 Rows = list[tuple[Any, ...]]
 
 
-class SharedReads:
-    """One answer for all who ask the same: while the query runs, and for `share_s` seconds after it.
+class SingleFlightCache:
+    """One answer for all equal queries (request coalescing): while one runs, and for `share_s` seconds after it.
 
-    At most `most` different queries run or wait. Without that bound an overload would never end: every query would wait
-    until nobody wants its answer. The answers to one query come in the order in which it was run, so nobody sees an
-    older revision than one who asked the same before.
+    At most `limit` different queries run or wait. Without that bound an overload would never end: every query would
+    wait until nobody wants its answer. The answers to one query come in the order in which it was run, so of this
+    process nobody gets an older revision than somebody before them.
     """
 
-    def __init__(self, store: ClickHouse, most: int, share_s: float) -> None:
+    def __init__(self, store: ClickHouse, limit: int, share_s: float) -> None:
         self._store = store
-        self._most = most
+        self._limit = limit
         self._share_s = share_s
         self._running = 0
         self._shared: dict[tuple[str, tuple[tuple[str, Any], ...]], asyncio.Task[Rows]] = {}
@@ -111,7 +99,7 @@ class SharedReads:
         """
         key = (query, tuple(sorted(values.items())))
         if key not in self._shared:
-            if self._running >= self._most:
+            if self._running >= self._limit:
                 raise StoreUnavailableError(f"{self._running} queries run or wait already")
             task = asyncio.create_task(self._store.select(query, values))
             self._running += 1
@@ -128,52 +116,59 @@ class SharedReads:
             asyncio.get_running_loop().call_later(self._share_s, self._shared.pop, key)
 
 
-async def _set(
-    store: SharedReads, query: str, scope: str, *, table: str, window: Asked, values: dict[str, Any]
+def _scope(ranking: RankingDefinition) -> str:
+    return "country = %(country)s" if ranking.per_country else "1"
+
+
+async def ranking_rows(
+    store: SingleFlightCache, ranking: RankingDefinition, table: str, window: WindowChoice, country: str
 ) -> Rows:
-    if not isinstance(window, datetime):
-        newest = _NEWEST[window].format(table=table, scope=scope)
-        return await store.select(query.format(table=table, window=newest), values)
-    start = epoch_second(window)
-    if start is None:
-        return []
-    return await store.select(query.format(table=table, window=_INSTANT), values | {"start": start})
+    """The rows in `table` of the set of a window; none where there is no such window.
 
-
-async def city_set(store: SharedReads, table: str, window: Asked) -> Rows:
-    """The rows in `table` of the city ranking of a window; none where there is no such window.
+    Where the ranking is per country the set is that of `country`, and the newest window is the country's own.
 
     Raises:
         StoreUnavailableError: ClickHouse is unreachable.
         ServerException: it rejects the query (a table is missing).
     """
-    return await _set(store, _CITY, _OF_ALL, table=table, window=window, values={})
+    scope = _scope(ranking)
+    values: dict[str, Any] = {"country": country} if ranking.per_country else {}
+    if isinstance(window, datetime):
+        start = epoch_second(window)
+        if start is None:
+            return []
+        expression = _INSTANT
+        values["start"] = start
+    else:
+        expression = _NEWEST[window].format(table=table, scope=scope)
+    of_country = "country" if ranking.per_country else "''"
+    query = _SET.format(name=ranking.column, country=of_country, table=table, scope=scope, window=expression)
+    return await store.select(query, values)
 
 
-async def salesman_set(store: SharedReads, table: str, window: Asked, country: str) -> Rows:
-    """The same for the salespeople of a country; the newest window is the country's own.
-
-    Raises:
-        StoreUnavailableError: ClickHouse is unreachable.
-        ServerException: it rejects the query (a table is missing).
-    """
-    return await _set(store, _SALESMAN, _OF_COUNTRY, table=table, window=window, values={"country": country})
-
-
-async def known_windows(store: SharedReads, table: str, country: str, *, first: int, end: int, limit: int) -> Rows:
+async def known_windows(
+    store: SingleFlightCache,
+    ranking: RankingDefinition,
+    table: str,
+    country: str,
+    *,
+    first: int,
+    end: int,
+    limit: int,
+) -> Rows:
     """At most `limit` windows in `table` that start from `first` to before `end` (epoch seconds), newest first.
 
-    Of the salespeople of a country; of the cities where it is ''.
+    Those of `country` where the ranking is per country.
 
     Raises:
         StoreUnavailableError: ClickHouse is unreachable.
         ServerException: it rejects the query (a table is missing).
     """
-    query = _WINDOWS.format(table=table, scope=_OF_COUNTRY if country else _OF_ALL)
+    query = _WINDOWS.format(table=table, scope=_scope(ranking))
     return await store.select(query, {"country": country, "first": first, "end": end, "limit": limit})
 
 
-async def newest_as_of(store: SharedReads, table: str) -> int | None:
+async def newest_as_of(store: SingleFlightCache, table: str) -> int | None:
     """When the newest revision in `table` was built, in epoch milliseconds; None where there is none.
 
     Raises:
@@ -183,16 +178,9 @@ async def newest_as_of(store: SharedReads, table: str) -> int | None:
     return (await store.select(_FRESHEST.format(table=table), {}))[0][0] or None
 
 
-def _values(rank: Rank) -> dict[str, Any]:
-    return {
-        "start": int(rank.start.timestamp()) * 1000,
-        "end": int(rank.end.timestamp()) * 1000,
-        "name": rank.name,
-        "country": rank.country,
-    }
-
-
-async def rank_sales(store: SharedReads, rank: Rank, after: Place, limit: int) -> tuple[Decimal, int, Rows]:
+async def rank_sales(
+    store: SingleFlightCache, rank: Rank, after: SalePosition, limit: int
+) -> tuple[Decimal, int, Rows]:
     """Total and count of all sales of a rank, and at most `limit` of those behind `after`.
 
     They come by event time, source and sale id.
@@ -201,6 +189,16 @@ async def rank_sales(store: SharedReads, rank: Rank, after: Place, limit: int) -
         StoreUnavailableError: ClickHouse is unreachable.
         ServerException: it rejects the query (a table is missing).
     """
-    page = {"after_ms": after.event_ms, "after_source": after.source, "after_id": after.sale_id, "limit": limit}
-    *rows, totals = await store.select(_SALES.format(scope=_SCOPES[rank.ranking]), _values(rank) | page)
+    values = {
+        "start": int(rank.start.timestamp()) * 1000,
+        "end": int(rank.end.timestamp()) * 1000,
+        "name": rank.name,
+        "country": rank.country,
+        "after_ms": after.event_ms,
+        "after_source": after.source,
+        "after_id": after.sale_id,
+        "limit": limit,
+    }
+    scope = f"{rank.ranking.column} = %(name)s AND {_scope(rank.ranking)}"
+    *rows, totals = await store.select(_SALES.format(scope=scope), values)
     return totals[3], totals[9], [row[:9] for row in rows]

@@ -1,45 +1,40 @@
 """Pure: parameters in, rows of a ranking set or of its sales out as an answer."""
 
 import base64
+import json
 import math
-from collections.abc import Callable, Sequence
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
-import orjson
 import pycountry
+from pydantic import Field, TypeAdapter
 
-from services.api.models import (
-    CityRank,
-    Explanation,
-    KnownWindow,
-    R,
-    Ranking,
-    RankingName,
-    Sale,
-    SalesmanRank,
-    Window,
-    Windows,
-)
+from contracts import time
+from contracts.rankings import BY_NAME, RankingDefinition
+from contracts.time import at_ms
+from services.api.models import ENTRIES, SETS, Explanation, KnownWindow, RankingSet, Sale, Window, Windows
 
 LAST_SECOND = 2**32 - 1  # ClickHouse's DateTime ends there; a later window cannot exist
 
 Row = Sequence[Any]
 Newest = Literal["latest", "latest-final"]
-Asked = Newest | datetime
+WindowChoice = Newest | datetime
 """Which window: the newest, the newest that is final or corrected, or the one that starts then."""
 
 
 @dataclass(frozen=True)
 class Rank:
-    """Whose sales: of `name` in the window from `start` to `end`; `country` is '' for a city.
+    """Whose sales: of `name` in the window from `start` to `end`; `country` is '' where the ranking has none.
 
     `length` is the label of the window's length.
     """
 
-    ranking: RankingName
+    ranking: RankingDefinition
     length: str
     start: datetime
     end: datetime
@@ -47,53 +42,84 @@ class Rank:
     country: str
 
 
-class Place(NamedTuple):
+Second = Annotated[int, Field(ge=0, le=LAST_SECOND)]
+
+
+class SalePosition(NamedTuple):
     """Where a sale stands in the order of an explanation."""
 
-    event_ms: int
+    event_ms: Annotated[int, Field(ge=0, le=LAST_SECOND * 1000 + 999)]
     source: str
     sale_id: str
 
 
-BEFORE_ALL = Place(-1, "", "")
-NO_CURSOR = "must be the nextCursor of an earlier answer, unchanged"
+BEFORE_ALL = SalePosition(-1, "", "")
 
 
 class Cursor(NamedTuple):
     """Where a page begins: the window it belongs to (length and epoch seconds), and the last sale before it."""
 
     length: str
-    window: int
-    after: Place
+    window: Second
+    after: SalePosition
 
 
-class WindowsAfter(NamedTuple):
+class WindowsCursor(NamedTuple):
     """Where a page of windows begins: the list it belongs to, and the start of the last window before it."""
 
     ranking: str
     length: str
     country: str
-    start: int
+    start: Second
+
+
+C = TypeVar("C", Cursor, WindowsCursor)
+
+
+def write_cursor(cursor: Cursor | WindowsCursor) -> str:
+    """The cursor as text that is safe in an address; its content is private."""
+    return base64.urlsafe_b64encode(json.dumps(cursor).encode()).decode().rstrip("=")
+
+
+def parse_cursor(kind: type[C], text: str) -> C:
+    """The cursor that was written.
+
+    Raises:
+        ValueError: not such a text.
+    """
+    try:
+        content = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+        return TypeAdapter(kind).validate_json(content, strict=True)
+    except ValueError:
+        raise ValueError("must be the nextCursor of an earlier answer, unchanged") from None
+
+
+def wrong_names(items: Iterable[tuple[str, str]], known: Iterable[str]) -> list[tuple[str, str, str]]:
+    """Name, value and remedy of each parameter that there is not, or that is there twice: it would be ignored."""
+    names, earlier = sorted(known), set[str]()
+    wrong = []
+    for name, value in items:
+        if name not in names:
+            wrong.append((name, value, f"there is no such parameter; there are: {', '.join(names) or 'none'}"))
+        elif name in earlier:
+            wrong.append((name, value, "must be given once"))
+        earlier.add(name)
+    return wrong
 
 
 def parse_instant(value: object) -> datetime:
     """The instant in UTC.
 
     Raises:
-        ValueError: not an ISO 8601 instant with a zone.
+        ValueError: not an RFC 3339 instant with a zone.
     """
-    wrong = "must be an instant with a zone such as 2026-02-19T10:00:00Z (write + as %2B)"
     try:
-        moment = datetime.fromisoformat(str(value))
-        in_utc = moment.astimezone(UTC)
+        return time.parse_instant(str(value)).astimezone(UTC)
     except (ValueError, OverflowError):
-        raise ValueError(wrong) from None
-    if moment.tzinfo is None:  # a wall clock of nobody's is not an instant
-        raise ValueError(wrong)
-    return in_utc
+        raise ValueError(f"must be an instant with a zone such as {time.EXAMPLE} (write + as %2B)") from None
 
 
-def parse_window(value: object) -> Asked:
+def parse_window(value: object) -> WindowChoice:
     """`latest` and `latest-final` as they are, otherwise the instant in UTC.
 
     Raises:
@@ -107,6 +133,17 @@ def parse_window(value: object) -> Asked:
         raise ValueError(f"must be `latest`, `latest-final` or a window's start: {error}") from None
 
 
+def parse_ranking(value: str) -> str:
+    """The name of a ranking itself.
+
+    Raises:
+        ValueError: there is no such ranking.
+    """
+    if value not in BY_NAME:
+        raise ValueError(f"must be one of {', '.join(BY_NAME)}")
+    return value
+
+
 def parse_length(labels: Sequence[str], value: str | None) -> str | None:
     """The label itself; None for none.
 
@@ -118,15 +155,33 @@ def parse_length(labels: Sequence[str], value: str | None) -> str | None:
     return value
 
 
-def parse_country(value: str) -> str:
-    """The code itself.
+def parse_country(value: str | None) -> str | None:
+    """The code itself; None for none.
 
     Raises:
-        ValueError: not an ISO 3166 alpha-2 code in capital letters.
+        ValueError: not an ISO 3166 alpha-2 code in capitals.
     """
-    if len(value) != 2 or not value.isupper() or pycountry.countries.get(alpha_2=value) is None:
-        raise ValueError("must be an ISO 3166 alpha-2 code in capital letters such as BR")
+    if value is not None and (len(value) != 2 or not value.isupper() or pycountry.countries.get(alpha_2=value) is None):
+        raise ValueError("must be an ISO 3166 alpha-2 code in capitals such as BR")
     return value
+
+
+def parse_whole_number(value: object) -> object:
+    """The text of a whole number as a number; anything else that is no text as it is.
+
+    Raises:
+        ValueError: it has other characters than the digits 0 to 9.
+    """
+    if not isinstance(value, str):
+        return value
+    if not re.fullmatch("[0-9]{1,9}", value):
+        raise ValueError("must be a whole number in the digits 0 to 9")
+    return int(value)
+
+
+def composed(value: object) -> object:
+    """A text in Unicode's composed form (NFC), in which names are stored; anything else as it is."""
+    return unicodedata.normalize("NFC", value) if isinstance(value, str) else value
 
 
 def epoch_second(moment: datetime) -> int | None:
@@ -140,75 +195,10 @@ def first_second(moment: datetime) -> int:
     return min(max(math.ceil(moment.timestamp()), 0), LAST_SECOND)
 
 
-def _write(parts: Sequence[str | int]) -> str:
-    """Text that is safe in an address; what is in it is nobody's business but ours."""
-    return base64.urlsafe_b64encode(orjson.dumps(parts)).decode().rstrip("=")
-
-
-def _read(text: str, kinds: Sequence[type]) -> list[Any]:
-    try:
-        parts = orjson.loads(base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True))
-    except ValueError:
-        parts = None
-    if not isinstance(parts, list) or [type(part) for part in parts] != list(kinds):
-        raise ValueError(NO_CURSOR)
-    return parts
-
-
-def write_cursor(cursor: Cursor) -> str:
-    """The cursor as text."""
-    return _write([cursor.length, cursor.window, *cursor.after])
-
-
-def parse_cursor(text: str) -> Cursor:
-    """The cursor that was written.
-
-    Raises:
-        ValueError: not such a text.
-    """
-    length, window, *after = _read(text, [str, int, int, str, str])
-    if not 0 <= window <= LAST_SECOND or not 0 <= after[0] <= LAST_SECOND * 1000 + 999:
-        raise ValueError(NO_CURSOR)
-    return Cursor(length, window, Place(*after))
-
-
-def write_windows_after(cursor: WindowsAfter) -> str:
-    """The cursor as text."""
-    return _write([*cursor])
-
-
-def parse_windows_after(text: str) -> WindowsAfter:
-    """The cursor that was written.
-
-    Raises:
-        ValueError: not such a text.
-    """
-    cursor = WindowsAfter(*_read(text, [str, str, str, int]))
-    if not 0 <= cursor.start <= LAST_SECOND:
-        raise ValueError(NO_CURSOR)
-    return cursor
-
-
-def milliseconds(value: int) -> datetime:
-    """The instant so many milliseconds after 1970."""
-    seconds, rest = divmod(value, 1000)
-    return datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest * 1000)
-
-
-def city_rank(row: Row) -> CityRank:
-    """The row's entry; rows as the queries of store.py give them."""
-    rank, name, _, total, count = row[6:11]
-    return CityRank(rank=rank, city=name, total_sales=total, transaction_count=count)
-
-
-def salesman_rank(row: Row) -> SalesmanRank:
-    """The row's entry; rows as the queries of store.py give them."""
-    rank, name, country, total, count = row[6:11]
-    return SalesmanRank(rank=rank, salesman_name=name, country=country, total_sales=total, transaction_count=count)
-
-
-def ranking(rows: Sequence[Row], limit: int, entry: Callable[[Row], R]) -> Ranking[R]:
+def ranking_set(ranking: RankingDefinition, rows: Sequence[Row], limit: int) -> RankingSet:
     """The answer for the ten rows of one set: blank ones (count 0) left out, at most `limit` entries.
+
+    Rows as the queries of store.py give them.
 
     Raises:
         ValueError: the rows are of more than one revision.
@@ -216,26 +206,29 @@ def ranking(rows: Sequence[Row], limit: int, entry: Callable[[Row], R]) -> Ranki
     start, end, revision, status, watermark, as_of = rows[0][:6]
     if any(row[2] != revision for row in rows):
         raise ValueError(f"window {start}: rows of revisions {sorted({row[2] for row in rows})} in one answer")
-    return Ranking(
+    entry, fields = ENTRIES[ranking.name], ("rank", ranking.column, "country", "total_sales", "transaction_count")
+    return SETS[ranking.name](
         window=Window(start=start, end=end),
         status=status,
         revision=revision,
-        as_of=milliseconds(as_of),
-        watermark=milliseconds(watermark),
-        rankings=[entry(row) for row in rows if row[10] > 0 and row[6] <= limit],
+        as_of=at_ms(as_of),
+        watermark=at_ms(watermark),
+        rankings=[
+            entry(**dict(zip(fields, row[6:11], strict=True))) for row in rows if row[10] > 0 and row[6] <= limit
+        ],
     )
 
 
-def windows_page(ranking: RankingName, length: str, country: str, rows: Sequence[Row], limit: int) -> Windows:
+def windows_page(ranking: str, length: str, country: str, rows: Sequence[Row], limit: int) -> Windows:
     """The answer for the first `limit` of `rows`; one row more says that there is a next page."""
     known = [
-        KnownWindow(start=start, end=end, revision=revision, status=status, as_of=milliseconds(as_of))
+        KnownWindow(start=start, end=end, revision=revision, status=status, as_of=at_ms(as_of))
         for start, end, revision, status, as_of in rows[:limit]
     ]
     cursor = None
     if len(rows) > limit:
-        after = WindowsAfter(ranking, length, country, int(known[-1].start.timestamp()))
-        cursor = write_windows_after(after)
+        after = WindowsCursor(ranking, length, country, int(known[-1].start.timestamp()))
+        cursor = write_cursor(after)
     return Windows(ranking=ranking, length=length, country=country or None, windows=known, next_cursor=cursor)
 
 
@@ -247,7 +240,7 @@ def sale(row: Row) -> Sale:
         sale_id=sale_id,
         version=str(version),
         amount=amount,
-        event_time=milliseconds(event_ms),
+        event_time=at_ms(event_ms),
         salesman_name=salesman,
         city=city,
         country=country,
@@ -260,9 +253,9 @@ def explanation(rank: Rank, total: Decimal, count: int, rows: Sequence[Row], lim
     cursor = None
     if len(rows) > limit:
         source, sale_id, _, _, event_ms = rows[limit - 1][:5]
-        cursor = write_cursor(Cursor(rank.length, int(rank.start.timestamp()), Place(event_ms, source, sale_id)))
+        cursor = write_cursor(Cursor(rank.length, int(rank.start.timestamp()), SalePosition(event_ms, source, sale_id)))
     return Explanation(
-        ranking=rank.ranking,
+        ranking=rank.ranking.name,
         window=Window(start=rank.start, end=rank.end),
         name=rank.name,
         country=rank.country or None,

@@ -1,11 +1,14 @@
-"""For schemathesis: which input of the document is rejected rightly, as a schema of single parameters cannot say.
+"""For schemathesis: which input of the document is rightly rejected, as a schema of single parameters cannot say.
 
-A cursor is text that an earlier answer gave, and `country` goes with ranking=salesman only. Both have tests elsewhere.
+A cursor is text that an earlier answer gave, and `country` goes with rankings per country only. Both have tests
+elsewhere.
 """
 
 from typing import Any
 
 import schemathesis
+
+from contracts.rankings import RANKINGS
 
 WITH_RANKING = ("/api/v1/windows", "/api/v1/sales/explain")
 
@@ -14,5 +17,6 @@ WITH_RANKING = ("/api/v1/windows", "/api/v1/sales/explain")
 def filter_case(context: schemathesis.HookContext, case: schemathesis.Case[Any]) -> bool:
     """Whether the request is made."""
     query = case.query or {}
-    of_cities = case.operation.path in WITH_RANKING and query.get("ranking", "city") == "city"
-    return "cursor" not in query and not (of_cities and "country" in query)
+    per_country = {ranking.name for ranking in RANKINGS if ranking.per_country}
+    everywhere = case.operation.path in WITH_RANKING and query.get("ranking") not in per_country
+    return "cursor" not in query and not (everywhere and "country" in query)

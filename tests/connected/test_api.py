@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from chassis.clickhouse import clickhouse
-from services.api.models import instant
+from contracts.time import instant
 from tests.connected.serving import Database, database, ranking_set, service
 from tests.connected.streams import forwarder, free_port, until
 from tests.connected.unit_process import UnitProcess
@@ -28,11 +28,11 @@ async def db(servers: Mapping[str, str]) -> AsyncIterator[Database]:
 
 
 async def test_a_query_has_so_many_threads(db: Database) -> None:
-    """The server is told how many threads a query may have, and decides itself where it is not."""
-    asked = "SELECT value, changed FROM system.settings WHERE name = 'max_threads'"
+    """The server gets how many threads a query may have, and decides itself where it is not."""
+    query = "SELECT value, changed FROM system.settings WHERE name = 'max_threads'"
     async with clickhouse(db.settings, 1, 10, threads=7) as store:
-        assert await store.select(asked) == [("7", 1)]
-    ((_, changed),) = await db.store.select(asked)
+        assert await store.select(query) == [("7", 1)]
+    ((_, changed),) = await db.store.select(query)
     assert changed == 0
 
 
@@ -144,8 +144,8 @@ async def test_each_length_has_its_rankings(servers: Mapping[str, str], tmp_path
         await db.write("rankings.salesman.1d", ranking_set("rankings.salesman", midnight, 4, ["Ana"], country="BR"))
         async with api(servers, db, tmp_path, RANKING_WINDOWS=windows) as (client, _):
 
-            async def first(**asked: str) -> str:
-                answer = await client.get(CITY, params=asked)
+            async def first(**query: str) -> str:
+                answer = await client.get(CITY, params=query)
                 return str(answer.json()["rankings"][0]["city"])
 
             assert await first() == await first(length="1h") == "of a later hour"
@@ -169,8 +169,8 @@ async def test_windows(servers: Mapping[str, str], db: Database, tmp_path: Path)
     await db.write("rankings.salesman", ranking_set("rankings.salesman", hours[2], 9, ["Ana"], country="BR"))
     async with api(servers, db, tmp_path) as (client, _):
 
-        async def ask(**asked: Any) -> dict[str, Any]:
-            answer = await client.get(WINDOWS, params=asked)
+        async def ask(**query: Any) -> dict[str, Any]:
+            answer = await client.get(WINDOWS, params=query)
             assert answer.status_code == 200, answer.text
             body: dict[str, Any] = answer.json()
             return body
@@ -210,8 +210,8 @@ async def test_latest_final_and_tags(servers: Mapping[str, str], db: Database, t
     later = START + timedelta(hours=1)
     async with api(servers, db, tmp_path) as (client, _):
 
-        async def final(path: str = CITY, have: str = "", **asked: str) -> httpx.Response:
-            return await client.get(path, params={"window": "latest-final", **asked}, headers={"If-None-Match": have})
+        async def final(path: str = CITY, have: str = "", **query: str) -> httpx.Response:
+            return await client.get(path, params={"window": "latest-final", **query}, headers={"If-None-Match": have})
 
         for number, path in ((1, CITY), (2, SALESMAN)):
             topic = "rankings.city" if path == CITY else "rankings.salesman"
@@ -252,7 +252,31 @@ async def test_limit(servers: Mapping[str, str], db: Database, tmp_path: Path) -
     assert rejected.json()["errors"][0]["field"] == "limit"
 
 
-async def test_store_away_and_back(servers: Mapping[str, str], db: Database, tmp_path: Path) -> None:
+async def test_head(servers: Mapping[str, str], db: Database, tmp_path: Path) -> None:
+    """HEAD is answered wherever GET is, with the same headers and no body, also where the answer never ends."""
+    await db.write("rankings.city", ranking_set("rankings.city", START, 1, ["x"]))
+    paths = ("/", "/page/main.js", "/openapi.json", "/api/v1/asyncapi.yaml", CITY, "/api/v1/health", "/api/v1/metrics")
+    async with api(servers, db, tmp_path, API_LIVE_TOKEN="0123456789abcdef") as (client, process):
+        await until(process.ready, "the API is ready")
+        for path in paths:
+            head, get = await client.head(path), await client.get(path)
+            assert (head.status_code, head.content) == (200, b""), path
+            assert head.headers["content-type"] == get.headers["content-type"]
+            assert head.headers.get("etag") == get.headers.get("etag")
+        assert (
+            await client.head(CITY, headers={"If-None-Match": (await client.get(CITY)).headers["etag"]})
+        ).status_code == 304
+        assert (await client.head("/nowhere")).status_code == 404
+        events = "/api/v1/sales/live/events"
+        assert (await client.head(events)).status_code == 401
+        answer = await client.head(events, headers={"Authorization": "Bearer 0123456789abcdef"})
+        assert (answer.status_code, answer.headers["content-type"]) == (200, "text/event-stream; charset=utf-8")
+        metrics = await process.metrics()
+        assert f'placar_http_requests_total{{method="HEAD",route="{CITY}",status="304",unit="api"}} 1' in metrics
+        assert 'placar_live_connections{kind="sse",unit="api"} 0' in metrics
+
+
+async def test_store_down_and_up_again(servers: Mapping[str, str], db: Database, tmp_path: Path) -> None:
     """While ClickHouse is down the API answers 503 with Retry-After and DOWN; when it is back, rankings and UP."""
     port = free_port()
     await db.write("rankings.city", ranking_set("rankings.city", START, 1, ["x"]))
@@ -293,7 +317,7 @@ async def test_store_away_and_back(servers: Mapping[str, str], db: Database, tmp
                 assert details["rankings"]["fresh"] is False
 
 
-async def test_kafka_away(servers: Mapping[str, str], db: Database, tmp_path: Path) -> None:
+async def test_kafka_down(servers: Mapping[str, str], db: Database, tmp_path: Path) -> None:
     """While Kafka is unavailable health says so and rankings are still served."""
     await db.write("rankings.city", ranking_set("rankings.city", START, 1, ["x"]))
     moved = {**servers, "KAFKA_HOST": "127.0.0.1", "KAFKA_PORT": str(free_port())}

@@ -15,6 +15,8 @@ import httpx
 import pytest
 import pytest_asyncio
 
+from contracts.rankings import RANKINGS
+from services.api.examples import COMPETITORS
 from services.clickhouse_sink.transform import rows
 from tests.connected.serving import Database, database, ranking_set
 from tests.connected.test_api import api
@@ -34,11 +36,9 @@ async def fill(db: Database) -> None:
         {
             "sale_id": f"s{number}",
             "source": "files",
-            "salesman_name": "Ana Souza",
-            "city": "São Paulo",
+            **{ranking.column: COMPETITORS[ranking.name] for ranking in RANKINGS},
             "country": "BR",
             "amount": FIFTEEN_DIGITS if number == 1 else Decimal("10.10"),
-            "product": "GPU",
             "event_time": START + timedelta(seconds=number),
             "ingestion_time": START,
             "version": 2**62 + number,
@@ -49,12 +49,12 @@ async def fill(db: Database) -> None:
     await db.store.insert(plan.mapping.table, plan.columns, [row for sale in sales for row in rows(plan, sale)])
     for hours, status in ((-1, "corrected"), (0, "final"), (1, "provisional")):
         start = START + timedelta(hours=hours)
-        cities = ranking_set("rankings.city", start, 7, ["São Paulo", "Recife"], status=status)
-        cities["entries"][0]["total_sales"] = FIFTEEN_DIGITS
-        await db.write("rankings.city", cities)
-        salesmen = ranking_set("rankings.salesman", start, 7, ["Ana Souza"], country="BR", status=status)
-        salesmen["entries"][0]["total_sales"] = HIGHEST
-        await db.write("rankings.salesman", salesmen)
+        for ranking in RANKINGS:
+            names = [COMPETITORS[ranking.name], "Another"]
+            country = "BR" if ranking.per_country else ""
+            record = ranking_set(ranking.topic, start, 7, names, country=country, status=status)
+            record["entries"][0]["total_sales"] = HIGHEST if ranking.per_country else FIFTEEN_DIGITS
+            await db.write(ranking.topic, record)
         sold = {**sales[0], "sale_id": f"at {hours}", "event_time": start}
         if hours:
             await db.store.insert(plan.mapping.table, plan.columns, rows(plan, sold))
@@ -79,27 +79,28 @@ def requests_of(operation: Mapping[str, Any]) -> dict[str, dict[str, dict[str, A
     Where a required parameter has no example of that name, its first one is taken.
     """
     parameters = operation.get("parameters", ())
-    found: dict[str, dict[str, dict[str, Any]]] = {}
+    requests: dict[str, dict[str, dict[str, Any]]] = {}
     for case in {case for parameter in parameters for case in parameter["examples"]}:
-        request = found.setdefault(case, {"query": {}, "header": {}})
+        request = requests.setdefault(case, {"query": {}, "header": {}})
         for parameter in parameters:
             examples = parameter["examples"]
             if case in examples or parameter["required"]:
                 value = examples.get(case, next(iter(examples.values())))["value"]
                 request[parameter["in"]][parameter["name"]] = json.dumps(value) if value is True else value
-    return found
+    return requests
 
 
 async def test_examples_answer(served: httpx.AsyncClient) -> None:
     """Every example of a parameter is part of a request that is answered with 200 by a real API with data."""
     document = (await served.get("/openapi.json")).json()
-    asked = 0
+    answered = 0
+    assert {f"/api/v1/sales/{ranking.path}" for ranking in RANKINGS} < set(document["paths"])
     for path, operations in document["paths"].items():
         for case, request in requests_of(operations["get"]).items():
             answer = await served.get(path, params=request["query"], headers=request["header"])
             assert answer.status_code == 200, f"{path} {case}: {answer.text}"
-            asked += 1
-    assert asked >= 12
+            answered += 1
+    assert answered >= 12
 
 
 @pytest.mark.timeout(240)
@@ -116,9 +117,9 @@ async def test_generated_input_finds_nothing(served: httpx.AsyncClient, tmp_path
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
-    said, _ = await process.communicate()
-    assert process.returncode == 0, said.decode()[-6000:]
-    assert b"No issues found" in said, said.decode()[-3000:]
+    output, _ = await process.communicate()
+    assert process.returncode == 0, output.decode()[-6000:]
+    assert b"No issues found" in output, output.decode()[-3000:]
 
 
 @pytest.fixture(scope="module")
@@ -143,8 +144,8 @@ async def test_generated_client(served: httpx.AsyncClient, generate: Path) -> No
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
-    said, _ = await process.communicate()
-    assert process.returncode == 0, said.decode()
+    output, _ = await process.communicate()
+    assert process.returncode == 0, output.decode()
 
     make: Any = importlib.import_module("placar_client")
     api_of: Any = importlib.import_module("placar_client.api.rankings")
@@ -158,7 +159,7 @@ async def test_generated_client(served: httpx.AsyncClient, generate: Path) -> No
         assert isinstance(ranking, models.CityRanking)
         assert ranking.window.start == START
         assert ranking.status is models.CityRankingStatus.FINAL
-        assert [rank.city for rank in ranking.rankings] == ["São Paulo", "Recife"]
+        assert [rank.city for rank in ranking.rankings] == [COMPETITORS["city"], "Another"]
         newest = await top_by_city.asyncio(client=client, window=models.TopByCityWindowType0.LATEST_FINAL)
         assert newest == ranking
 

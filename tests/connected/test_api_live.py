@@ -19,8 +19,9 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from contracts import codec
 from contracts.catalogue import catalogue
+from contracts.rankings import BY_NAME
+from contracts.time import instant
 from services.api.live import EVENTS_PATH, PATH
-from services.api.models import instant
 from tests.connected.serving import Database, database, ranking_set
 from tests.connected.streams import Servers, free_port, until
 from tests.connected.unit_process import UnitProcess, unit_process
@@ -31,7 +32,6 @@ LENGTH = "16m"  # of this module alone: the topics of the main length hold what 
 START = datetime(2026, 2, 19, 10, 40, tzinfo=UTC)
 TOKEN = "0123456789abcdef"
 RIGHT = {"Authorization": f"Bearer {TOKEN}"}
-REST = {"city": "top-by-city", "salesman": "top-salesman"}
 Frame = dict[str, Any]
 Key = tuple[str, str, str]
 
@@ -63,10 +63,12 @@ class Stage:
         await self.db.write(f"rankings.{record['ranking']}.{LENGTH}", record)
 
     @asynccontextmanager
-    async def socket(self, **asked: str) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
+    async def socket(self, **query: str) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
         """A WebSocket that has been greeted."""
-        query = {"length": LENGTH, **asked}
-        async with self.session.ws_connect(f"{self.url}{PATH}", params=query, headers=RIGHT, max_msg_size=0) as socket:
+        parameters = {"length": LENGTH, **query}
+        async with self.session.ws_connect(
+            f"{self.url}{PATH}", params=parameters, headers=RIGHT, max_msg_size=0
+        ) as socket:
             yield socket
 
     async def serves(self) -> bool:
@@ -76,12 +78,12 @@ class Stage:
     async def rest(self, one: Frame) -> Frame:
         """What REST answers for the window of a set, as the set it must be."""
         query = {"length": LENGTH, "window": one["window"]["start"]}
-        told = {"ranking": one["ranking"], "length": LENGTH}
+        head = {"ranking": one["ranking"], "length": LENGTH}
         if one["ranking"] == "salesman":
-            query["country"] = told["country"] = one["country"]
-        async with self.session.get(f"{self.url}/api/v1/sales/{REST[one['ranking']]}", params=query) as answer:
+            query["country"] = head["country"] = one["country"]
+        async with self.session.get(f"{self.url}/api/v1/sales/{BY_NAME[one['ranking']].path}", params=query) as answer:
             assert answer.status == 200, await answer.text()
-            return {**told, **await answer.json()}
+            return {**head, **await answer.json()}
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
@@ -91,7 +93,7 @@ async def stage(servers: Mapping[str, str], tmp_path_factory: pytest.TempPathFac
     admin = AIOKafkaAdminClient(bootstrap_servers=backends.kafka.bootstrap)
     await admin.start()
     try:
-        await admin.create_topics([NewTopic(f"rankings.{ranking}.{LENGTH}", 1, 1) for ranking in REST])
+        await admin.create_topics([NewTopic(f"rankings.{ranking}.{LENGTH}", 1, 1) for ranking in BY_NAME])
     finally:
         await admin.close()
     port, folder = free_port(), tmp_path_factory.mktemp("live")
@@ -121,9 +123,9 @@ async def stage(servers: Mapping[str, str], tmp_path_factory: pytest.TempPathFac
 async def frame(socket: aiohttp.ClientWebSocketResponse, *kinds: str) -> Frame:
     """The next frame of one of these types, with others passed over."""
     while True:
-        found: Frame = await socket.receive_json(timeout=60)
-        if found["type"] in kinds:
-            return found
+        received: Frame = await socket.receive_json(timeout=60)
+        if received["type"] in kinds:
+            return received
 
 
 async def close_code(socket: aiohttp.ClientWebSocketResponse) -> int | None:
@@ -146,6 +148,7 @@ async def test_snapshot_is_what_rest_answers(stage: Stage) -> None:
         await stage.publish("city", ["Recife"], window=1),
         await stage.publish("salesman", ["Ana", "Rui"]),
         await stage.publish("salesman", ["Eva"], country="PT"),
+        await stage.publish("product", ["GPU", "SSD"]),
     ):
         await stage.store(record)
     async with stage.socket(windows="all", countries="BR,PT") as socket:
@@ -153,7 +156,7 @@ async def test_snapshot_is_what_rest_answers(stage: Stage) -> None:
         assert hello["subscription"]["countries"] == ["BR", "PT"]
 
         snapshot = await frame(socket, "snapshot")
-        while len(snapshot["sets"]) < 4:  # the API reads on while this asks, slowly enough for its limit
+        while len(snapshot["sets"]) < 5:  # the API reads on while this asks, slowly enough for its limit
             await asyncio.sleep(0.5)
             await socket.send_json({"type": "subscribe", "length": LENGTH, "windows": "all", "countries": ["BR", "PT"]})
             snapshot = await frame(socket, "snapshot")
@@ -213,7 +216,7 @@ async def test_lasts_longer_than_a_request(stage: Stage) -> None:
 
 
 async def test_slow_client(stage: Stage) -> None:
-    """A client that stops reading is closed 1013, and others are told of every change meanwhile."""
+    """A client that stops reading is closed 1013, and others are sent every change meanwhile."""
     names = [f"{n} {'x' * 240}" for n in range(10)]
     async with stage.socket(windows="all", rankings="city") as slow, stage.socket(windows="all") as other:
         await frame(slow, "snapshot")
@@ -240,18 +243,18 @@ async def test_slow_client(stage: Stage) -> None:
 
 async def events(answer: aiohttp.ClientResponse, wanted: str, count: int) -> list[tuple[str, Frame]]:
     """Id and data of the next events of this name."""
-    found: list[tuple[str, Frame]] = []
+    events: list[tuple[str, Frame]] = []
     fields: dict[str, str] = {}
     async with asyncio.timeout(60):
-        while len(found) < count:
+        while len(events) < count:
             line = (await answer.content.readline()).decode().rstrip("\n")
             name, _, value = line.partition(": ")
             fields[name] = value
             if not line:
                 if fields.get("event") == wanted:
-                    found.append((fields["id"], json.loads(fields["data"])))
+                    events.append((fields["id"], json.loads(fields["data"])))
                 fields = {}
-    return found
+    return events
 
 
 async def test_events_resume(stage: Stage) -> None:
@@ -262,11 +265,11 @@ async def test_events_resume(stage: Stage) -> None:
         ((_, snapshot),) = await events(answer, "snapshot", 1)
         assert snapshot["sets"]
         record = await stage.publish("city", ["Belém"], window=4)
-        ((place, ranking),) = await events(answer, "ranking", 1)
+        ((position, ranking),) = await events(answer, "ranking", 1)
         assert ranking["set"]["revision"] == record["revision"]
-        assert ranking["seq"] == place
+        assert ranking["seq"] == position
     missed = await stage.publish("city", ["Manaus"], window=5)
-    async with stage.session.get(address, headers={**RIGHT, "Last-Event-ID": place}) as answer:
+    async with stage.session.get(address, headers={**RIGHT, "Last-Event-ID": position}) as answer:
         ((_, resumed),) = await events(answer, "snapshot", 1)
         revisions = [one["revision"] for one in resumed["sets"]]
         if not revisions:  # it was resumed before the API had read on
@@ -300,16 +303,16 @@ class Viewer:
 
     def __init__(self) -> None:
         self.seen: dict[Key, list[int]] = {}
-        self.held: dict[Key, Frame] = {}
+        self.newest: dict[Key, Frame] = {}
         self.since: str | None = None
         self.resumed: list[bool] = []
 
-    def take(self, told: Frame) -> None:
-        """Note what a frame tells."""
-        self.since = told.get("seq", self.since)
-        for one in told.get("sets", [told["set"]] if "set" in told else []):
+    def take(self, frame: Frame) -> None:
+        """Note the sets of a frame."""
+        self.since = frame.get("seq", self.since)
+        for one in frame.get("sets", [frame["set"]] if "set" in frame else []):
             self.seen.setdefault(key(one), []).append(one["revision"])
-            self.held[key(one)] = one
+            self.newest[key(one)] = one
 
     async def watch(self, stage: Stage, frames: int) -> None:
         """Connect, take so many frames after the snapshot, and be cut off without a goodbye."""
@@ -333,7 +336,7 @@ async def test_fifty_cuts_and_a_restart(stage: Stage) -> None:
 
     async def change() -> None:
         while not stopped.is_set():
-            ranking, window = chance.choice(("city", "salesman")), chance.randrange(6)
+            ranking, window = chance.choice(tuple(BY_NAME)), chance.randrange(6)
             written[ranking, window] = await stage.publish(ranking, ["Ana", "Rui"], window=window)
             await asyncio.sleep(0.01)
 
@@ -353,14 +356,14 @@ async def test_fifty_cuts_and_a_restart(stage: Stage) -> None:
 
     async def complete() -> bool:
         await viewer.watch(stage, 0)
-        return newest <= {one["revision"] for one in viewer.held.values()}
+        return newest <= {one["revision"] for one in viewer.newest.values()}
 
     await until(complete, "the client has the newest sets")
     assert viewer.resumed[0] is False
     assert all(viewer.resumed[1:])
     for window, revisions in viewer.seen.items():
         assert revisions == sorted(set(revisions)), window
-    touched = [one for one in viewer.held.values() if one["revision"] in newest]
+    touched = [one for one in viewer.newest.values() if one["revision"] in newest]
     assert len(touched) == len(written)
     for one in touched:
         assert one == await stage.rest(one)

@@ -13,11 +13,11 @@ from chassis import progress
 from contracts.catalogue import Topic, catalogue
 from contracts.codec import DecodeError, Decoder, encode_body, parse
 from contracts.json_avro import typed
-from contracts.rankings import ranking_windows
+from contracts.rankings import BY_NAME, ranking_windows
 from contracts.windows import window_length
 from flink.ranking import sql
 from flink.ranking.configuration import read
-from services.api.board import held
+from services.api.live_rankings import live_set
 from services.clickhouse_sink.mapping import check, load_mappings
 from services.clickhouse_sink.settings import MAPPINGS_FILE
 from services.clickhouse_sink.transform import RejectedError, rows
@@ -99,7 +99,7 @@ def dead_letters(topic: Topic, record: Record) -> None:
 
 def api(topic: Topic, record: Record) -> None:
     """api: the live stream's set has every entry, total for total."""
-    made = held("city" if topic.name == "rankings.city" else "salesman", "1h", record, 0, 7)
+    made = live_set(BY_NAME[record["ranking"]], "1h", record, 0, 7)
     assert (made.group.country, made.revision) == (record["country"], record["revision"])
     totals = [entry["totalSales"] for entry in json.loads(made.body, parse_float=Decimal)["rankings"]]
     assert totals == [entry["total_sales"] for entry in record["entries"]]

@@ -10,24 +10,26 @@ from jsonschema import Draft7Validator, ValidationError
 
 from contracts.catalogue import catalogue
 from contracts.json_avro import typed
-from services.api.board import Board, held
-from services.api.live import DOCUMENT, DOCUMENT_PATH, EVENTS_PATH, PATH
+from contracts.rankings import RANKINGS, RankingDefinition
+from services.api import asyncapi
+from services.api.live import DOCUMENT_PATH, EVENTS_PATH, PATH
+from services.api.live_rankings import LiveRankings, live_set
 from services.api.protocol import (
     FIELDS,
-    MOST_COUNTRIES,
-    MOST_WINDOWS,
+    MAX_COUNTRIES,
+    MAX_WINDOWS,
     Code,
     ProtocolError,
     from_message,
     from_query,
     hello,
 )
-from tests.unit.test_api_board import PARTITIONS, START
 from tests.unit.test_api_live import Api, peer
+from tests.unit.test_api_live_rankings import PARTITIONS, START
 
-SPEC: Mapping[str, Any] = yaml.safe_load(DOCUMENT.read_text("utf-8"))
+SPEC: Mapping[str, Any] = yaml.safe_load(asyncapi.document())
 MESSAGES: Mapping[str, Any] = SPEC["components"]["messages"]
-SAID = ("hello", "snapshot", "ranking", "heartbeat", "error")
+SERVER = ("hello", "snapshot", "ranking", "heartbeat", "error")
 LABELS = ["1h"]
 
 
@@ -52,10 +54,10 @@ def nodes(value: Any) -> Iterator[dict[str, Any]]:
 def resolve(reference: str) -> Any:
     """What a reference of the document names."""
     assert reference.startswith("#/")
-    found: Any = SPEC
+    node: Any = SPEC
     for part in reference[2:].split("/"):
-        found = found[part]
-    return found
+        node = node[part]
+    return node
 
 
 def test_structure() -> None:
@@ -69,14 +71,14 @@ def test_structure() -> None:
         Draft7Validator.check_schema(schema)
     for operation in SPEC["operations"].values():
         assert operation["action"] in ("send", "receive")
-        for told in (operation, operation.get("reply", operation)):
-            channel = told["channel"]["$ref"]
-            assert all(message["$ref"].startswith(f"{channel}/messages/") for message in told["messages"])
+        for part in (operation, operation.get("reply", operation)):
+            channel = part["channel"]["$ref"]
+            assert all(message["$ref"].startswith(f"{channel}/messages/") for message in part["messages"])
     used = {
         reference["$ref"].rsplit("/", 1)[1]
         for operation in SPEC["operations"].values()
-        for told in (operation, operation.get("reply", operation))
-        for reference in told["messages"]
+        for part in (operation, operation.get("reply", operation))
+        for reference in part["messages"]
     }
     assert used == set(MESSAGES)
 
@@ -89,8 +91,8 @@ def test_says_what_the_code_says() -> None:
     assert set(channels["live"]["bindings"]["ws"]["query"]["properties"]) == set(FIELDS)
     assert set(schemas["subscribe"]["properties"]) - {"type"} == set(FIELDS)
     assert set(schemas["error"]["properties"]["code"]["enum"]) == set(get_args(Code))
-    assert schemas["windows"]["oneOf"][1]["maxItems"] == MOST_WINDOWS
-    assert schemas["countries"]["maxItems"] == MOST_COUNTRIES
+    assert schemas["windows"]["oneOf"][1]["maxItems"] == MAX_WINDOWS
+    assert schemas["countries"]["maxItems"] == MAX_COUNTRIES
 
 
 @pytest.mark.parametrize("name", MESSAGES)
@@ -101,26 +103,26 @@ def test_examples_hold(name: str) -> None:
         for other in set(MESSAGES) - {name}:
             with pytest.raises(ValidationError):
                 validator(MESSAGES[other]["payload"]).validate(example["payload"])
-        if name not in SAID:
+        if name not in SERVER:
             from_message(json.dumps(example["payload"]), LABELS)
 
 
-@pytest.mark.parametrize("topic", ["rankings.city", "rankings.salesman"])
-def test_frames_of_every_example(topic: str) -> None:
+@pytest.mark.parametrize("ranking", RANKINGS, ids=lambda ranking: ranking.name)
+def test_frames_of_every_example(ranking: RankingDefinition) -> None:
     """The frames made of every example of the contracts are those of the document."""
-    described = catalogue()[topic]
-    board = Board(PARTITIONS, 9)
-    for offset, example in enumerate(described.examples().values()):
-        record = typed(described.avro, example)
-        new = held(record["ranking"], "1h", record, PARTITIONS.index((topic, 0)), offset)
-        board.apply(new)
-        check(json.loads(board.changed(new).text))
-    everything = from_query({"windows": "all"}, LABELS).subscription
-    snapshot = json.loads(board.snapshot(everything, None)[0].text)
+    topic = catalogue()[ranking.topic]
+    live = LiveRankings(PARTITIONS, 9)
+    for offset, example in enumerate(topic.examples().values()):
+        record = typed(topic.avro, example)
+        new = live_set(ranking, "1h", record, PARTITIONS.index((ranking.topic, 0)), offset)
+        live.apply(new)
+        check(json.loads(live.changed(new).text))
+    everything = from_query([("windows", "all")], LABELS).subscription
+    snapshot = json.loads(live.snapshot(everything, None)[0].text)
     assert snapshot["sets"]
     check(snapshot)
-    check(json.loads(board.heartbeat(START).text))
-    check(json.loads(hello(0.5, from_query({"windows": "2026-02-19T10:00:00Z"}, LABELS).subscription).text))
+    check(json.loads(live.heartbeat(START).text))
+    check(json.loads(hello(0.5, from_query([("windows", "2026-02-19T10:00:00Z")], LABELS).subscription).text))
     for wrong in ("{", "{}", '{"type":"subscribe","length":7,"colour":1}'):
         with pytest.raises(ProtocolError) as caught:
             from_message(wrong, LABELS)
@@ -137,9 +139,9 @@ def test_frame_of_another_form_is_seen() -> None:
 
 
 async def test_document_is_served() -> None:
-    """The API serves the document as it is."""
+    """The API serves the document, filled with the rankings."""
     async with peer(Api(), DOCUMENT_PATH) as reader:
         start = await reader.next()
         assert start["status"] == 200
         assert dict(start["headers"])[b"content-type"].startswith(b"application/yaml")
-        assert (await reader.next())["body"] == DOCUMENT.read_bytes()
+        assert (await reader.next())["body"] == asyncapi.document().encode()

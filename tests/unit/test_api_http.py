@@ -19,10 +19,11 @@ from chassis.metrics import Metrics
 from chassis.ops import Readiness
 from chassis.settings import ClickHouseSettings, KafkaSettings, RankingSettings
 from chassis.unit import Unit
+from contracts.rankings import RANKINGS
+from contracts.time import instant
 from contracts.windows import DEFAULT
 from services.api.app import application
 from services.api.health import Check, KafkaProbe, clickhouse_check
-from services.api.models import instant
 from services.api.settings import ApiSettings
 from services.api.transform import LAST_SECOND
 
@@ -37,11 +38,11 @@ class MemoryStore:
 
     def __init__(self, answer: list[tuple[Any, ...]] | Exception) -> None:
         self.answer = answer
-        self.asked: list[tuple[str, Mapping[str, Any]]] = []
+        self.queries: list[tuple[str, Mapping[str, Any]]] = []
 
     async def select(self, query: str, values: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
         """The rows."""
-        self.asked.append((query, values or {}))
+        self.queries.append((query, values or {}))
         if isinstance(self.answer, Exception):
             raise self.answer
         return self.answer
@@ -112,6 +113,10 @@ def assert_problem(response: httpx.Response, status: int) -> dict[str, Any]:
         (f"{CITY}?limit=11", "limit"),
         (f"{CITY}?limit=many", "limit"),
         (f"{CITY}?limit=1.5", "limit"),
+        (f"{CITY}?limit=5.0", "limit"),
+        (f"{CITY}?limit=1_0", "limit"),
+        (f"{CITY}?limit=%2B5", "limit"),
+        (f"{WINDOWS}?limit=1_0", "limit"),
         (f"{CITY}?window=now", "window"),
         (f"{CITY}?window=2026-02-19T10:00:00", "window"),
         (f"{CITY}?length=1d", "length"),
@@ -122,7 +127,7 @@ def assert_problem(response: httpx.Response, status: int) -> dict[str, Any]:
         (f"{CITY}?limt=3", "limt"),
         (f"{CITY}?country=BR", "country"),
         (f"{CITY}?limit=3&limit=4", "limit"),
-        (f"{WINDOWS}?ranking=product", "ranking"),
+        (f"{WINDOWS}?ranking=region", "ranking"),
         (f"{WINDOWS}?country=BR", "country"),
         (f"{WINDOWS}?ranking=salesman&country=br", "country"),
         (f"{WINDOWS}?length=1d", "length"),
@@ -143,7 +148,7 @@ async def test_wrong_parameter(path: str, field: str) -> None:
         body = assert_problem(await client.get(path), 422)
     assert [item["field"] for item in body["errors"]] == [field]
     assert field in body["detail"]
-    assert not store.asked
+    assert not store.queries
 
 
 async def test_every_wrong_parameter_is_named() -> None:
@@ -158,8 +163,8 @@ async def test_defaults() -> None:
     async with api(ten_rows(10)) as (client, store):
         body = (await client.get(SALESMAN)).json()
     assert len(body["rankings"]) == 10
-    assert "max(window_start)" in store.asked[0][0]
-    assert store.asked[0][1] == {"country": "BR"}
+    assert "max(window_start)" in store.queries[0][0]
+    assert store.queries[0][1] == {"country": "BR"}
 
 
 @pytest.mark.parametrize(("path", "table"), [(CITY, "top_sales_city"), (SALESMAN, "top_salesman_country")])
@@ -169,7 +174,7 @@ async def test_lengths(path: str, table: str) -> None:
         for window in ("window=latest", "window=2026-02-19T10:00:00Z"):
             async with api(ten_rows(1), windows="1h,1d@America/Sao_Paulo") as (client, store):
                 assert (await client.get(f"{path}?{window}&{query}")).status_code == 200
-            tables = {word for word in store.asked[0][0].replace(")", " ").split() if word.startswith("top_sales")}
+            tables = {word for word in store.queries[0][0].replace(")", " ").split() if word.startswith("top_sales")}
             assert tables == {name}
     async with api(ten_rows(1), windows="1h,1d@America/Sao_Paulo") as (client, _):
         rejected = assert_problem(await client.get(f"{path}?length=1d@America/Sao_Paulo"), 422)
@@ -192,14 +197,14 @@ async def test_values_are_never_in_the_query() -> None:
     """The instant reaches the store as a whole number, not as the text that was sent."""
     async with api(ten_rows(1)) as (client, store):
         await client.get(CITY, params={"window": "2026-02-19T07:00:00-03:00"})
-    assert store.asked[0][1] == {"start": int(START.timestamp())}
-    assert "2026" not in store.asked[0][0]
+    assert store.queries[0][1] == {"start": int(START.timestamp())}
+    assert "2026" not in store.queries[0][0]
 
 
 async def test_no_ranking_yet() -> None:
     """Before the first set, `latest` is a 404 problem that says so."""
     async with api([]) as (client, _):
-        assert "no 1h ranking of cities yet" in assert_problem(await client.get(CITY), 404)["detail"]
+        assert "no 1h ranking city yet" in assert_problem(await client.get(CITY), 404)["detail"]
 
 
 async def test_unknown_window() -> None:
@@ -224,7 +229,7 @@ async def test_empty_ranking() -> None:
         ServerException("DB::Exception: secret. Stack trace: 0. x", 60),  # type: ignore[no-untyped-call]
     ],
 )
-async def test_store_away(error: Exception) -> None:
+async def test_store_unavailable(error: Exception) -> None:
     """While the store is unavailable the answer is a 503 problem with Retry-After that shows nothing of the inside."""
     async with api(error) as (client, _):
         response = await client.get(CITY)
@@ -256,7 +261,19 @@ async def test_wrong_method(method: str, path: str) -> None:
     async with api(ten_rows(1)) as (client, _):
         response = await client.request(method, path)
     assert method in assert_problem(response, 405)["detail"]
-    assert response.headers["allow"] == "GET"
+    assert response.headers["allow"] == "GET, HEAD"
+
+
+@pytest.mark.parametrize("path", [CITY, WINDOWS, "/api/v1/health", "/", "/page/main.js", "/openapi.json", "/nowhere"])
+async def test_head(path: str) -> None:
+    """HEAD is answered as GET, without the body."""
+    async with api(ten_rows(1)) as (client, _):
+        get, head = await client.get(path), await client.head(path)
+    assert (head.status_code, head.content) == (get.status_code, b"")
+    own = ("x-request-id", "last-modified")
+    assert {k: v for k, v in head.headers.items() if k not in own} == {
+        k: v for k, v in get.headers.items() if k not in own
+    }
 
 
 async def test_latest_final() -> None:
@@ -264,7 +281,7 @@ async def test_latest_final() -> None:
     for path in (CITY, SALESMAN):
         async with api(ten_rows(1)) as (client, store):
             assert (await client.get(f"{path}?window=latest-final")).status_code == 200
-        assert "newest IN ('final', 'corrected')" in store.asked[0][0]
+        assert "newest IN ('final', 'corrected')" in store.queries[0][0]
         async with api([]) as (client, _):
             body = assert_problem(await client.get(f"{path}?window=latest-final"), 404)
         assert "final" in body["detail"]
@@ -339,11 +356,11 @@ async def test_windows() -> None:
         ],
     }
     assert response.headers["cache-control"] == "no-cache"
-    assert store.asked[0][1]["limit"] == 2
+    assert store.queries[0][1]["limit"] == 2
     async with api([row, row]) as (client, store):
         cursor = (await client.get(f"{WINDOWS}?limit=1")).json()["nextCursor"]
         assert (await client.get(f"{WINDOWS}?cursor={cursor}")).status_code == 200
-    assert store.asked[1][1]["end"] == int(START.timestamp())
+    assert store.queries[1][1]["end"] == int(START.timestamp())
 
 
 async def test_windows_of_a_period() -> None:
@@ -362,7 +379,7 @@ async def test_windows_of_a_period() -> None:
         async with api([]) as (client, store):
             response = await client.get(f"{WINDOWS}?{query}")
         assert response.json()["windows"] == []
-        assert (store.asked[0][1]["first"], store.asked[0][1]["end"]) == (first, end)
+        assert (store.queries[0][1]["first"], store.queries[0][1]["end"]) == (first, end)
 
 
 async def test_cursor_of_other_windows() -> None:
@@ -528,18 +545,23 @@ async def test_metrics_by_route() -> None:
     assert f'placar_http_request_seconds_count{{route="{CITY}",unit="api"}} 2' in text
 
 
-async def test_page() -> None:
+@pytest.mark.parametrize("root", ["", "/sales/placar"])
+async def test_page(root: str) -> None:
     """The page and every file that it names are served, under a policy that allows nothing from elsewhere."""
-    async with api([]) as (client, _):
-        answers = {"/": await client.get("/")}
-        wanted = re.findall(r'(?:src|href)="(/page/[^"]+)"', answers["/"].text)
+    async with api([], root_path=root) as (client, _):
+        answers = {f"{root}/": await client.get(f"{root}/")}
+        named = re.findall(r'(?:src|href)="([^"#]+)"', answers[f"{root}/"].text)
+        assert all(path.startswith(f"{root}/") for path in named)
+        wanted = [path for path in named if path.startswith(f"{root}/page/")]
         while wanted:
             path = wanted.pop()
             if path not in answers:
                 answers[path] = await client.get(path)
-                wanted += [f"/page/{name}" for name in re.findall(r'from "\./([^"]+)"', answers[path].text)]
-        beside = await client.get("/page/%2e%2e/routes.py")
-    assert {"/page/style.css", "/page/theme.js", "/page/icon.svg"} <= set(answers)
+                wanted += [f"{root}/page/{name}" for name in re.findall(r'from "\./([^"]+)"', answers[path].text)]
+        beside = await client.get(f"{root}/page/%2e%2e/app.py")
+        document = (await client.get(f"{root}/openapi.json")).json()
+    assert document.get("servers") == ([{"url": root}] if root else None)
+    assert {f"{root}/page/{name}" for name in ("style.css", "theme.js", "icon.svg", "settings.js")} <= set(answers)
     assert len([path for path in answers if path.endswith(".js")]) > 4
     for path, answer in answers.items():
         assert answer.status_code == 200, path
@@ -561,10 +583,11 @@ async def test_operations_are_not_public(address: str) -> None:
     assert address not in document["paths"]
 
 
-async def test_openapi_names_both_rankings() -> None:
-    """The OpenAPI document describes both rankings with their camelCase fields and their problems."""
+async def test_openapi_names_every_ranking() -> None:
+    """The OpenAPI document describes every ranking with its camelCase fields and its problems."""
     async with api([]) as (client, _):
         document = (await client.get("/openapi.json")).json()
-    assert {CITY, SALESMAN, "/api/v1/health", "/api/v1/metrics"} <= set(document["paths"])
+    rankings = {f"/api/v1/sales/{ranking.path}" for ranking in RANKINGS}
+    assert rankings | {"/api/v1/health", "/api/v1/metrics"} <= set(document["paths"])
     assert "totalSales" in str(document["components"]["schemas"])
     assert {"404", "422", "503"} <= set(document["paths"][CITY]["get"]["responses"])

@@ -11,7 +11,8 @@ from pydantic import ValidationError
 from starlette.types import Receive, Scope, Send
 
 from chassis import logs
-from services.api.middleware import KEPT_CLIENTS, Bounded, Buckets, Timed
+from services.api.limits import KEPT_CLIENTS, TokenBucket
+from services.api.middleware import BodySizeMiddleware, TimeoutMiddleware
 from services.api.settings import ApiSettings
 from tests.unit.test_api_http import CITY, api, assert_problem, ten_rows
 
@@ -32,17 +33,27 @@ class Clock:
 def test_burst_and_refill() -> None:
     """A client has its burst at once, then as many as the rate refills; the wait is until the next token."""
     clock = Clock()
-    buckets = Buckets(2, 3, clock)
-    assert [buckets.take("a") for _ in range(3)] == [0, 0, 0]
-    assert buckets.take("a") == pytest.approx(0.5)
-    assert buckets.take("b") == 0  # another client has a bucket of its own
+    bucket = TokenBucket(2, 3, clock)
+    assert [bucket.take("a") for _ in range(3)] == [0, 0, 0]
+    assert bucket.take("a") == pytest.approx(0.5)
+    assert bucket.take("b") == 0  # another client has a bucket of its own
     clock.now += 0.4
-    assert buckets.take("a") == pytest.approx(0.1)
+    assert bucket.take("a") == pytest.approx(0.1)
     clock.now += 0.1
-    assert buckets.take("a") == 0
-    assert buckets.take("a") == pytest.approx(0.5)
+    assert bucket.take("a") == 0
+    assert bucket.take("a") == pytest.approx(0.5)
     clock.now += 3600
-    assert [bool(buckets.take("a")) for _ in range(4)] == [False, False, False, True]
+    assert [bool(bucket.take("a")) for _ in range(4)] == [False, False, False, True]
+
+
+def test_debt() -> None:
+    """What costs more than there is, is allowed once; then the client waits until all of it is repaid."""
+    clock = Clock()
+    bucket = TokenBucket(2, 3, clock)
+    assert bucket.take("a", 100) == 0
+    assert bucket.take("a") == pytest.approx((100 - 3 + 1) / 2)
+    clock.now += 49
+    assert bucket.take("a") == 0
 
 
 @given(
@@ -53,27 +64,27 @@ def test_burst_and_refill() -> None:
 def test_never_more_than_burst_and_rate(per_s: float, burst: int, pauses: list[float]) -> None:
     """However a client asks, it gets at most the burst and what the rate gave since; who waits as told gets a token."""
     clock = Clock()
-    buckets, began, taken, wait = Buckets(per_s, burst, clock), clock.now, 0, 0.0
+    bucket, began, taken, wait = TokenBucket(per_s, burst, clock), clock.now, 0, 0.0
     for pause in pauses:
         clock.now += pause
-        wait = buckets.take("a")
+        wait = bucket.take("a")
         taken += wait == 0
         assert taken <= burst + (clock.now - began) * per_s + 1e-3
     if wait:
         clock.now += wait + 1e-6
-        assert buckets.take("a") == 0
+        assert bucket.take("a") == 0
 
 
 def test_clients_are_forgotten() -> None:
     """However many clients come, only some are kept, those that have asked most among them."""
     clock = Clock()
-    buckets = Buckets(0.001, 2, clock)
-    buckets.take("greedy")
-    buckets.take("greedy")
+    bucket = TokenBucket(0.001, 2, clock)
+    bucket.take("greedy")
+    bucket.take("greedy")
     for number in range(KEPT_CLIENTS * 2):
-        buckets.take(str(number))
-    assert buckets.clients <= KEPT_CLIENTS
-    assert buckets.take("greedy") > 0
+        bucket.take(str(number))
+    assert bucket.clients <= KEPT_CLIENTS
+    assert bucket.take("greedy") > 0
 
 
 async def test_too_many_requests() -> None:
@@ -83,7 +94,7 @@ async def test_too_many_requests() -> None:
     assert [answer.status_code for answer in answers] == [200, 200, 429]
     assert_problem(answers[2], 429)
     assert 98 <= int(answers[2].headers["retry-after"]) <= 100
-    assert len(store.asked) == 2
+    assert len(store.queries) == 2
 
 
 async def test_no_rate_limit() -> None:
@@ -111,7 +122,7 @@ async def test_oversize(request_: dict[str, Any], status: int) -> None:
     assert "API_MAX_" in assert_problem(response, status)["detail"]
     assert response.headers["connection"] == "close"
     assert fits.status_code == 200
-    assert len(store.asked) == 1
+    assert len(store.queries) == 1
 
 
 async def test_lengths_at_the_limit() -> None:
@@ -122,7 +133,7 @@ async def test_lengths_at_the_limit() -> None:
         passed.append(scope)
 
     base = {"type": "http", "path": "/", "raw_path": b"/", "query_string": b"", "headers": []}
-    bounded = Bounded(app, 1024, 10)
+    bounded = BodySizeMiddleware(app, 1024, 10)
 
     async def sent(_: Any) -> None:
         """Nothing."""
@@ -158,7 +169,7 @@ async def test_stream_may_last() -> None:
         await asyncio.sleep(0.15)
         await send({"type": "http.response.body", "body": b"late"})
 
-    transport = httpx.ASGITransport(Timed(app, 0.05, logs.configure("api", "error")))
+    transport = httpx.ASGITransport(TimeoutMiddleware(app, 0.05, logs.configure("api", "error")))
     async with httpx.AsyncClient(transport=transport, base_url="http://api") as client:
         assert (await client.get("/")).text == "late"
 
@@ -169,7 +180,7 @@ async def test_error_of_the_application_is_not_slowness() -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         raise TimeoutError("own")
 
-    timed = Timed(app, 5, logs.configure("api", "error"))
+    timed = TimeoutMiddleware(app, 5, logs.configure("api", "error"))
     with pytest.raises(TimeoutError, match="own"):
         await timed({"type": "http", "path": "/"}, None, None)  # type: ignore[arg-type]
 

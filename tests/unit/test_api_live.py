@@ -21,14 +21,15 @@ from chassis.unit import Unit
 from contracts.catalogue import catalogue
 from contracts.codec import Decoder, encode_body, parse
 from contracts.json_avro import typed
-from services.api import live
+from contracts.rankings import BY_NAME
+from services.api import events, hub, live
 from services.api.app import application
-from services.api.board import Board
 from services.api.health import Check
 from services.api.hub import NEED, Hub, Source
+from services.api.live_rankings import LiveRankings
 from services.api.settings import ApiSettings
 from tests.contract.registry import MemoryRegistry
-from tests.unit.test_api_board import BRAZIL, PARTITIONS, one
+from tests.unit.test_api_live_rankings import BRAZIL, PARTITIONS, one
 
 TOKEN = "0123456789abcdef"
 GIVE_UP_S = 10.0
@@ -48,22 +49,22 @@ async def up() -> str:
 
 
 class Api:
-    """The application over a board in memory, and what its hub is told."""
+    """The application over live rankings in memory, and what its hub is sent."""
 
     def __init__(self, **settings: Any) -> None:
         self.unit = Unit("api", logs.configure("api", "error"), Metrics("api"), Readiness())
-        told = ApiSettings(**{"live_send_timeout_s": 0.05, **settings})
-        self.hub = Hub(self.unit, told)
-        self.hub.board = Board(PARTITIONS, 100)
+        chosen = ApiSettings(**{"live_send_timeout_s": 0.05, **settings})
+        self.hub = Hub(self.unit, chosen)
+        self.hub.rankings = LiveRankings(PARTITIONS, 100)
         self.hub.synced = True
         check = Check(up, ())
         self.app: ASGIApp = application(
             self.unit,
             cast(ClickHouse, None),
-            told,
+            chosen,
             check,
             check,
-            stream=live.Live(self.hub, told),
+            stream=live.Live(self.hub, chosen),
         )
 
     def metrics(self) -> str:
@@ -85,7 +86,7 @@ class Peer:
         self.scope = {
             "type": "websocket" if path == live.PATH else "http",
             "method": "GET",
-            "path": path,
+            "path": scope.pop("prefix", "") + path,
             "raw_path": path.encode(),
             "query_string": query.encode(),
             "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
@@ -181,7 +182,7 @@ async def test_hello_snapshot_then_each_change_once() -> None:
             api.hub.apply(change)
         frames = [await client.frame() for _ in range(3)]
     assert [frame["set"]["revision"] for frame in frames] == [2, 3, 4]
-    assert frames[-1]["seq"] == api.hub.board.seq
+    assert frames[-1]["seq"] == api.hub.rankings.seq
     assert 'placar_live_frames_sent_total{kind="websocket",type="ranking",unit="api"} 3' in api.metrics()
     assert 'placar_live_sent_seconds_count{kind="websocket",unit="api"} 3' in api.metrics()
 
@@ -210,7 +211,7 @@ async def test_what_waits_is_the_newest_of_each_window() -> None:
         client.taking.set()
         frames = [await client.frame() for _ in range(3)]
     assert [frame["set"]["revision"] for frame in frames] == [1, 3, 4]
-    assert [frame["seq"].split(".")[1:] for frame in frames] == [["0", "1"], ["1", "2"], ["2", "2"]]
+    assert [frame["seq"].split(".")[1:] for frame in frames] == [["0", "1", "0"], ["1", "2", "0"], ["2", "2", "0"]]
 
 
 async def test_subscribe_replaces_the_subscription() -> None:
@@ -225,14 +226,14 @@ async def test_subscribe_replaces_the_subscription() -> None:
         api.hub.apply(one(3, 1))
         api.hub.apply(one(4, 1, BRAZIL))
         assert (await client.frame())["set"]["revision"] == 4
-        client.text(json.dumps({"type": "subscribe", "since": api.hub.board.seq}))
+        client.text(json.dumps({"type": "subscribe", "since": api.hub.rankings.seq}))
         resumed = await client.frame()
     assert (resumed["resumed"], resumed["sets"]) == (True, [])
     assert 'placar_live_resumes_total{resumed="true",unit="api"} 1' in api.metrics()
 
 
 async def test_subscribe_leaves_out_what_waits() -> None:
-    """What still waits of the subscription before is left out when another takes its place."""
+    """What still waits of the subscription before is left out when another replaces it."""
     api = Api(live_send_timeout_s=GIVE_UP_S)
     async with peer(api) as client:
         await client.opened()
@@ -256,7 +257,7 @@ async def test_ping_and_heartbeats() -> None:
         client.text('{"type":"ping"}')
         assert (await client.frame())["type"] == "heartbeat"
         beating = asyncio.create_task(api.hub.beat())
-        assert (await client.frame())["seq"] == api.hub.board.seq
+        assert (await client.frame())["seq"] == api.hub.rankings.seq
         beating.cancel()
 
 
@@ -301,7 +302,7 @@ async def test_too_big_or_too_many_messages(text: str) -> None:
 
 async def test_client_that_takes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """A client that does not take a frame in time is closed 1013 when it takes again, and else cut off."""
-    monkeypatch.setattr(live, "CLOSE_S", 0.2)
+    monkeypatch.setattr(events, "CLOSE_S", 0.2)
     api = Api()
     async with peer(api) as late, peer(api) as never:
         for client in (late, never):
@@ -391,14 +392,14 @@ async def test_events() -> None:
     async with peer(api, f"{live.EVENTS_PATH}?rankings=city") as reader:
         start = await reader.next()
         assert dict(start["headers"])[b"content-type"].startswith(b"text/event-stream")
-        assert await reader.event() == {"retry": str(live.RETRY_MS)}
+        assert await reader.event() == {"retry": str(events.RETRY_MS)}
         snapshot = await reader.event()
         api.hub.apply(one(2, 1))
         ranking = await reader.event()
         beating = asyncio.create_task(api.hub.beat())
         beat = await reader.event()
         assert (snapshot["event"], ranking["event"], beat["event"]) == ("snapshot", "ranking", "heartbeat")
-        assert ranking["id"] == beat["id"] == api.hub.board.seq
+        assert ranking["id"] == beat["id"] == api.hub.rankings.seq
         assert json.loads(ranking["data"])["set"] == {"revision": 2}
     api.hub.apply(one(3, 2))
     async with peer(api, f"{live.EVENTS_PATH}?since=wrong", headers={"last-event-id": ranking["id"]}) as reader:
@@ -435,6 +436,59 @@ async def test_stop() -> None:
         async with peer(api) as late:
             await late.next()
             assert await late.closed() == 1012
+
+
+async def test_bounded_work() -> None:
+    """An address that had more sets than its share must wait, whether it subscribes, connects or reads events."""
+    api = Api(live_sets_per_s=0.01, live_sets_burst=10, live_send_timeout_s=GIVE_UP_S)
+    for hour in range(9):
+        api.hub.apply(one(1, hour, hour=hour))
+    async with peer(api, f"{live.PATH}?windows=all") as client, peer(api, client=("192.0.2.2", 1)) as other:
+        await client.opened()  # 9 of 10
+        await other.opened()
+        client.text('{"type":"subscribe","windows":"all"}')
+        assert len((await client.frame())["sets"]) == 9  # more than is left, once
+        client.text('{"type":"subscribe"}')
+        assert await client.closed() == 1013
+        async with peer(api) as again, peer(api, live.EVENTS_PATH) as reader:
+            assert (await again.next())["type"] == "websocket.accept"
+            message = await again.next()
+            assert (message["type"], message["code"]) == ("websocket.close", 1013)
+            assert "API_LIVE_SETS_PER_S" in message["reason"]
+            start = await reader.next()
+            assert start["status"] == 503
+            assert int(dict(start["headers"])[b"retry-after"]) > 800
+        other.text('{"type":"subscribe"}')  # of another address
+        assert (await other.frame())["type"] == "snapshot"
+    counted = api.metrics()
+    assert 'placar_live_rejected_total{reason="sets",unit="api"} 3' in counted
+    assert 'placar_live_connections{kind="sse",unit="api"}' not in counted
+
+
+async def test_events_reject_parameters_like_rest() -> None:
+    """Unknown and repeated parameters of the events are a 422 problem, as they are in REST."""
+    for query, field in (("country=PT", "country"), ("length=1h&length=1h", "length")):
+        async with peer(Api(), f"{live.EVENTS_PATH}?{query}") as reader:
+            assert (await reader.next())["status"] == 422
+            problem = json.loads((await reader.next())["body"])
+        assert [error["field"] for error in problem["errors"]] == [field]
+
+
+async def test_head_of_the_events() -> None:
+    """HEAD tells whether the events would come, and ends."""
+    async with peer(Api(), live.EVENTS_PATH, method="HEAD") as reader:
+        assert (await reader.next())["status"] == 200
+        assert await reader.next() == {"type": "http.response.body", "body": b""}
+        async with asyncio.timeout(GIVE_UP_S):
+            await reader.task
+
+
+async def test_below_a_path() -> None:
+    """The WebSocket is found below the path that a proxy leaves in the address, and without it."""
+    api = Api(root_path="/placar")
+    for prefix in ("/placar", ""):
+        async with peer(api, prefix=prefix) as client:
+            await client.opened()
 
 
 class Script:
@@ -484,6 +538,37 @@ class Message:
         self.topic, self.partition, self.offset, self.value = "rankings.city", 0, offset, value
 
 
+async def test_backoff_begins_again_after_success(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Failures in a row wait longer and longer; once something was read the next failure waits as the first did."""
+    batches: list[list[Any]] = [[KafkaError("gone")]] * 3 + [[[Message(0, None)], KafkaError("gone")]] * 3
+    scripts = [Script(list(steps), 1) for steps in batches]
+
+    @asynccontextmanager
+    async def consumer(*_: Any) -> AsyncIterator[Script]:
+        if not scripts:
+            await asyncio.Event().wait()
+        yield scripts.pop(0)
+
+    failures: list[int] = []
+
+    def backoff(count: int) -> float:
+        failures.append(count)
+        return 0.0
+
+    monkeypatch.setattr(kafka, "consumer", consumer)
+    monkeypatch.setattr(hub, "backoff_s", backoff)
+    following = asyncio.create_task(Api().hub.run())
+    await eventually(lambda: len(failures) == 6)
+    following.cancel()
+    assert failures == [1, 2, 3, 1, 1, 1]
+
+
+@pytest.mark.parametrize(("failures", "least"), [(1, 0.2), (2, 0.4), (6, 6.4), (7, 10.0), (10_000, 10.0)])
+def test_backoff(failures: int, least: float) -> None:
+    """The wait doubles up to ten seconds, with up to a second at random beside it."""
+    assert least <= hub.backoff_s(failures) < least + 1
+
+
 async def test_follows_again_where_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
     """After a failure of Kafka or registry reading goes on where it was; what cannot be read is counted and passed."""
     topic = catalogue()["rankings.city"]
@@ -520,16 +605,16 @@ async def test_follows_again_where_it_was(monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr(kafka, "consumer", consumer)
     api = Api()
-    hub = api.hub
-    hub.synced = False
-    hub._sources = {name: source for name, source in hub._sources.items() if name == "rankings.city"}
-    hub._sources["rankings.city"] = Source("city", "1h", Away(Decoder(registry.client, topic)))  # type: ignore[arg-type]
-    following = asyncio.create_task(hub.run())
-    await eventually(lambda: hub.board.partitions != tuple(PARTITIONS) and hub.board.position(0) == 5)
+    own = api.hub
+    own.synced = False
+    own._sources = {name: source for name, source in own._sources.items() if name == "rankings.city"}
+    own._sources["rankings.city"] = Source(BY_NAME["city"], "1h", Away(Decoder(registry.client, topic)))  # type: ignore[arg-type]
+    following = asyncio.create_task(own.run())
+    await eventually(lambda: own.rankings.partitions != tuple(PARTITIONS) and own.rankings.position(0) == 5)
     following.cancel()
     assert [script.sought.get(TopicPartition("rankings.city", 0)) for script in used] == [None, 3, 3]
-    assert [each.revision for each in hub.board] == [3]
-    assert hub.synced
+    assert [each.revision for each in own.rankings] == [3]
+    assert own.synced
     assert NEED not in api.unit.readiness.missing
     counted = api.metrics()
     for outcome, count in {"applied": 2, "older": 1, "empty": 1, "undecodable": 1}.items():

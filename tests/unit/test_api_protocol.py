@@ -5,10 +5,9 @@ from typing import Any
 
 import pytest
 
-from services.api.board import Subscription
+from services.api.limits import ConnectionLimiter, FixedWindowLimiter
+from services.api.live_rankings import Subscription
 from services.api.protocol import (
-    Allowance,
-    Places,
     ProtocolError,
     Subscribe,
     from_message,
@@ -20,27 +19,27 @@ from services.api.protocol import (
 )
 
 LABELS = ["1h", "1d"]
-DEFAULT = Subscription(("city", "salesman"), "1h", "latest", ("BR",))
+EVERY = ("city", "salesman", "product")
+DEFAULT = Subscription(EVERY, "1h", "latest", ("BR",))
 TEN, ELEVEN = 1771495200000, 1771498800000
 SEQ = "0123abcd.5.7"
 
 
 def test_defaults() -> None:
-    """Without parameters the newest windows of both rankings are meant, of the main length, in Brazil."""
-    assert from_query({}, LABELS) == from_message('{"type":"subscribe"}', LABELS) == Subscribe(DEFAULT, None)
-    assert from_query({"colour": "red"}, LABELS).subscription == DEFAULT
+    """Without parameters the newest windows of all rankings are meant, of the main length, in Brazil."""
+    assert from_query([], LABELS) == from_message('{"type":"subscribe"}', LABELS) == Subscribe(DEFAULT, None)
 
 
 @pytest.mark.parametrize(
     ("query", "message", "wanted"),
     [
         ({"rankings": "city"}, {"rankings": ["city"]}, Subscription(("city",), "1h", "latest", ("BR",))),
-        ({"length": "1d"}, {"length": "1d"}, Subscription(("city", "salesman"), "1d", "latest", ("BR",))),
-        ({"windows": "all"}, {"windows": "all"}, Subscription(("city", "salesman"), "1h", "all", ("BR",))),
+        ({"length": "1d"}, {"length": "1d"}, Subscription(EVERY, "1d", "latest", ("BR",))),
+        ({"windows": "all"}, {"windows": "all"}, Subscription(EVERY, "1h", "all", ("BR",))),
         (
             {"windows": "2026-02-19T10:00:00Z,2026-02-19T08:00:00-03:00", "countries": "BR,PT,BR"},
             {"windows": ["2026-02-19T10:00:00Z", "2026-02-19T08:00:00-03:00"], "countries": ["BR", "PT", "BR"]},
-            Subscription(("city", "salesman"), "1h", (TEN, ELEVEN), ("BR", "PT")),
+            Subscription(EVERY, "1h", (TEN, ELEVEN), ("BR", "PT")),
         ),
     ],
 )
@@ -48,7 +47,7 @@ def test_address_and_message_mean_the_same(
     query: dict[str, str], message: dict[str, Any], wanted: Subscription
 ) -> None:
     """What the address can ask for, a message can."""
-    assert from_query({**query, "since": SEQ}, LABELS) == Subscribe(wanted, SEQ)
+    assert from_query([*query.items(), ("since", SEQ)], LABELS) == Subscribe(wanted, SEQ)
     text = json.dumps({"type": "subscribe", **message, "since": SEQ})
     assert from_message(text, LABELS) == Subscribe(wanted, SEQ)
 
@@ -57,7 +56,7 @@ def test_address_and_message_mean_the_same(
     ("field", "value"),
     [
         ("rankings", ""),
-        ("rankings", "city,product"),
+        ("rankings", "city,region"),
         ("length", "2h"),
         ("length", ""),
         ("windows", "newest"),
@@ -67,27 +66,36 @@ def test_address_and_message_mean_the_same(
         ("countries", "br"),
         ("countries", "BR,"),
         ("since", "yesterday"),
+        ("country", "PT"),
+        ("x" * 99, "red"),
     ],
 )
 def test_wrong_parameter(field: str, value: str) -> None:
     """A wrong parameter is named with its value, shortened, and the remedy."""
     with pytest.raises(ProtocolError) as caught:
-        from_query({field: value}, LABELS)
+        from_query([(field, value)], LABELS)
     assert caught.value.code == "invalid_subscription"
     (error,) = caught.value.errors
-    assert error["field"] == field
+    assert error["field"] == field[:60]
     assert len(error["value"]) <= 60
-    assert field in caught.value.detail
+    assert field[:60] in caught.value.detail
+
+
+def test_repeated_parameter() -> None:
+    """A parameter that is there twice is wrong: one of the two would be ignored."""
+    with pytest.raises(ProtocolError) as caught:
+        from_query([("countries", "BR"), ("countries", "PT")], LABELS)
+    assert caught.value.errors == [{"field": "countries", "value": "PT", "detail": "must be given once"}]
 
 
 def test_every_wrong_field_is_named() -> None:
-    """All that is wrong is said at once, also fields that there are not."""
+    """All that is wrong is named at once, also fields that there are not."""
     with pytest.raises(ProtocolError) as caught:
         from_message('{"type":"subscribe","length":7,"countries":"BR","windows":[],"colour":"red"}', LABELS)
     assert {item["field"] for item in caught.value.errors} == {"length", "countries", "windows", "colour"}
-    told = json.loads(caught.value.frame().text)
-    assert told["type"] == "error"
-    assert told["errors"] == caught.value.errors
+    frame = json.loads(caught.value.frame().text)
+    assert frame["type"] == "error"
+    assert frame["errors"] == caught.value.errors
 
 
 @pytest.mark.parametrize(
@@ -119,8 +127,8 @@ def test_ping() -> None:
 
 def test_hello_says_what_is_subscribed() -> None:
     """The first frame names protocol, heartbeat and subscription in the words of the protocol."""
-    told = json.loads(hello(15.0, Subscription(("city",), "1h", (TEN,), ("BR",))).text)
-    assert told == {
+    frame = json.loads(hello(15.0, Subscription(("city",), "1h", (TEN,), ("BR",))).text)
+    assert frame == {
         "type": "hello",
         "protocol": 1,
         "heartbeatSeconds": 15,
@@ -176,21 +184,21 @@ def test_token(authorization: str | None, subprotocols: list[str], right: bool) 
     assert token_right(offered, "")
 
 
-def test_allowance() -> None:
+def test_fixed_window() -> None:
     """So many messages a minute, and then again so many."""
-    allowance = Allowance(2, 60)
-    assert [allowance.take(now) for now in (0.0, 1.0, 2.0, 59.0, 60.0, 61.0, 62.0)] == [
+    limiter = FixedWindowLimiter(2, 60)
+    assert [limiter.take(now) for now in (0.0, 1.0, 2.0, 59.0, 60.0, 61.0, 62.0)] == [
         *(True, True, False, False),
         *(True, True, False),
     ]
 
 
-def test_places() -> None:
-    """No more connections than allowed, in all and from one address; a place that is left can be taken."""
-    places = Places(3, 2)
-    assert [places.take(address) for address in ("a", "a")] == ["", ""]
-    assert "API_LIVE_CONNECTIONS_PER_ADDRESS" in places.take("a")
-    assert places.take("b") == ""
-    assert "(API_LIVE_CONNECTIONS)" in places.take("c")
-    places.leave("a")
-    assert places.take("c") == ""
+def test_connections() -> None:
+    """No more connections than allowed, in all and from one address; one that is closed makes room."""
+    limiter = ConnectionLimiter(3, 2)
+    assert [limiter.acquire(address) for address in ("a", "a")] == ["", ""]
+    assert "API_LIVE_CONNECTIONS_PER_ADDRESS" in limiter.acquire("a")
+    assert limiter.acquire("b") == ""
+    assert "(API_LIVE_CONNECTIONS)" in limiter.acquire("c")
+    limiter.release("a")
+    assert limiter.acquire("c") == ""

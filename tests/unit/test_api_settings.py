@@ -25,9 +25,9 @@ def test_wrong_token(token: str) -> None:
     """A token that is too short, or that a browser cannot send, is rejected without being shown."""
     with pytest.raises(ValidationError) as caught:
         ApiSettings(live_token=SecretStr(token))
-    told = describe(caught.value, ApiSettings, {"API_LIVE_TOKEN": token})
-    assert told.startswith("API_LIVE_TOKEN (hidden)")
-    assert token not in told
+    line = describe(caught.value, ApiSettings, {"API_LIVE_TOKEN": token})
+    assert line.startswith("API_LIVE_TOKEN (hidden)")
+    assert token not in line
 
 
 @pytest.mark.parametrize(

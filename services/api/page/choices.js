@@ -1,19 +1,19 @@
-// What the reader chose, language and theme, kept in the browser where it lets us.
+// What the reader chose, kept in the browser where it lets us: language and theme for good, a token for the session.
 
 const system = matchMedia("(prefers-color-scheme: dark)");
 
-function recall(name) {
+function recall(name, store = "localStorage") {
   try {
-    return localStorage.getItem(`placar.${name}`);
+    return window[store].getItem(`placar.${name}`);
   } catch {
     return null; // storage is forbidden: a choice lasts as long as the page
   }
 }
 
-function remember(name, value) {
+function remember(name, value, store = "localStorage") {
   try {
-    if (value === null) localStorage.removeItem(`placar.${name}`);
-    else localStorage.setItem(`placar.${name}`, value);
+    if (value === null) window[store].removeItem(`placar.${name}`);
+    else window[store].setItem(`placar.${name}`, value);
   } catch (error) {
     console.info("choices are not remembered here:", error.message);
   }
@@ -24,14 +24,21 @@ export function language(known) {
   const chosen = recall("language");
   if (known.includes(chosen)) return chosen;
   for (const wanted of navigator.languages) {
-    const found = known.find((one) => one.split("-")[0] === wanted.split("-")[0]);
-    if (found) return found;
+    const match = known.find((one) => one.split("-")[0] === wanted.split("-")[0]);
+    if (match) return match;
   }
   return "en";
 }
 
 export function rememberLanguage(chosen) {
   remember("language", chosen);
+}
+
+export const token = () => recall("token", "sessionStorage");
+
+// Forgets the token where it is null.
+export function rememberToken(value) {
+  remember("token", value, "sessionStorage");
 }
 
 export function isDark() {

@@ -1,6 +1,8 @@
 // Amounts by their own digits. A JavaScript number holds 53 bits and would round large totals, so amounts are read as
 // text and counted in whole cents.
 
+import { settings } from "./settings.js";
+
 const AMOUNT = /"(totalSales|amount)":\s*(-?\d+(?:\.\d+)?)/g; // inside a JSON text a quote is escaped: never a match
 
 // JSON whose amounts are texts such as "125000.00".
@@ -26,7 +28,7 @@ export function share(part, greatest) {
 
 // The body of an answer; an Error with the problem's detail where it is none.
 export async function ask(path, parameters) {
-  const response = await fetch(`${path}?${new URLSearchParams(parameters)}`, { headers: { Accept: "application/json" } });
+  const response = await fetch(`${settings.root}${path}?${new URLSearchParams(parameters)}`, { headers: { Accept: "application/json" } });
   const text = await response.text();
   if (response.ok) return parse(text);
   const isProblem = response.headers.get("content-type")?.includes("json");

@@ -1,14 +1,19 @@
 // The live connection: one WebSocket that comes back by itself and goes on where it was (`since`).
 
+import * as choices from "./choices.js";
 import { parse } from "./exact.js";
+import { settings } from "./settings.js";
 
+const PATH = `${settings.root}/api/v1/sales/live`;
+const UNAUTHORIZED = 401;
 const FIRST_RETRY_MS = 500;
 const LONGEST_RETRY_MS = 30000;
 const SETTLE_MS = 200; // who steps through windows fast asks for the last one only: messages are counted
 const POLICY = 1008; // a close code: the server does not want us; asking often does not help
 
-// `on` has the functions hello(frame), snapshot(frame), ranking(set), error(frame) and state(phase).
-// Phases: "connecting" before the first snapshot, "live", "waiting" for the next attempt.
+// `on` has the functions hello(frame), snapshot(frame), ranking(set), error(frame), state(phase) and token(wrong), which
+// asks the reader for a token, after a wrong one or for the first time.
+// Phases: "connecting" before the first snapshot, "live", "waiting" for the next attempt, "locked" without a token.
 export function follow(on) {
   const me = { phase: "connecting", heartbeatMs: 15000, heardAt: Date.now(), retryAt: 0, rejection: "", skewMs: 0 };
   let windows = "latest";
@@ -25,7 +30,7 @@ export function follow(on) {
   }
 
   function address() {
-    const url = new URL("/api/v1/sales/live", location.href);
+    const url = new URL(PATH, location.href);
     url.protocol = location.protocol === "https:" ? "wss:" : "ws:";
     url.searchParams.set("windows", windows);
     if (seq !== null) url.searchParams.set("since", seq);
@@ -50,7 +55,7 @@ export function follow(on) {
       if (whole) seq = frame.seq;
       me.skewMs = new Date(frame.time) - Date.now();
     } else if (frame.type === "error") {
-      if (!whole) seq = null; // the place may be what it did not understand: begin anew
+      if (!whole) seq = null; // it may be what the server did not understand: begin again without
       on.error(frame);
     }
   }
@@ -59,9 +64,15 @@ export function follow(on) {
     clearTimeout(timer);
     drop();
     whole = false;
-    const mine = new WebSocket(address());
+    const token = choices.token();
+    if (settings.token && !token) return lock(false);
+    const mine = new WebSocket(address(), token ? ["placar.v1", `bearer.${token}`] : []);
+    let opened = false;
     socket = mine;
-    mine.onopen = () => mine.send('{"type":"ping"}'); // the heartbeat that answers tells the server's time
+    mine.onopen = () => {
+      opened = true;
+      mine.send('{"type":"ping"}'); // the heartbeat that answers has the server's time
+    };
     mine.onmessage = (message) => {
       me.heardAt = Date.now();
       watch();
@@ -69,9 +80,27 @@ export function follow(on) {
     };
     mine.onclose = (event) => {
       me.rejection = event.code === POLICY ? event.reason : "";
+      if (settings.token && !opened) return verify(token);
       again(event.code === POLICY ? LONGEST_RETRY_MS : 0);
     };
     watch();
+  }
+
+  // A browser does not say why a handshake failed; the events, which take the same token, do.
+  async function verify(token) {
+    drop();
+    clearTimeout(timer);
+    const headers = { Authorization: `Bearer ${token}` };
+    const answer = await fetch(`${PATH}/events`, { method: "HEAD", headers }).catch(() => null);
+    if (answer?.status === UNAUTHORIZED) lock(true);
+    else again(0);
+  }
+
+  function lock(wrong) {
+    drop();
+    choices.rememberToken(null);
+    enter("locked");
+    on.token(wrong);
   }
 
   // A connection that is silent for two heartbeats is dead, whatever the network says.
@@ -103,6 +132,10 @@ export function follow(on) {
   me.retry = () => {
     if (me.phase === "waiting") open();
   };
+  me.unlock = (token) => {
+    choices.rememberToken(token);
+    open();
+  };
   // Show other windows: "latest", or a list of start instants.
   me.subscribe = (wanted) => {
     windows = wanted;
@@ -110,6 +143,7 @@ export function follow(on) {
     whole = false;
     clearTimeout(asking);
     asking = setTimeout(() => {
+      if (me.phase === "locked") return;
       if (socket?.readyState === WebSocket.OPEN) {
         socket.send(JSON.stringify({ type: "subscribe", windows: wanted === "latest" ? wanted : [wanted] }));
       } else {

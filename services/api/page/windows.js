@@ -1,6 +1,7 @@
 // The window picker: the newest window, live, or one of those before it.
 
 import { ask } from "./exact.js";
+import { settings } from "./settings.js";
 import { day, hours, say } from "./words.js";
 
 const PAGE = 48;
@@ -46,22 +47,22 @@ export function windows(root, picked, pick) {
     if (cursor) made.push(option("older", say("window.older")));
     select.replaceChildren(option("latest", say("window.latest")), ...made);
     select.value = picked;
-    select.title = failure && say("window.away", { detail: failure });
-    const place = starts().indexOf(picked === "latest" ? newest : picked);
-    previous.disabled = place < 0 || (place + 1 >= starts().length && !cursor);
+    select.title = failure && say("window.unavailable", { detail: failure });
+    const index = starts().indexOf(picked === "latest" ? newest : picked);
+    previous.disabled = index < 0 || (index + 1 >= starts().length && !cursor);
     next.disabled = picked === "latest";
     live.hidden = picked === "latest";
   }
 
   async function read(from) {
-    const asked = { ranking: "city", length, limit: PAGE, ...(from && { cursor: from }) };
-    const answer = await ask("/api/v1/windows", asked).catch((error) => error);
+    const query = { ranking: settings.rankings[0].name, length, limit: PAGE, ...(from && { cursor: from }) };
+    const answer = await ask("/api/v1/windows", query).catch((error) => error);
     failure = answer instanceof Error ? answer.message : "";
     if (!failure) {
-      const found = answer.windows;
+      const page = answer.windows;
       // a first page may be newer than what is known: what lies behind it stays
-      const behind = known.filter((one) => found.length && one.start < found.at(-1).start);
-      known = from ? [...known, ...found] : [...found, ...behind];
+      const behind = known.filter((one) => page.length && one.start < page.at(-1).start);
+      known = from ? [...known, ...page] : [...page, ...behind];
       if (from || !behind.length) cursor = answer.nextCursor;
     }
     render();
@@ -74,10 +75,10 @@ export function windows(root, picked, pick) {
   }
 
   async function step(by) {
-    const place = starts().indexOf(picked === "latest" ? newest : picked) + by;
-    if (place < 0) return choose("latest");
-    if (place >= starts().length && cursor) await read(cursor);
-    if (starts()[place]) choose(starts()[place] === newest ? "latest" : starts()[place]);
+    const index = starts().indexOf(picked === "latest" ? newest : picked) + by;
+    if (index < 0) return choose("latest");
+    if (index >= starts().length && cursor) await read(cursor);
+    if (starts()[index]) choose(starts()[index] === newest ? "latest" : starts()[index]);
   }
 
   select.addEventListener("change", async () => {
@@ -93,7 +94,7 @@ export function windows(root, picked, pick) {
 
   return {
     render,
-    // Read the list anew: at the start and when windows of another length are shown.
+    // Read the list again: at the start and when windows of another length are shown.
     load(of) {
       length = of;
       return read();

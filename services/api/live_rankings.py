@@ -4,36 +4,36 @@ import re
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from decimal import Decimal
 from functools import cached_property
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple
 
 import orjson
 
-from services.api.models import CityRank, Ranking, RankingName, SalesmanRank, encode, instant
+from contracts.rankings import RankingDefinition
+from contracts.time import at_ms, instant, to_ms
+from services.api.models import SETS, RankingSet, encode
 from services.api.transform import epoch_second
 
-RANKINGS: tuple[RankingName, ...] = get_args(RankingName)
-MOST_SALES = 2**32 - 1  # the store's UInt32
+MAX_SALES = 2**32 - 1  # the store's UInt32
 TOTAL_LIMIT = Decimal(10) ** 16  # its Decimal(18, 2)
-_NAMES: Mapping[RankingName, str] = {"city": "city", "salesman": "salesman_name"}
 _SEQ = re.compile(r"[0-9a-f]{8}(\.[0-9]{1,18})+")
 
 
 class Group(NamedTuple):
-    """Windows that follow each other: `country` is '' for cities."""
+    """Windows that follow each other: `country` is '' where the ranking is over all countries."""
 
-    ranking: RankingName
+    ranking: str
     length: str
     country: str
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class LiveSet:
     """The newest set of one window: `start` in epoch ms, `as_of` in epoch seconds, `body` its JSON, encoded once.
 
-    `partition` is a place in the board's partitions, `offset` that of the record.
+    `partition` is an index into the partitions of LiveRankings, `offset` that of the record.
     """
 
     group: Group
@@ -46,7 +46,7 @@ class Held:
 
 
 class Frame:
-    """One message for many clients, encoded once: as a WebSocket message, and when asked for as an event."""
+    """One message for many clients, encoded once: as a WebSocket message, and when it is needed as an event."""
 
     def __init__(self, name: str, seq: str, text: str, as_of: float | None = None) -> None:
         self.name = name
@@ -63,26 +63,32 @@ class Frame:
 
 @dataclass(frozen=True)
 class Subscription:
-    """What a client wants. `windows` are starts in epoch ms; `countries` matter for salespeople only."""
+    """What a client wants. `windows` are starts in epoch ms; `countries` matter for rankings per country only."""
 
-    rankings: tuple[RankingName, ...]
+    rankings: tuple[str, ...]
     length: str
     windows: Literal["latest", "all"] | tuple[int, ...]
     countries: tuple[str, ...]
 
+    def wants_group(self, group: Group) -> bool:
+        """Whether windows of the group are wanted."""
+        return (
+            group.ranking in self.rankings
+            and group.length == self.length
+            and (not group.country or group.country in self.countries)
+        )
+
     def wants(self, group: Group, start: int, latest: int) -> bool:
         """Whether the window of the group is wanted; `latest` is the start of the group's newest window."""
-        if group.ranking not in self.rankings or group.length != self.length:
-            return False
-        if group.country and group.country not in self.countries:
+        if not self.wants_group(group):
             return False
         if self.windows == "latest":
             return start == latest
         return self.windows == "all" or start in self.windows
 
     def described(self) -> dict[str, Any]:
-        """The subscription as `hello` says it."""
-        windows = self.windows if isinstance(self.windows, str) else [moment(start) for start in self.windows]
+        """The subscription as `hello` has it."""
+        windows = self.windows if isinstance(self.windows, str) else [instant(at_ms(start)) for start in self.windows]
         return {
             "rankings": list(self.rankings),
             "length": self.length,
@@ -91,12 +97,7 @@ class Subscription:
         }
 
 
-def moment(epoch_ms: int) -> str:
-    """The instant as the protocol writes it."""
-    return instant(datetime.fromtimestamp(epoch_ms / 1000, UTC))
-
-
-def _unstorable(made: Ranking[Any]) -> str:
+def _unstorable(made: RankingSet) -> str:
     """Why the store rejects such a set: then REST does not serve it, and neither does the live stream. Empty if not."""
     if epoch_second(made.window.start) is None or epoch_second(made.window.end) is None:
         return f"a window is of whole seconds from 1970 to 2106, not {instant(made.window.start)}"
@@ -104,31 +105,46 @@ def _unstorable(made: Ranking[Any]) -> str:
     if ranks != list(range(1, len(ranks) + 1)):
         return f"ranks must count from 1: {ranks}"
     for entry in made.rankings:
-        if entry.transaction_count > MOST_SALES or abs(entry.total_sales) >= TOTAL_LIMIT:
+        if entry.transaction_count > MAX_SALES or abs(entry.total_sales) >= TOTAL_LIMIT:
             return f"rank {entry.rank}: {entry.transaction_count} sales of {entry.total_sales} do not fit the store"
     return ""
 
 
-def held(ranking: RankingName, length: str, record: Mapping[str, Any], partition: int, offset: int) -> Held:
-    """A record of `rankings.*`, as it is kept.
+def answer(ranking: RankingDefinition, record: Mapping[str, Any]) -> RankingSet:
+    """A record of `rankings.*` as REST answers it.
 
     Raises:
         ValueError: it is no ranking that can be served.
     """
-    country = record["country"] if ranking == "salesman" else ""
-    shared = {
-        "window": {"start": record["window_start"], "end": record["window_end"]},
-        **{field: record[field] for field in ("status", "revision", "as_of", "watermark")},
-    }
-    entries = [{_NAMES[ranking]: entry["name"], "country": country, **entry} for entry in record["entries"]]
-    model = Ranking[CityRank] if ranking == "city" else Ranking[SalesmanRank]
-    made = model.model_validate({**shared, "rankings": entries})
+    return SETS[ranking.name].model_validate(
+        {
+            "window": {"start": record["window_start"], "end": record["window_end"]},
+            **{field: record[field] for field in ("status", "revision", "as_of", "watermark")},
+            "rankings": [
+                {ranking.column: entry["name"], "country": record["country"], **entry} for entry in record["entries"]
+            ],
+        }
+    )
+
+
+def live_set(
+    ranking: RankingDefinition, length: str, record: Mapping[str, Any], partition: int, offset: int
+) -> LiveSet:
+    """A record of `rankings.*` as it is kept.
+
+    Raises:
+        ValueError: it is no ranking that can be served.
+    """
+    made = answer(ranking, record)
     if why := _unstorable(made):
         raise ValueError(why)
-    told = {"ranking": ranking, "length": length, **({"country": country} if country else {})}
-    start = int(made.window.start.timestamp() * 1000)
-    body = (orjson.dumps(told)[:-1] + b"," + encode(made)[1:]).decode()  # what REST answers, and what it is of
-    return Held(Group(ranking, length, country), start, made.revision, made.as_of.timestamp(), body, partition, offset)
+    country = record["country"] if ranking.per_country else ""
+    of = {"ranking": ranking.name, "length": length, **({"country": country} if country else {})}
+    body = (orjson.dumps(of)[:-1] + b"," + encode(made)[1:]).decode()  # what it is of, and what REST answers
+    start = to_ms(made.window.start)
+    return LiveSet(
+        Group(ranking.name, length, country), start, made.revision, made.as_of.timestamp(), body, partition, offset
+    )
 
 
 def offsets(seq: str) -> tuple[str, tuple[int, ...]]:
@@ -143,7 +159,7 @@ def offsets(seq: str) -> tuple[str, tuple[int, ...]]:
     return mark, tuple(int(offset) for offset in position)
 
 
-class Board:
+class LiveRankings:
     """The newest set of each window, at most `keep` windows of a group, and how far each partition has been read.
 
     A `seq` is the next offset of each partition after a mark of which partitions these are, so it means the same to
@@ -155,7 +171,7 @@ class Board:
         self._keep = keep
         self._mark = f"{zlib.crc32(repr(self.partitions).encode()):08x}"
         self._next = [0] * len(self.partitions)
-        self._groups: dict[Group, dict[int, Held]] = {}
+        self._groups: dict[Group, dict[int, LiveSet]] = {}
         self._latest: dict[Group, int] = {}
 
     @property
@@ -188,8 +204,8 @@ class Board:
             del self._groups[group]
             self._latest.pop(group, None)
 
-    def apply(self, new: Held) -> bool:
-        """Keep the set; False where it is not newer than the one that is held, or its window is too old to be kept."""
+    def apply(self, new: LiveSet) -> bool:
+        """Keep the set; False where it is not newer than the one that is kept, or its window is too old to be kept."""
         self.passed(new.partition, new.offset)
         windows = self._groups.setdefault(new.group, {})
         known = windows.get(new.start)
@@ -207,7 +223,7 @@ class Board:
         """
         return self._latest[group]
 
-    def __iter__(self) -> Iterator[Held]:
+    def __iter__(self) -> Iterator[LiveSet]:
         for group in sorted(self._groups):
             windows = self._groups[group]
             yield from (windows[start] for start in sorted(windows))
@@ -223,36 +239,48 @@ class Board:
         """
         mark, position = offsets(since)
         fits = mark == self._mark and len(position) == len(self._next)
-        if not fits or any(asked > known for asked, known in zip(position, self._next, strict=True)):
+        if not fits or any(offset > known for offset, known in zip(position, self._next, strict=True)):
             return None
         return position
 
-    def wanted(self, subscription: Subscription, since: Sequence[int] | None = None) -> list[Held]:
-        """The sets that a subscription names, in order of ranking, country and window; with `since` only newer ones."""
-        return [
-            one
-            for one in self
-            if subscription.wants(one.group, one.start, self._latest[one.group])
-            and (since is None or one.offset >= since[one.partition])
-        ]
+    def wanted(self, subscription: Subscription) -> list[LiveSet]:
+        """The sets that a subscription names, in order of ranking, country and window."""
+        sets: list[LiveSet] = []
+        for group in sorted(filter(subscription.wants_group, self._groups)):
+            windows = self._groups[group]
+            starts: tuple[int, ...] | list[int]
+            if subscription.windows == "latest":
+                starts = (self._latest[group],)
+            else:
+                starts = sorted(windows if subscription.windows == "all" else set(subscription.windows) & set(windows))
+            sets += [windows[start] for start in starts]
+        return sets
+
+    def size(self, subscription: Subscription) -> int:
+        """How many sets a snapshot looks through: what it costs, also where `since` leaves most of them out."""
+        windows = subscription.windows
+        each = None if windows == "all" else 1 if windows == "latest" else len(windows)
+        return sum(each or len(self._groups[group]) for group in self._groups if subscription.wants_group(group))
 
     def snapshot(self, subscription: Subscription, since: str | None) -> tuple[Frame, bool]:
-        """The snapshot frame, and whether it resumes after `since`.
+        """The snapshot frame, and whether it resumes after `since` and has only what is newer.
 
         Raises:
             ValueError: `since` was never a `seq`.
         """
         position = None if since is None else self.resumable(since)
-        resumed = position is not None
-        sets = ",".join(one.body for one in self.wanted(subscription, position))
-        said = f'"resumed":{"true" if resumed else "false"},"sets":[{sets}]'
-        return Frame("snapshot", self.seq, f'{{"type":"snapshot","seq":"{self.seq}",{said}}}'), resumed
+        sets = ",".join(
+            one.body for one in self.wanted(subscription) if position is None or one.offset >= position[one.partition]
+        )
+        resumed = "false" if position is None else "true"
+        text = f'{{"type":"snapshot","seq":"{self.seq}","resumed":{resumed},"sets":[{sets}]}}'
+        return Frame("snapshot", self.seq, text), position is not None
 
-    def changed(self, one: Held) -> Frame:
-        """The frame that tells of a set that has just been applied."""
+    def changed(self, one: LiveSet) -> Frame:
+        """The frame for a set that has just been applied."""
         text = f'{{"type":"ranking","seq":"{self.seq}","set":{one.body}}}'
         return Frame("ranking", self.seq, text, one.as_of)
 
     def heartbeat(self, now: datetime) -> Frame:
-        """The frame that says that nothing else is new."""
+        """The frame that is sent where nothing else is new."""
         return Frame("heartbeat", self.seq, f'{{"type":"heartbeat","seq":"{self.seq}","time":"{instant(now)}"}}')

@@ -8,23 +8,21 @@ const MARK_MS = 8000; // how long a change stays marked
 
 const still = matchMedia("(prefers-reduced-motion: reduce)");
 
-export const name = (entry) => entry.city ?? entry.salesmanName;
-
-// What is different for each name of `set`: whether it is new, ranks it rose (or fell, below zero), cents it gained.
-// Nothing where `before` is another window: a new hour is not a change of the last one.
-export function changes(before, set) {
-  const found = new Map();
-  if (before?.window.start !== set.window.start) return found;
-  const old = new Map(before.rankings.map((entry) => [name(entry), entry]));
+// What is different for each competitor of `set` (named by `field`): whether it is new, ranks it rose (or fell, below
+// zero), cents it gained. Nothing where `before` is another window: a new hour is not a change of the last one.
+export function changes(before, set, field) {
+  const changed = new Map();
+  if (before?.window.start !== set.window.start) return changed;
+  const old = new Map(before.rankings.map((entry) => [entry[field], entry]));
   for (const entry of set.rankings) {
-    const was = old.get(name(entry));
-    found.set(name(entry), {
+    const was = old.get(entry[field]);
+    changed.set(entry[field], {
       isNew: !was,
       rose: was ? was.rank - entry.rank : 0,
       gained: was ? cents(entry.totalSales) - cents(was.totalSales) : 0n,
     });
   }
-  return found;
+  return changed;
 }
 
 function animate(element, frames, options) {
@@ -42,7 +40,7 @@ function mark(element, text, kind) {
 
 // Puts the rows in this order. The row that has the focus stays in the document, so that it keeps the focus.
 function arrange(body, rows) {
-  if (rows.every((row, place) => body.children[place] === row) && body.children.length === rows.length) return;
+  if (rows.every((row, index) => body.children[index] === row) && body.children.length === rows.length) return;
   const kept = rows.find((row) => row.contains(document.activeElement));
   for (const row of [...body.children]) if (!rows.includes(row)) row.remove();
   let before = kept ?? null;
@@ -52,8 +50,13 @@ function arrange(body, rows) {
   }
 }
 
-// The table inside `section`; `explain(entry)` is called when a rank is chosen.
-export function board(section, explain) {
+// A section with the table of one ranking, whose competitors `field` names; `explain(entry)` is called when a rank is
+// chosen.
+export function ranking({ name, field }, explain) {
+  const section = document.getElementById("ranking").content.firstElementChild.cloneNode(true);
+  section.dataset.ranking = name;
+  section.querySelector("h2").id = `${name}-title`;
+  for (const each of [section, section.querySelector("table")]) each.setAttribute("aria-labelledby", `${name}-title`);
   const body = section.querySelector("tbody");
   const empty = section.querySelector(".empty");
   const template = document.getElementById("row");
@@ -70,7 +73,7 @@ export function board(section, explain) {
     row.entry = entry;
     row.share = share(cents(entry.totalSales), greatest);
     row.querySelector(".number").textContent = entry.rank;
-    row.querySelector("button").textContent = name(entry);
+    row.querySelector("button").textContent = entry[field];
     row.querySelector(".count").textContent = sales(entry.transactionCount);
     row.querySelector(".amount").textContent = money(entry.totalSales);
     row.style.setProperty("--share", row.share);
@@ -97,7 +100,7 @@ export function board(section, explain) {
     empty.hidden = true;
   }
 
-  // Show a set, or with null that there is none; `changed` as changes() tells it.
+  // Show a set, or with null that there is none; `changed` as changes() gives it.
   function show(set, changed = new Map()) {
     section.setAttribute("aria-busy", "false");
     const entries = set?.rankings ?? [];
@@ -105,7 +108,7 @@ export function board(section, explain) {
     const before = new Map([...rows].map(([key, row]) => [key, { top: row.offsetTop, share: row.share }]));
     const greatest = entries.length ? cents(entries[0].totalSales) : 0n;
     const ordered = entries.map((entry) => {
-      const row = rows.get(name(entry)) ?? made(name(entry));
+      const row = rows.get(entry[field]) ?? made(entry[field]);
       write(row, entry, greatest);
       return row;
     });
@@ -124,5 +127,5 @@ export function board(section, explain) {
     }
   }
 
-  return { wait, show };
+  return { section, wait, show };
 }
