@@ -92,7 +92,7 @@ class Live:
             raise RejectedError(503, "connections", why)
 
     def _charge(self, address: str, subscribe: Subscribe) -> None:
-        """Count the sets that the snapshot of a subscription looks through.
+        """Count the sets that the snapshot of a subscription goes through.
 
         Raises:
             RejectedError: 503, the address has had more than its share.

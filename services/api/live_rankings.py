@@ -257,7 +257,7 @@ class LiveRankings:
         return sets
 
     def size(self, subscription: Subscription) -> int:
-        """How many sets a snapshot looks through: what it costs, also where `since` leaves most of them out."""
+        """How many sets a snapshot goes through: what it costs, also where `since` leaves most of them out."""
         windows = subscription.windows
         each = None if windows == "all" else 1 if windows == "latest" else len(windows)
         return sum(each or len(self._groups[group]) for group in self._groups if subscription.wants_group(group))

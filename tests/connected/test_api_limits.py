@@ -47,20 +47,20 @@ async def talk(port: int, first: bytes, drip: bytes = b"", drips: int = 0, skip:
             await asyncio.sleep(0.1)
             writer.write(drip)
 
-    sending, said = asyncio.create_task(send()), b""
+    sending, received = asyncio.create_task(send()), b""
     try:
         async with asyncio.timeout(30):
             with suppress(ConnectionResetError):
                 while part := await reader.read(65536):
-                    said += part
+                    received += part
     finally:
         sending.cancel()
         writer.close()
     for _ in range(skip):
-        head, _, rest = said.partition(b"\r\n\r\n")
+        head, _, rest = received.partition(b"\r\n\r\n")
         length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
-        said = rest[length:]
-    head, _, body = said.partition(b"\r\n\r\n")
+        received = rest[length:]
+    head, _, body = received.partition(b"\r\n\r\n")
     status = int(head.split()[1])
     return Answer(status, head.decode(), body, asyncio.get_running_loop().time() - began)
 
@@ -101,7 +101,7 @@ async def test_slow_and_large_requests(tmp_path: Path) -> None:
         chunks = talk(port, HEAD + b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n", long)
         good = talk(port, HEAD + b"Connection: close\r\n\r\n")
         answers = await asyncio.gather(*slow.values(), *large.values(), body, chunks, good)
-        said = process.logged()
+        output = process.logged()
     by_name = dict(zip([*slow, *large], answers, strict=False))
     for name in slow:
         assert by_name[name].problem() == by_name[name].status == 408, name
@@ -113,7 +113,7 @@ async def test_slow_and_large_requests(tmp_path: Path) -> None:
         assert trickled.status in (404, 405)
         assert trickled.seconds < 3 * RECEIVE_S
     assert answers[-1].status == 404
-    assert "Traceback" not in said
+    assert "Traceback" not in output
 
 
 @asynccontextmanager

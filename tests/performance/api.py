@@ -57,7 +57,7 @@ class Ask:
 
 
 @dataclass
-class Seen:
+class Latencies:
     """What came of the requests of one kind: seconds from the moment when each was due, and what failed."""
 
     seconds: list[float] = field(default_factory=list)
@@ -77,8 +77,8 @@ async def fill(db: Database) -> None:
                 )
                 for start in starts
             ]
-            found = [row for one in sets for row in rows(plan, one)]
-            await db.store.insert(plan.mapping.table, plan.columns, found)
+            batch = [row for one in sets for row in rows(plan, one)]
+            await db.store.insert(plan.mapping.table, plan.columns, batch)
     plan, rng = db.plans["sales.unified"], random.Random(7)
     for first in range(0, SALES, 20_000):
         sales = [
@@ -120,9 +120,11 @@ async def mix(session: aiohttp.ClientSession) -> list[Ask]:
     ]
 
 
-async def load(session: aiohttp.ClientSession, asks: Sequence[Ask], rate: float, seconds: float) -> dict[str, Seen]:
+async def load(
+    session: aiohttp.ClientSession, asks: Sequence[Ask], rate: float, seconds: float
+) -> dict[str, Latencies]:
     """Send the mix for so long; what came of each kind."""
-    seen = {ask.name: Seen() for ask in asks}
+    seen = {ask.name: Latencies() for ask in asks}
     tags: dict[str, str] = {}
     rng, loop = random.Random(7), asyncio.get_running_loop()
 
@@ -175,7 +177,7 @@ async def rest(url: str, arguments: argparse.Namespace, pid: int | None) -> bool
     say(f"rest: {len(every) / took:.0f} requests/s for {took:.0f} s, {len(failed)} failed{cpu}")
     say(f"load average {before:.1f} before, {os.getloadavg()[0]:.1f} after, {os.cpu_count()} cores")
     say(f"{'ms from when it was due':<26} {'count':>7} {'p50':>8} {'p95':>8} {'p99':>8} {'max':>8}")
-    for name, one in (*seen.items(), ("all", Seen(every))):
+    for name, one in (*seen.items(), ("all", Latencies(every))):
         say(f"{name:<26} {milliseconds(one.seconds)}")
     for why in sorted(set(failed)):
         say(f"failed {failed.count(why)} times: {why}")

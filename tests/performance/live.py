@@ -58,7 +58,7 @@ async def clients(port: int, count: int, folder: Path) -> None:
 
     Writes client, revision and receipt (seconds of the monotonic clock) of each frame to a file of its own.
     """
-    found = array("d")
+    received_at = array("d")
     turn = asyncio.Semaphore(20)
     open_now = 0
 
@@ -73,7 +73,7 @@ async def clients(port: int, count: int, folder: Path) -> None:
         async for message in socket:
             received = time.monotonic()
             if revision := REVISION.search(message.data):
-                found.extend((number, int(revision[1]), received))
+                received_at.extend((number, int(revision[1]), received))
         raise SystemExit(f"a client was closed with {socket.close_code}")
 
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
@@ -84,7 +84,7 @@ async def clients(port: int, count: int, folder: Path) -> None:
             os._exit(1)  # the thread waits for an input that does not come
         for task in tasks:
             task.cancel()
-    (folder / f"{os.getpid()}.seen").write_bytes(found.tobytes())
+    (folder / f"{os.getpid()}.seen").write_bytes(received_at.tobytes())
 
 
 @contextmanager
@@ -158,15 +158,15 @@ def deliveries(folder: Path, clients: int, acknowledged: Mapping[int, float]) ->
     """
     got: dict[tuple[str, float, int], list[tuple[int, float]]] = {}
     for path in folder.glob("*.seen"):
-        found = array("d")
-        found.frombytes(path.read_bytes())
-        for client, revision, received in zip(found[::3], found[1::3], found[2::3], strict=True):
+        recorded = array("d")
+        recorded.frombytes(path.read_bytes())
+        for client, revision, received in zip(recorded[::3], recorded[1::3], recorded[2::3], strict=True):
             got.setdefault((path.name, client, int(revision) % 2), []).append((int(revision), received))
     seconds = []
     for (_, _, odd), frames in got.items():
         for revision, at in acknowledged.items():
-            if revision % 2 == odd and (place := bisect_left(frames, (revision, 0.0))) < len(frames):
-                seconds.append(frames[place][1] - at)
+            if revision % 2 == odd and (index := bisect_left(frames, (revision, 0.0))) < len(frames):
+                seconds.append(frames[index][1] - at)
     return seconds, clients * len(acknowledged) - len(seconds)
 
 

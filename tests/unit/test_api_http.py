@@ -500,27 +500,27 @@ async def test_checks_of_servers_that_do_not_answer(monkeypatch: pytest.MonkeyPa
     probe = KafkaProbe(KafkaSettings(host="127.0.0.1", port=port))
     async with silent, clickhouse(ClickHouseSettings(host="127.0.0.1", native_port=port), 2, 5.0) as store:
         began = asyncio.get_running_loop().time()
-        found = await asyncio.gather(clickhouse_check(store).state(), probe.check().state())
+        states = await asyncio.gather(clickhouse_check(store).state(), probe.check().state())
         took = asyncio.get_running_loop().time() - began
         await probe.close()
-    assert [state for state, _ in found] == ["DOWN", "DOWN"]
-    assert all("no answer" in why for _, why in found)
+    assert [state for state, _ in states] == ["DOWN", "DOWN"]
+    assert all("no answer" in why for _, why in states)
     assert 0.3 <= took < 2
 
 
 async def test_check_is_shared() -> None:
     """Many who ask at once cost one check."""
-    asked = 0
+    checks = 0
 
     async def count() -> str:
-        nonlocal asked
-        asked += 1
+        nonlocal checks
+        checks += 1
         await asyncio.sleep(0)
         return ""
 
     check = Check(count, ())
     assert {state for state, _ in await asyncio.gather(*(check.state() for _ in range(50)))} == {"UP"}
-    assert asked == 1
+    assert checks == 1
 
 
 async def test_check_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
