@@ -1,14 +1,11 @@
-"""The clients of the live API: its page in a real Chromium, and `watch` in a terminal; real Kafka and ClickHouse."""
+"""The page of the live API in a real Chromium; real Kafka and ClickHouse."""
 
-import asyncio
 import itertools
 import os
-import pty
 import re
 import signal
-import sys
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -28,8 +25,6 @@ from services.clickhouse_sink.transform import rows
 from tests import browser as browsers
 from tests.browser import assert_accessible, assert_fits
 from tests.conftest import SCREENSHOTS
-from tests.connected.commands import Run
-from tests.connected.commands import process as command
 from tests.connected.serving import Database, database, ranking_set, service
 from tests.connected.streams import Servers, free_port, until
 from tests.connected.unit_process import UnitProcess
@@ -451,73 +446,3 @@ async def test_keyboard(scene: Scene, hour: datetime) -> None:
         await page.keyboard.press("Escape")
         await expect(why).to_be_hidden()
         await expect(section(page, "city").locator(".status summary")).to_be_focused()
-
-
-async def test_watch_once(scene: Scene, hour: datetime) -> None:
-    """`watch --once` prints every ranking; where the API is down or rejects, it says so in a line and ends with 2."""
-    await scene.publish(hour, 1, CITIES, PEOPLE)
-
-    async def printed() -> Run:
-        return await command("tools", scene.environment, "watch", "--once")
-
-    async def current() -> bool:
-        return "184,230.55" in (await printed()).out
-
-    await until(current, "watch shows the newest window")
-    run = await printed()
-    assert (run.status, run.err) == (0, "")
-    assert all(name in run.out for name, _, _ in (*CITIES, *PEOPLE))
-    away = await command("tools", {**scene.environment, "API_PORT": str(free_port())}, "watch", "--once")
-    assert away.status == 2
-    assert away.out == ""
-    assert away.err.startswith("watch not done: the API at 127.0.0.1:")
-    assert away.err.count("\n") == 1
-    wrong = await command("tools", scene.environment, "watch", "--length", "9h")
-    assert wrong.status == 2
-    assert wrong.err.startswith("watch not done: the API at 127.0.0.1:")
-    assert "RANKING_WINDOWS" in wrong.err
-
-
-async def test_watch_in_a_terminal(scene: Scene, hour: datetime) -> None:
-    """In a terminal `watch` follows changes over a restart of the API, until q is pressed."""
-    await scene.publish(hour, 1, CITIES, PEOPLE)
-    ours, theirs = pty.openpty()
-    started = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tools", "watch",
-        env={**os.environ, **scene.environment, "TERM": "xterm-256color", "COLUMNS": "170", "LINES": "50"},
-        stdin=theirs, stdout=theirs, stderr=theirs,
-    )  # fmt: skip
-    os.close(theirs)
-    os.set_blocking(ours, False)
-
-    async def shows(text: str) -> None:
-        output = ""
-
-        async def there() -> bool:
-            nonlocal output
-            with suppress(BlockingIOError):
-                output += os.read(ours, 1 << 20).decode(errors="replace")
-            return text in output
-
-        await until(there, f"watch shows {text!r}")
-
-    try:
-        await shows("184,230.55")
-        await scene.publish(hour, 2, [("Natal", "200000.25", 1), *CITIES[:9]], PEOPLE)
-        await shows("200,000.25")
-        await scene.api.end()
-        await shows("reconnecting")
-        await scene.publish(hour, 3, [("Natal", "300000.25", 1), *CITIES[:9]], PEOPLE)
-        await scene.api.start()
-        await shows("300,000.25")
-        os.write(ours, b"q")
-        async with asyncio.timeout(20):
-            while started.returncode is None:
-                with suppress(OSError):
-                    os.read(ours, 1 << 20)
-                await asyncio.sleep(0.05)
-        assert started.returncode == 0
-    finally:
-        if started.returncode is None:
-            started.kill()
-        os.close(ours)

@@ -52,7 +52,7 @@ def test_any_key_is_listed() -> None:
     page, token = page_of(
         listing("a.csv|x/tab&#x9;here.csv|x//../b.csv|c&#xA;d|e&#x1;f|g&#31;h|i\x02j|&#x1F600;|a+b c")
     )
-    assert [found.key for found in page] == [
+    assert [one.key for one in page] == [
         *("a.csv", "x/tab\there.csv", "x//../b.csv", "c\nd", "e\ufffdf", "g\ufffdh", "i\ufffdj", "\U0001f600", "a+b c")
     ]
     assert page[0] == Object("a.csv", '"e"', 1771495200500, 3)
