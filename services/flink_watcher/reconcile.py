@@ -5,7 +5,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import httpx
 import structlog
@@ -49,15 +49,16 @@ class Reconciled:
 
 @dataclass(frozen=True)
 class Target:
-    """The job that should run: its version, and the variables that it is submitted with."""
+    """The job that should run: its version, and the environment that it is submitted with."""
 
     version: Version
     environment: Mapping[str, str]
 
-    @property
-    def configuration(self) -> Mapping[str, str]:
-        """The job's own variables."""
-        return bundle.configuration(self.environment)
+    def submission(self, job_id: str, last: Submission | None, **more: Any) -> Submission:
+        """The record of a submission that follows `last`."""
+        superseded = (*last.superseded, last.job_id) if last else ()
+        configuration = bundle.configuration(self.environment)
+        return Submission(job_id, self.version, configuration=configuration, superseded=superseded, **more)
 
 
 @dataclass(frozen=True)
@@ -168,14 +169,9 @@ class Reconciler:
         if last is None or last.job_id != job.job_id:
             # Somebody else submitted it, or we died between the submission and the record of it.
             points = self.record.restore_points(last) if last and last.version.state == target.version.state else []
-            last = Submission(
-                job.job_id,
-                target.version,
-                restored_from=next(iter(points), None),
-                superseded=last.chain if last else (),
-                configuration=target.configuration,
-                state_since_ms=last.state_since_ms if last and points else 0,
-            )
+            since_ms = last.state_since_ms if last and points else 0
+            restored_from = next(iter(points), None)
+            last = target.submission(job.job_id, last, restored_from=restored_from, state_since_ms=since_ms)
             self.record.write(last)
         if job.running and not last.ran:
             last = replace(last, ran=True)
@@ -214,11 +210,9 @@ class Reconciler:
 
     async def _stop(self, job_id: str, target: Target, last: Submission | None) -> None:
         """Stop the job; the next reconciliation finds it gone and starts its successor from what is written here."""
-        known = last
-        if known is None or known.job_id != job_id:
-            known = Submission(job_id, target.version, superseded=last.chain if last else ())
+        known = last if last and last.job_id == job_id else target.submission(job_id, last)
         # From here on every watcher goes on with these settings, also one that was started with others.
-        known = replace(known, configuration=target.configuration)
+        known = replace(known, configuration=bundle.configuration(target.environment))
         self.record.write(known)
         try:
             savepoint = await self._savepoint(job_id)
@@ -232,16 +226,9 @@ class Reconciler:
     async def _start(self, restore: str | None, target: Target, last: Submission | None) -> None:
         since_ms = last.state_since_ms if restore and last else await self._whole_since()
         job_id = await self._submit(target, since_ms, restore=restore)
+        rejected = last.rejected if last else ()
         self.record.write(
-            Submission(
-                job_id,
-                target.version,
-                restore,
-                rejected=last.rejected if last else (),
-                superseded=last.chain if last else (),
-                configuration=target.configuration,
-                state_since_ms=since_ms,
-            )
+            target.submission(job_id, last, restored_from=restore, rejected=rejected, state_since_ms=since_ms)
         )
         self.log.info("submitted", job=job_id, code=target.version.code, restored_from=restore)
 
@@ -301,17 +288,9 @@ class Reconciler:
         savepoint = await self._savepoint(shadow)
         last = self.record.read()
         old = [job.job_id for job in await self.flink.jobs(JOB_NAME) if job.alive]
-        self.record.write(
-            Submission(
-                shadow,
-                target.version,
-                ran=True,
-                savepoint=savepoint,
-                superseded=tuple(dict.fromkeys([*(last.chain if last else ()), *old])),
-                configuration=target.configuration,
-                state_since_ms=since_ms,
-            )
-        )
+        taken_over = target.submission(shadow, last, ran=True, savepoint=savepoint, state_since_ms=since_ms)
+        superseded = tuple(dict.fromkeys([*taken_over.superseded, *old]))
+        self.record.write(replace(taken_over, superseded=superseded))
 
 
 def _now_ms() -> int:

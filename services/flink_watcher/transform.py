@@ -89,11 +89,6 @@ class Submission:
     state_since_ms: int = 0
     blocked: Undecodable | None = None
 
-    @property
-    def chain(self) -> tuple[str, ...]:
-        """The jobs that a successor supersedes."""
-        return (*self.superseded, self.job_id)
-
 
 @dataclass(frozen=True)
 class Part:
