@@ -17,7 +17,7 @@ from services.api.models import SETS, RankingSet, encode
 from services.api.transform import epoch_second
 
 MAX_SALES = 2**32 - 1  # the store's UInt32
-TOTAL_LIMIT = Decimal(10) ** 16  # its Decimal(18, 2)
+TOTAL_LIMIT = Decimal(10) ** 36  # its Decimal(38, 2)
 _SEQ = re.compile(r"[0-9a-f]{8}(\.[0-9]{1,18})+")
 
 

@@ -14,7 +14,7 @@ START = datetime(2026, 2, 19, 10, tzinfo=UTC)
 
 
 async def test_the_totals_of_an_earlier_table_are_widened(servers: Mapping[str, str]) -> None:
-    """A table with totals below 10^16 keeps its rows, takes larger ones, and creating the tables again changes nothing."""
+    """A table with totals below 10^16 keeps its rows and takes larger ones; doing it again changes nothing."""
     scripts = ddl.scripts(window_lengths(DEFAULT))
     large = Decimal("123456789012345678901234567890.12")
     async with database(servers) as db:
@@ -24,8 +24,8 @@ async def test_the_totals_of_an_earlier_table_are_widened(servers: Mapping[str, 
         await db.store.insert(TABLE, COLUMNS, [(START, 1, "Natal", Decimal("9999999999999999.99"), 1)])
         for _ in range(2):
             await ddl.apply(db.settings, scripts)
-            kind = await db.store.select(f"SELECT toTypeName(total_sales) FROM {TABLE} LIMIT 1")
+            kind = await db.store.select("SELECT toTypeName(total_sales) FROM top_sales_city LIMIT 1")
             assert kind == [("Decimal(38, 2)",)]
         await db.store.insert(TABLE, COLUMNS, [(START, 2, "Recife", large, 1)])
-        totals = await db.store.select(f"SELECT rank, total_sales FROM {TABLE} FINAL ORDER BY rank")
+        totals = await db.store.select("SELECT rank, total_sales FROM top_sales_city FINAL ORDER BY rank")
         assert totals == [(1, Decimal("9999999999999999.99")), (2, large)]
