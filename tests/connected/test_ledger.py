@@ -1,6 +1,7 @@
 """The ledger against real servers: a sale that is missing at any step is found there, and named."""
 
 import asyncio
+import gzip
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from contracts.json_avro import plain, typed
 from contracts.versions import pack_postgres
 from tests.connected.commands import placar
 from tests.connected.serving import Database, database, hour_of_its_own
-from tests.connected.sources import bucket, service
+from tests.connected.sources import bucket, put, service
 from tests.connected.streams import Page, Servers, answering, free_port, unique
 from tests.connected.test_legacy import register, soap_environment
 from tools.traffic.database import COMMAND_S, staff, wall
@@ -138,14 +139,16 @@ async def inserted(connection: asyncpg.Connection, hour: datetime) -> list[Plant
     return made
 
 
-def uploaded(servers: Mapping[str, str], hour: datetime) -> list[Planted]:
-    """A CSV file with a row of each way, and one that is no row."""
+async def uploaded(servers: Mapping[str, str], hour: datetime) -> list[Planted]:
+    """A CSV file with a row of each way and one that is no row, part of it packed, and a key that obstore rejects."""
     prefix = unique("ledger")
     made = [
         Planted("files", f"{prefix}-{minute}", way, hour + timedelta(minutes=minute)) for minute, way in enumerate(WAYS)
     ]
     lines = [f"{one.name},Ana,Recife,BR,1.00,SSD,{one.at.isoformat()}\n" for one in made]
-    bucket(servers).put(f"{prefix}/a.csv", "".join([COLUMNS, *lines, "F-0,Ana\n"]).encode())
+    bucket(servers).put(f"{prefix}/a.csv", "".join([COLUMNS, *lines[:3], "F-0,Ana\n"]).encode())
+    bucket(servers).put(f"{prefix}/b.csv.gz", gzip.compress("".join([COLUMNS, *lines[3:]]).encode()))
+    assert await put(servers, f"{prefix}/tab\there//.csv", COLUMNS.encode())
     return made
 
 
@@ -172,7 +175,7 @@ async def test_a_missing_sale_is_named_where_it_is_missing(servers: Mapping[str,
         assert await soap.ready()
         connection = await open_connection(postgres(servers), COMMAND_S)
         try:
-            sales = await inserted(connection, hour) + uploaded(servers, hour) + await booked(env, hour)
+            sales = await inserted(connection, hour) + await uploaded(servers, hour) + await booked(env, hour)
             await scene.travel(sales)
             await scene.reject([one for one in sales if one.way == "rejected"])
             # a row that is gone from the database, and everywhere but in ClickHouse

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import typer
-from obstore.store import S3Store
 
 from chassis import s3
 from chassis.clickhouse import ClickHouse, clickhouse
@@ -34,7 +33,7 @@ class Servers:
     """Everything that holds sales."""
 
     postgres: PostgresSettings
-    bucket: S3Store
+    bucket: S3Settings
     legacy: LegacySoapSettings
     topics: records.Servers
     clickhouse: ClickHouse
@@ -153,7 +152,7 @@ def run(start: int | None, end: int | None, names: Sequence[str], *, settle_s: f
 
     async def comparing() -> dict[str, Account]:
         async with clickhouse(stored, 1, TIMEOUT_S) as store:
-            servers = Servers(postgres, s3.bucket(bucket), legacy, topics, store)
+            servers = Servers(postgres, bucket, legacy, topics, store)
             return await compare(servers, names, period, settle_s=settle_s, inform=warn)
 
     try:

@@ -10,18 +10,19 @@ from datetime import UTC, datetime
 import asyncpg
 import httpx
 from lxml import etree
-from obstore.exceptions import NotFoundError
-from obstore.store import S3Store
 
 from chassis.postgres import open_connection
-from chassis.s3 import Unreachable
-from chassis.settings import LegacySoapSettings, PostgresSettings
+from chassis.s3 import Bucket, ChangedError, GoneError, UnreachableError, open_bucket
+from chassis.s3_protocol import Object
+from chassis.settings import LegacySoapSettings, PostgresSettings, S3Settings
+from chassis.unpack import UnpackError, unpacked
 from contracts.time import at_ms, to_ms
 from tools.ledger.transform import Sales, enter_newest
 from tools.raw_sales import SaleVersion, sale_id, written
 
 COLUMNS = ["sale_id", "salesman_name", "city", "country", "amount", "product", "sale_date"]
 MAX_ROW = 1_000_000
+CHUNK_BYTES = 8 * 1024 * 1024
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 TIMEOUT_S = 60.0
 IDS_AT_ONCE = 10_000
@@ -103,49 +104,66 @@ def _lines(chunks: Iterable[bytes]) -> Iterator[str]:
         yield rest.decode("utf-8", errors="replace")
 
 
+def _rows(chunks: Iterable[bytes]) -> Iterator[list[str]]:
+    """The rows of a CSV file; what is no CSV in the middle of others is a row of one column."""
+    csv.field_size_limit(MAX_ROW)
+    table = csv.reader(_lines(chunks), strict=True)
+    while True:
+        try:
+            row = next(table, None)
+        except csv.Error:
+            row = [""]
+        if row is None:
+            return
+        yield row
+
+
 def read_csv(chunks: Iterable[bytes], start: int, end: int, into: Files) -> None:
     """Enter the sales of one file that happened in the period."""
-    csv.field_size_limit(MAX_ROW)
-    table = csv.reader(_lines(chunks))
-    try:
-        if next(table, None) != COLUMNS:
+    rows = _rows(chunks)
+    if next(rows, None) != COLUMNS:
+        into.left_out += 1
+        return
+    for row in rows:
+        at = written(row[-1]) if len(row) == len(COLUMNS) else None
+        name = sale_id(row[0]) if at is not None else None
+        if row and name is None:
             into.left_out += 1
-            return
-        for row in table:
-            at = written(row[-1]) if len(row) == len(COLUMNS) else None
-            name = sale_id(row[0]) if at is not None else None
-            if row and name is None:
-                into.left_out += 1
-            elif at is not None and start <= at < end:
-                enter_newest(into.sales, name, SaleVersion(at))
-    except csv.Error:
-        into.left_out += 1  # a row that is too long: the rest of the file is not read
+        elif at is not None and start <= at < end:
+            enter_newest(into.sales, name, SaleVersion(at))
 
 
-def _files(store: S3Store, start: int, end: int, since: datetime) -> Files:
-    content = Files()
-    for page in store.list(chunk_size=1000):
-        for meta in page:
-            if not meta["path"].lower().endswith(".csv") or meta["last_modified"] < since:
-                continue
-            try:
-                read_csv(store.get(meta["path"]).stream(), start, end, content)
-            except (NotFoundError, FileNotFoundError):
-                continue  # deleted since it was listed
-    return content
+def _chunks(bucket: Bucket, listed: Object, loop: asyncio.AbstractEventLoop) -> Iterator[bytes]:
+    """The bytes of an object, for a thread beside the loop."""
+    for first in range(0, listed.size, CHUNK_BYTES):
+        read = bucket.read(listed.key, first, min(first + CHUNK_BYTES, listed.size), listed.etag)
+        yield asyncio.run_coroutine_threadsafe(read, loop).result()
 
 
-async def files(store: S3Store, start: int, end: int, slack: int) -> Files:
-    """The sales of the period in the bucket's CSV files, in bounded memory per file.
+async def files(settings: S3Settings, start: int, end: int, slack: int) -> Files:
+    """The sales of the period in the bucket's CSV files, packed or not, in bounded memory per file.
 
     What was uploaded more than `slack` ms before the period cannot hold a sale of it.
 
     Raises:
         SourceError: the store is unavailable.
     """
-    since = at_ms(max(start - slack, 0))
-    with _reporting("files", *Unreachable):
-        return await asyncio.to_thread(_files, store, start, end, since)
+    loop, content = asyncio.get_running_loop(), Files()
+    with _reporting("files", UnreachableError):
+        async with open_bucket(settings) as bucket:
+            async for page in bucket.pages():
+                for listed in page:
+                    packed = listed.key.lower().endswith(".csv.gz")
+                    if not (packed or listed.key.lower().endswith(".csv")) or listed.last_modified < start - slack:
+                        continue
+                    chunks = _chunks(bucket, listed, loop)
+                    try:
+                        await asyncio.to_thread(read_csv, unpacked(chunks) if packed else chunks, start, end, content)
+                    except (GoneError, ChangedError):
+                        continue  # another version, or none, since it was listed
+                    except UnpackError:
+                        content.left_out += 1
+    return content
 
 
 def sales_of(answer: bytes, start: int, end: int) -> Sales:
