@@ -16,6 +16,7 @@ from chassis.s3_protocol import Object
 from chassis.unit import Unit
 from chassis.unpack import UnpackError
 from contracts.codec import Encoder
+from contracts.sale import normalized
 from services.file_poller.metrics import FILES, SKIPPED
 from services.file_poller.settings import FilePollerSettings
 from services.file_poller.splitter import KEPT_BYTES, Raw
@@ -28,7 +29,6 @@ from services.file_poller.transform import (
     packed_ids,
     parse,
     pending,
-    plain_id,
     rejected_header,
     rejected_start,
     row_key,
@@ -147,7 +147,7 @@ class Poller:
                 batch.append(self._dead_letter(values, key, raw.content))
                 continue
             if self._settings.whole_files:
-                ids.add(plain_id(values[0]))
+                ids.add(normalized(values[0]))
             sale = file_sale(values, self._name, listed.key, reading, row_number=number, fetched_at=now)
             batch.append(Record(TOPIC, key, self._encoders[TOPIC](sale)))
         offset = rows[-1].end if rows else reading.offset

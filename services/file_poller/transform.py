@@ -2,12 +2,13 @@
 
 import base64
 import csv
-import unicodedata
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field, TypeAdapter, ValidationError
 
 from chassis.results import Rejected
 from chassis.s3_protocol import Object
@@ -25,19 +26,21 @@ BYTE_ORDER_MARKS = {
 SHOWN = 120
 MAX_IDS_BYTES = 700_000  # fits with its envelope into the broker's default message.max.bytes (1,048,588)
 
+Count = Annotated[int, Field(strict=True, ge=0)]
+
 
 @dataclass(frozen=True)
 class Reading:
     """How far one version of an object has been read: `offset` bytes, `rows` after the header.
 
-    `ids` are the packed sale ids of the newest version that was read to its end, where whole files are asked for.
+    `ids` are the packed sale ids of the newest version that was read to its end, with whole files.
     """
 
     etag: str
-    last_modified: int
-    object_version: int
-    offset: int = 0
-    rows: int = 0
+    last_modified: Count
+    object_version: Count
+    offset: Count = 0
+    rows: Count = 0
     done: bool = False
     ids: str = ""
 
@@ -46,22 +49,15 @@ class Reading:
         return {name: value for name, value in asdict(self).items() if name != "ids" or value}
 
 
+_READING = TypeAdapter(Reading)
+
+
 def reading(position: Mapping[str, Any]) -> Reading | None:
     """What `ingestion.progress` kept, or None where it is not a reading of ours."""
-    numbers = [position.get(name) for name in ("last_modified", "object_version", "offset", "rows")]
-    etag, ids = position.get("etag"), position.get("ids", "")
-    if not isinstance(etag, str) or not isinstance(ids, str):
+    try:
+        return _READING.validate_python(position)
+    except ValidationError:
         return None
-    if not all(isinstance(number, int) and number >= 0 for number in numbers):
-        return None
-    last_modified, object_version, offset, rows = (int(number or 0) for number in numbers)
-    return Reading(etag, last_modified, object_version, offset, rows, position.get("done") is True, ids)
-
-
-def plain_id(sale_id: str) -> str:
-    """A sale's id without what does not tell it from another: white space, invisible characters, Unicode's forms."""
-    visible = "".join(c for c in unicodedata.normalize("NFC", sale_id) if unicodedata.category(c) != "Cf")
-    return " ".join(visible.split())
 
 
 def packed_ids(ids: Iterable[str]) -> str:

@@ -12,12 +12,10 @@ from contracts.catalogue import CatalogueError, Topic, catalogue
 from contracts.json_avro import typed
 from contracts.reasons import REASONS, remedy
 from contracts.windows import window_lengths
+from deploy.native.processes import UNITS
 from tests import invalid
 
-UNITS = {
-    *("cdc", "files", "legacy", "file_poller", "legacy_soap", "legacy_poller", "clickhouse_sink", "api", "traffic"),
-    *("connect_watcher", "flink_watcher", "dead_letters", "ledger"),
-}
+TOOLS = {"dead_letters", "ledger", "topics", "traffic"}
 OTHER_PROCESSES = {"connect", "ranking"}
 ROOT = Path(__file__).parents[2]
 TOPICS = list(catalogue().values())
@@ -26,7 +24,7 @@ TOPICS = list(catalogue().values())
 @pytest.mark.parametrize("topic", TOPICS, ids=lambda topic: topic.name)
 def test_topic_is_described(topic: Topic) -> None:
     """Each topic has known producers and consumers, a parsable schema with a documented record, and examples."""
-    assert set(topic.producers) | set(topic.consumers) <= UNITS | OTHER_PROCESSES
+    assert set(topic.producers) | set(topic.consumers) <= {*UNITS, *TOOLS, *OTHER_PROCESSES}
     assert topic.producers
     assert topic.consumers
     assert fastavro.parse_schema(dict(topic.avro))

@@ -25,7 +25,7 @@ from services.file_poller.transform import reading
 from services.legacy_poller.transform import Cursor, cursor
 from tests import invalid
 from tests.contract.registry import MemoryRegistry
-from tests.contract.test_streams import EXPECTED
+from tests.contract.test_streams import AGENTS, EXPECTED
 from tests.unit.test_clickhouse_sink_mapping import TABLES
 from tools.dead_letters.transform import DeadLetter, Position, Query, position, unreplayable
 
@@ -82,7 +82,7 @@ def legacy_poller(_: Topic, record: Record) -> None:
 
 
 def streams(topic: Topic, _: Record) -> None:
-    """cdc, files, legacy: tests/contract/test_streams.py has an expectation for each example."""
+    """A streams service: tests/contract/test_streams.py has an expectation for each example."""
     assert set(EXPECTED[topic.name]) == set(topic.examples())
 
 
@@ -106,9 +106,7 @@ def api(topic: Topic, record: Record) -> None:
 
 
 CONSUMERS: Mapping[str, Callable[[Topic, Record], None]] = {
-    "cdc": streams,
-    "files": streams,
-    "legacy": streams,
+    **{consumer: streams for agent in AGENTS for consumer in catalogue()[agent.consumes].consumers},
     "api": api,
     "clickhouse_sink": sink,
     "ranking": ranking,
@@ -122,6 +120,7 @@ PAIRS = [(topic, consumer) for topic in catalogue().values() for consumer in top
 @pytest.mark.parametrize(("topic", "consumer"), PAIRS, ids=[f"{topic.name}-{consumer}" for topic, consumer in PAIRS])
 async def test_every_example_through_every_consumer(topic: Topic, consumer: str) -> None:
     """A consumer that the catalogue names takes every example of the topic, off the wire."""
+    assert consumer in CONSUMERS, f"{consumer} reads {topic.name}: add it to AGENTS of test_streams.py, or to CONSUMERS"
     decoder = Decoder(MemoryRegistry(topic).client, topic)
     for example in topic.examples().values():
         payload = encode_body(1, parse(topic.avro), typed(topic.avro, example))

@@ -14,7 +14,6 @@ from services.file_poller.transform import (
     packed_ids,
     parse,
     pending,
-    plain_id,
     reading,
     rejected_header,
     rejected_start,
@@ -169,12 +168,6 @@ def test_ids_survive_the_progress_topic(ids: set[str]) -> None:
 def test_too_many_ids_are_not_kept() -> None:
     """Ids that would not fit into a record of the progress topic are left out as a whole."""
     assert packed_ids(f"{hash((n, 'x')):x}" for n in range(100_000)) == ""
-
-
-@pytest.mark.parametrize("written", ["É 1", "  É\t1 ", "E\u0301 1", "\ufeffÉ 1\u200b"])
-def test_one_sale_has_one_id(written: str) -> None:
-    """Spellings of an id that look alike are one sale for whole files, so that none deletes the other."""
-    assert plain_id(written) == "É 1"
 
 
 def test_columns_pass_as_they_are() -> None:
