@@ -77,15 +77,15 @@ async def store(db: Database) -> dict[oracle.SetKey, tuple[oracle.Entry, ...]]:
     return expected
 
 
-async def pages(client: httpx.AsyncClient, **asked: Any) -> list[dict[str, Any]]:
+async def pages(client: httpx.AsyncClient, **query: Any) -> list[dict[str, Any]]:
     """All pages of an answer, decimals exact."""
-    found: list[dict[str, Any]] = []
-    while not found or "nextCursor" in found[-1]:
-        more = {"cursor": found[-1]["nextCursor"]} if found else {}
-        answer = await client.get(EXPLAIN, params=asked | more)
+    answers: list[dict[str, Any]] = []
+    while not answers or "nextCursor" in answers[-1]:
+        more = {"cursor": answers[-1]["nextCursor"]} if answers else {}
+        answer = await client.get(EXPLAIN, params=query | more)
         assert answer.status_code == 200, answer.text
-        found.append(json.loads(answer.text, parse_float=Decimal))
-    return found
+        answers.append(json.loads(answer.text, parse_float=Decimal))
+    return answers
 
 
 async def test_explanations(servers: Mapping[str, str], db: Database, tmp_path: Path) -> None:
@@ -95,11 +95,11 @@ async def test_explanations(servers: Mapping[str, str], db: Database, tmp_path: 
     assert len(ranks) >= 8
     async with api(servers, db, tmp_path) as (client, _):
         for set_key, entry in ranks:
-            asked: dict[str, Any] = {"ranking": set_key.ranking, "name": entry.name, "window": WINDOW}
+            query: dict[str, Any] = {"ranking": set_key.ranking, "name": entry.name, "window": WINDOW}
             if set_key.country:
-                asked["country"] = set_key.country
-            whole = await pages(client, **asked, limit=500)
-            small = await pages(client, **asked, limit=7)
+                query["country"] = set_key.country
+            whole = await pages(client, **query, limit=500)
+            small = await pages(client, **query, limit=7)
             assert len(whole) == 1
             assert [sale for page in small for sale in page["sales"]] == whole[0]["sales"]
             assert {(page["totalSales"], page["transactionCount"]) for page in (*whole, *small)} == {
@@ -130,18 +130,18 @@ async def test_explanations(servers: Mapping[str, str], db: Database, tmp_path: 
         latest = (await client.get(EXPLAIN, params={"ranking": "city", "name": "São Paulo", "limit": 1})).json()
         assert latest["window"]["start"] == "2026-02-19T11:00:00Z"
         await db.write("rankings.city", ranking_set("rankings.city", START + timedelta(hours=9), 1, ["x"]))
-        asked = {"ranking": "city", "name": "São Paulo", "cursor": latest["nextCursor"]}
-        assert (await client.get(EXPLAIN, params=asked)).json()["window"] == latest["window"]
+        query = {"ranking": "city", "name": "São Paulo", "cursor": latest["nextCursor"]}
+        assert (await client.get(EXPLAIN, params=query)).json()["window"] == latest["window"]
 
         # problems
-        for asked, status in (
+        for query, status in (
             ({"ranking": "city", "name": "Recife", "window": "2026-02-19T10:30:00Z"}, 404),
             ({"ranking": "city", "name": "Nowhere", "window": WINDOW}, 404),
             ({"ranking": "salesman", "name": "Ana", "country": "AR", "window": WINDOW}, 404),
             ({"ranking": "city", "name": "São Paulo", "window": WINDOW, "cursor": latest["nextCursor"]}, 422),
         ):
-            rejected = await client.get(EXPLAIN, params=asked)
-            assert rejected.status_code == status, asked
+            rejected = await client.get(EXPLAIN, params=query)
+            assert rejected.status_code == status, query
             assert rejected.headers["content-type"] == "application/problem+json"
 
 
@@ -162,14 +162,14 @@ async def test_a_rank_of_a_day(servers: Mapping[str, str], tmp_path: Path) -> No
             if sale["city"] == "São Paulo" and day <= sale["event_time"] < day + timedelta(days=1)
         }
         async with api(servers, db, tmp_path, RANKING_WINDOWS=windows) as (client, _):
-            found = await pages(client, ranking="city", name="São Paulo", length="1d", limit=7)
-            asked = {"ranking": "city", "name": "São Paulo", "cursor": found[0]["nextCursor"]}
-            without = await client.get(EXPLAIN, params=asked)  # the cursor knows of which length it is
+            day_pages = await pages(client, ranking="city", name="São Paulo", length="1d", limit=7)
+            query = {"ranking": "city", "name": "São Paulo", "cursor": day_pages[0]["nextCursor"]}
+            without = await client.get(EXPLAIN, params=query)  # the cursor knows of which length it is
             hour = await pages(client, ranking="city", name="São Paulo", limit=500)
-        keys = [(sale["source"], sale["saleId"]) for page in found for sale in page["sales"]]
+        keys = [(sale["source"], sale["saleId"]) for page in day_pages for sale in page["sales"]]
         assert (set(keys), len(keys)) == (want, len(want))
-        assert {page["transactionCount"] for page in found} == {len(want)}
+        assert {page["transactionCount"] for page in day_pages} == {len(want)}
         assert [sale["saleId"] for sale in without.json()["sales"]][:7] == [
-            sale["saleId"] for sale in found[1]["sales"]
+            sale["saleId"] for sale in day_pages[1]["sales"]
         ]
         assert 0 < hour[0]["transactionCount"] < len(want)
