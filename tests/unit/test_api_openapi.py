@@ -92,6 +92,19 @@ async def test_the_main_length_is_the_default(windows: str) -> None:
     assert length["schema"]["default"] == labels[0] == length["examples"]["newest"]["value"]
 
 
+async def test_bounds_are_described() -> None:
+    """The bounds of numbers and texts are in the schema of their parameters."""
+    paths = (await document())["paths"]
+    bounds = {
+        ("/api/v1/sales/top-by-city", "limit"): {"minimum": 1, "maximum": 10},
+        ("/api/v1/windows", "limit"): {"minimum": 1, "maximum": 500},
+        ("/api/v1/sales/explain", "name"): {"minLength": 1, "maxLength": 255},
+    }
+    for (path, name), expected in bounds.items():
+        (schema,) = [one["schema"] for one in paths[path]["get"]["parameters"] if one["name"] == name]
+        assert expected.items() <= schema.items()
+
+
 async def test_totals_are_numbers() -> None:
     """Totals are numbers, and the document says that they are exact."""
     total = (await document())["components"]["schemas"]["CityRank"]["properties"]["totalSales"]

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import pycountry
 from fastapi import APIRouter, Depends, Header, Query, Request
-from pydantic import AfterValidator, BeforeValidator, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
 from contracts.rankings import RANKINGS
 from contracts.time import EXAMPLE
@@ -52,8 +52,9 @@ Window = Annotated[
 ]
 Limit = Annotated[
     int,
+    Field(ge=1, le=10),
     BeforeValidator(parse_whole_number),
-    Query(ge=1, le=10, description="at most so many ranks", openapi_examples=examples(newest=3)),
+    Query(description="at most so many ranks", openapi_examples=examples(newest=3)),
 ]
 Country = Annotated[
     str,
@@ -77,15 +78,15 @@ Ranking = Annotated[
 ]
 Page = Annotated[
     int,
+    Field(ge=1, le=500),
     BeforeValidator(parse_whole_number),
-    Query(ge=1, le=500, description="at most so many in one answer", openapi_examples=examples(page=1)),
+    Query(description="at most so many in one answer", openapi_examples=examples(page=1)),
 ]
 Name = Annotated[
     str,
+    Field(min_length=1, max_length=255),
     BeforeValidator(composed),
     Query(
-        min_length=1,
-        max_length=255,
         description="the competitor, as ranked",
         openapi_examples=examples(**COMPETITORS, page=COMPETITORS[_FIRST]),
     ),
