@@ -113,9 +113,9 @@ class Servers:
             await client.stop()
 
     @asynccontextmanager
-    async def published(self) -> AsyncIterator[tuple[Published, Callable[[], Awaitable[None]]]]:
-        """What is published from now on to `sales.unified` and `sales.dlq`, and a function that reads on."""
-        topics = ("sales.unified", "sales.dlq")
+    async def published(self, *topics: str) -> AsyncIterator[tuple[Published, Callable[[], Awaitable[None]]]]:
+        """What is published from now on to these topics, else `sales.unified` and `sales.dlq`; a function reads on."""
+        topics = topics or ("sales.unified", "sales.dlq")
         decoders = {topic: Decoder(self.client, catalogue()[topic]) for topic in topics}
         client = AIOKafkaConsumer(bootstrap_servers=self.kafka.bootstrap, auto_offset_reset="earliest")
         await client.start()

@@ -70,7 +70,8 @@ class Kind:
 async def kind(request: pytest.FixtureRequest, servers: Mapping[str, str]) -> AsyncIterator[Kind]:
     """One of the two."""
     reached = Servers(servers)
-    async with reached.published() as (published, read):
+    topics = ("sales.unified", "sales.dlq") if request.param == "streams" else ("sales.dlq",)
+    async with reached.published(*topics) as (published, read):
 
         async def dead() -> set[bytes]:
             await read()
