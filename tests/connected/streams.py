@@ -150,6 +150,16 @@ class Servers:
             await admin.close()
         return {(tp.topic, tp.partition): committed.offset for tp, committed in offsets.items()}
 
+    async def skip(self, group: str, topic: str) -> None:
+        """Let a new group begin at the end of the topic."""
+        client = AIOKafkaConsumer(bootstrap_servers=self.kafka.bootstrap, group_id=group, enable_auto_commit=False)
+        await client.start()
+        try:
+            client.assign([TopicPartition(topic, number) for number in range(catalogue()[topic].partitions)])
+            await client.commit(await client.end_offsets(list(client.assignment())))
+        finally:
+            await client.stop()
+
     async def lag(self, group: str, topic: str) -> int:
         """How many offsets of the topic the group has not committed."""
         client = AIOKafkaConsumer(topic, bootstrap_servers=self.kafka.bootstrap)

@@ -91,6 +91,7 @@ async def kind(request: pytest.FixtureRequest, servers: Mapping[str, str]) -> As
                 return {sale_id for (sale_id,) in await db.store.select("SELECT sale_id FROM sales")}
 
             group = unique("sink")
+            await reached.skip(group, "sales.unified")
             environment = {**servers, "CLICKHOUSE_DB": db.settings.db, "CLICKHOUSE_SINK_GROUP": group}
             yield Kind(reached, "services.clickhouse_sink", "sales.unified", group, environment, stored, dead)
 
