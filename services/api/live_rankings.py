@@ -121,7 +121,7 @@ def answer(ranking: RankingDefinition, record: Mapping[str, Any]) -> RankingSet:
             "window": {"start": record["window_start"], "end": record["window_end"]},
             **{field: record[field] for field in ("status", "revision", "as_of", "watermark")},
             "rankings": [
-                {ranking.column: entry["name"], "country": record["country"], **entry} for entry in record["entries"]
+                {"country": record["country"], **entry, ranking.column: entry["name"]} for entry in record["entries"]
             ],
         }
     )

@@ -16,7 +16,7 @@ from services.api.transform import Newest, Rank, SalePosition, WindowChoice, epo
 # table of a configured length, never input.
 _SET = """
 SELECT window_start, window_end, revision, status, watermark_ms, as_of_ms,
-       rank, {name}, {country} AS country, total_sales, transaction_count
+       rank, {name}, {country} AS of_country, total_sales, transaction_count
 FROM {table} FINAL
 WHERE {scope} AND window_start = {window}
 ORDER BY rank

@@ -206,7 +206,7 @@ def ranking_set(ranking: RankingDefinition, rows: Sequence[Row], limit: int) -> 
     start, end, revision, status, watermark, as_of = rows[0][:6]
     if any(row[2] != revision for row in rows):
         raise ValueError(f"window {start}: rows of revisions {sorted({row[2] for row in rows})} in one answer")
-    entry, fields = ENTRIES[ranking.name], ("rank", ranking.column, "country", "total_sales", "transaction_count")
+    entry, column = ENTRIES[ranking.name], ranking.column
     return SETS[ranking.name](
         window=Window(start=start, end=end),
         status=status,
@@ -214,7 +214,10 @@ def ranking_set(ranking: RankingDefinition, rows: Sequence[Row], limit: int) -> 
         as_of=at_ms(as_of),
         watermark=at_ms(watermark),
         rankings=[
-            entry(**dict(zip(fields, row[6:11], strict=True))) for row in rows if row[10] > 0 and row[6] <= limit
+            # the competitor last: a ranking may be of countries
+            entry(**{"rank": rank, "country": country, "total_sales": total, "transaction_count": count, column: name})
+            for rank, name, country, total, count in (row[6:11] for row in rows)
+            if count > 0 and rank <= limit
         ],
     )
 

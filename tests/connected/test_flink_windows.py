@@ -297,7 +297,7 @@ async def test_a_further_ranking_is_served_and_explained(
     await becomes(client, "/top-countries", "country", want, length=length)
     start, entries = max(want.items())
     for _, name, total, count in entries:
-        query = {"ranking": "country", "name": name, "length": length, "window": iso(start), "limit": "1000"}
+        query = {"ranking": "country", "name": name, "length": length, "window": iso(start), "limit": "500"}
         answer = await client.get("/explain", params=query)
         assert answer.status_code == 200, answer.text
         body = json.loads(answer.text, parse_float=Decimal)

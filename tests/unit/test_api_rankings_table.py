@@ -71,7 +71,7 @@ def served() -> dict[str, Any]:
 def test_rest(served: dict[str, Any]) -> None:
     """It has an endpoint, with its table, column and country, and entries that name the competitor."""
     assert "FROM top_regions FINAL" in served["query"]
-    assert "rank, sales_region, country AS country" in served["query"]
+    assert "rank, sales_region, country AS of_country" in served["query"]
     assert served["values"] == {"country": "PT"}
     (entry,) = served["rest"]["rankings"]
     assert entry == {"rank": 1, "salesRegion": "name 1", "country": "BR", "totalSales": 1.0, "transactionCount": 1}
