@@ -39,7 +39,7 @@ function verdict() {
   const blind = health.panels.filter((one) => one.alerts.length && one.state === "unknown").length;
   const parts = [];
   if (firing) parts.push(`${firing} ${firing === 1 ? "alert is" : "alerts are"} firing`);
-  if (pending) parts.push(`${pending} pending`);
+  if (pending) parts.push(`${pending} ${pending === 1 ? "alert is" : "alerts are"} pending`);
   if (blind) parts.push(`${blind} ${blind === 1 ? "figure is" : "figures are"} unknown`);
   return parts.length ? parts.join(", ") : "No alert is firing";
 }
