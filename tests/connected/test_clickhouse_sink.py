@@ -193,10 +193,10 @@ async def test_undecodable_record_is_a_dead_letter(servers: Mapping[str, str], d
 
 
 async def test_set_that_does_not_fit_is_a_dead_letter(servers: Mapping[str, str], db: Database, tmp_path: Path) -> None:
-    """A set whose total is beyond its column is a dead letter that names the field; it is not cut or rounded."""
+    """A set whose count is beyond its column is a dead letter that names the field; it is not cut."""
     start, after = hour_of_its_own(), hour_of_its_own()
     record = ranking_set("rankings.city", start, 1, ["a"])
-    record["entries"][0]["total_sales"] = Decimal(10) ** 16
+    record["entries"][0]["transaction_count"] = 2**32
     async with sink(servers, db, tmp_path, unique("sink")):
         await feed(servers, "rankings.city", record, ranking_set("rankings.city", after, 1, ["b"]))
         await revision(db, after, 1)
@@ -204,7 +204,7 @@ async def test_set_that_does_not_fit_is_a_dead_letter(servers: Mapping[str, str]
 
         async def dead_lettered() -> bool:
             query = "SELECT detail FROM dead_letters FINAL WHERE topic = 'rankings.city' AND reason = 'store_rejected'"
-            return any("field total_sales" in detail for (detail,) in await db.store.select(query))
+            return any("field transaction_count" in detail for (detail,) in await db.store.select(query))
 
         await until(dead_lettered, "the dead letter names the field")
 

@@ -32,10 +32,7 @@ async def shop(servers: Mapping[str, str], tmp_path: Path) -> Any:
     owner = await asyncpg.connect(database=servers["POSTGRES_DB"], **account)
     await owner.execute(f"create database {name}")
     connection = await asyncpg.connect(database=name, **account)
-    for table in ("salesman", "sales"):
-        columns = (Path(__file__).parents[2] / "deploy/postgres/schema.sql").read_text("utf-8")
-        statement = columns[columns.index(f"CREATE TABLE IF NOT EXISTS {table} (") :].split(";")[0]
-        await connection.execute(statement)
+    await connection.execute((Path(__file__).parents[2] / "deploy/postgres/schema.sql").read_text("utf-8"))
     store: Any = bucket({**servers, "S3_BUCKET": name.replace("_", "-")})
     try:
         yield {**servers, "POSTGRES_DB": name, "S3_BUCKET": name.replace("_", "-")}, connection, store
