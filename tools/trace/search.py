@@ -102,3 +102,5 @@ async def search(client: AIOKafkaConsumer, topic: str, pattern: re.Pattern[bytes
             async for message in between(client, {partition: first}, {partition: min(stop, end)}):
                 if message.value is not None:
                     yield message
+    # a consumer that has reached an end waits there for more, and every later request of the connection behind it
+    client.unsubscribe()
