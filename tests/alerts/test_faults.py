@@ -142,7 +142,6 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     threading.Thread(target=webhook.serve_forever, daemon=True).start()
     extra = {"ALERT_WEBHOOK_URL": f"http://127.0.0.1:{webhook.server_port}/", "LINEAGE_INTERVAL_S": "2"}
     extra |= {"LINEAGE_TRANSPORT": "http", "SERVER_EXPORTER_INTERVAL_S": "2"}
-    extra |= {"REJECTED_RUN_MAX": "0", "REJECTED_SHARE_MAX": "0"}  # tens of thousands of wrong records in a row come
     with start_runtime(tmp_path_factory.mktemp("alerts"), extra_env=extra) as runtime:
         with pytest.MonkeyPatch.context() as patch:
             for name, value in runtime.env.items():
