@@ -11,6 +11,7 @@ from functools import partial
 
 import httpx
 import pytest
+from aiokafka import AIOKafkaProducer
 
 from tests import oracle
 from tests.connected.streams import until
@@ -94,6 +95,29 @@ async def test_a_total_beyond_the_largest_amount_is_ranked_and_served(
         return stored is not None and served is not None and stored.entries == served.entries == want
 
     await until(stored_and_served, f"tables and REST have {want}", 60)
+
+
+async def test_an_aborted_sale_is_not_ranked(runtime: Runtime, sales: Sales, reader: Reader) -> None:
+    """Of two transactions in one hour only the sale of the one that was committed is ranked."""
+    at = START + timedelta(days=4)
+    producer = AIOKafkaProducer(bootstrap_servers=f"127.0.0.1:{runtime.env['KAFKA_PORT']}", transactional_id="ranking")
+    await producer.start()
+    try:
+        for name, commits in (("aborted", False), ("committed", True)):
+            sale = plain_sale(1, at, sale_id=name)
+            await producer.begin_transaction()
+            # both in one partition: what reads the second has passed the first
+            await producer.send_and_wait(
+                SALES, sales.encode(sale.record()), key=f"{sale.source}:{name}".encode(), partition=0
+            )
+            if commits:
+                await producer.commit_transaction()
+                sales.published.append(sale.record())
+            else:
+                await producer.abort_transaction()
+    finally:
+        await producer.stop()
+    await until_own_right(reader, sales, "the committed sale, and not the aborted one")
 
 
 async def test_the_topics_keep_the_one_schema_of_the_contract(runtime: Runtime, reader: Reader) -> None:
