@@ -141,6 +141,27 @@ async def test_ties_are_ranked_by_name(db: Database) -> None:
     assert result.entries > 10
 
 
+async def test_totals_of_more_than_64_bits(db: Database) -> None:
+    """Totals beyond 64 bits are ranked to the cent, and one that is served a cent too high differs."""
+    largest = Decimal("9999999999999999.99")
+    sales = [
+        sale(number, sale_id=f"{city}{number}", city=city, salesman_name="Ana", country="BR", amount=largest)
+        for city in ("Natal", "Olinda", "Recife")
+        for number in range(1_000)
+    ]
+    sales += [sale(0, sale_id="more", city="Recife", salesman_name="Ana", country="BR", amount=Decimal("0.01"))]
+    await write(db, "sales.unified", sales)
+    await serve(db, sales)
+    result, different = await compared(db)
+    assert (result.windows, different) == (1, [])
+    cent = sale(0, sale_id="planted", city="Natal", salesman_name="Bia", country="BR", amount=Decimal("0.01"))
+    await serve(db, [*sales, cent], 2)
+    _, different = await compared(db)
+    total = 1_000 * largest
+    found = {(one.name, one.figure, one.served, one.recomputed) for one in different}
+    assert ("Natal", "total", total + Decimal("0.01"), total) in found
+
+
 async def test_windows_that_only_one_side_has(db: Database) -> None:
     """Sales that are not served differ; a window without sales is equal when served as empty, and not as it was."""
     gone, unserved = START + timedelta(hours=3), START + timedelta(hours=5)

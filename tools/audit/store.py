@@ -46,7 +46,8 @@ SELECT DISTINCT intDiv(second, {step}) * {step} FROM (
 _SERVED_SECONDS = "UNION ALL SELECT toInt64(toUInt32(window_start)) AS second FROM {table}"
 # The server sorts and cuts, so that as many rows come as there are ranks, however many names sold in a window. Text is
 # compared byte by byte, which for UTF-8 is the order of code points that the ranking uses for equal totals.
-# ClickHouse 18.16 compares decimals very slowly; the whole numbers before them leave it only ties to compare.
+# ClickHouse 18.16 compares decimals very slowly; the floats before them, which rounding leaves in the same order, leave
+# it only ties to compare. Integers of 64 bits would not hold every total.
 _RECOMPUTED = """
 SELECT window, of_country, name, total, sales FROM (
     SELECT {sold} AS window, {country} AS of_country, {column} AS name, sum(amount) AS total, count() AS sales
@@ -55,7 +56,7 @@ SELECT window, of_country, name, total, sales FROM (
       AND {sold} IN %(windows)s
     GROUP BY window, of_country, name
 )
-ORDER BY window, of_country, toInt64(total) DESC, total DESC, name
+ORDER BY window, of_country, toFloat64(total) DESC, total DESC, name
 LIMIT {top} BY window, of_country
 """
 _SERVED = """
