@@ -36,7 +36,7 @@ PAUSE_S = 0.5  # between two reconciliations of a command
 
 
 class NotRunningError(Exception):
-    """The job did not run before the deadline; the message is the reason."""
+    """The job does not run, and waiting longer is no use; the message is the reason."""
 
 
 @dataclass(frozen=True)
@@ -303,7 +303,7 @@ async def until_running(reconciler: Reconciler, deadline_s: float, emit: Callabl
     A rebuild that it asks for does not count towards the deadline where it succeeds; `emit` gets its steps.
 
     Raises:
-        NotRunningError: not before the deadline.
+        NotRunningError: not before the deadline, or it is stopped for a record that it cannot decode.
         WrongSettingError: the job rejects its configuration.
     """
     reason = "nothing answered yet"
@@ -316,6 +316,9 @@ async def until_running(reconciler: Reconciler, deadline_s: float, emit: Callabl
             if result.job is not None and result.job.running:
                 return result.job
             reason = result.action.why
+            last = reconciler.record.read()
+            if last is not None and last.blocked is not None:
+                raise NotRunningError(reason)
             if result.action.kind == "rebuild":
                 await reconciler.rebuild(emit)
                 deadline = time.monotonic() + deadline_s

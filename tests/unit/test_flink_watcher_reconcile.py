@@ -295,6 +295,16 @@ async def test_a_job_that_cannot_decode_a_record_is_stopped_until_it_is_skipped(
     assert "--fromSavepoint file:/s" in (tmp_path / "arguments").read_text()
 
 
+async def test_a_wait_ends_at_once_where_the_job_stops_for_a_record(reconciler: Reconciler, cluster: Cluster) -> None:
+    """A record that cannot be decoded, such as one behind a skipped one, is named without waiting for the deadline."""
+    cluster.add("j", state="RESTARTING")
+    cluster.exception = DESERIALIZATION
+    reconciler.record.write(Submission("j", WANTED, ran=True, savepoint="file:/s"))
+    log = Log(lambda _: [Part(0, 0, 90, 40)], Undecodable(0, 42, "wire_format: no"))
+    with pytest.raises(NotRunningError, match=r"^sales.unified-0@42 cannot be decoded .* run task skip-undecodable$"):
+        await until_running(replace(reconciler, sales=log), 60, print)
+
+
 async def test_a_job_that_fails_otherwise_is_left_to_flink(reconciler: Reconciler, cluster: Cluster) -> None:
     """Another exception, or a decoding that failed while the registry was unavailable, stops nothing."""
     cluster.add("j", state="RESTARTING")
