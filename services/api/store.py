@@ -47,14 +47,15 @@ ORDER BY window_start DESC
 """
 _FRESHEST = "SELECT max(as_of_ms) FROM {table}"
 
-# The inner query is a plain scan: of the times, and of scope and ids where a time is in the window. It leaves the outer
-# one a few ids, of which the table's order finds the rows, so that FINAL merges these and not all sales. Only a filter
-# by key may be in the outer PREWHERE, which comes before FINAL: it keeps or drops all versions of a sale together. The
-# id alone is such a filter, and a third cheaper than the whole key. `{scope}` is of the table of rankings, never input.
+# The inner query reads the rows of the window from a table in the order of time, which has every time that a sale was
+# ever given. It leaves the outer one a few ids, of which the table's order finds the rows, so that FINAL merges these
+# and not all sales. Only a filter by key may be in the outer PREWHERE, which comes before FINAL: it keeps or drops all
+# versions of a sale together. The id alone is such a filter, and of many sales cheaper than the whole key. `{scope}` is
+# of the table of rankings, never input.
 _OF_RANK = """
 FROM sales FINAL
 PREWHERE sale_id IN (
-    SELECT sale_id FROM sales PREWHERE event_time_ms >= %(start)s AND event_time_ms < %(end)s WHERE {scope}
+    SELECT sale_id FROM sales_by_time WHERE event_time_ms >= %(start)s AND event_time_ms < %(end)s AND {scope}
 )
 WHERE deleted = 0 AND event_time_ms >= %(start)s AND event_time_ms < %(end)s AND {scope}
 """

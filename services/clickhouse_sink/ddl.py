@@ -1,4 +1,4 @@
-"""`python -m services.clickhouse_sink.ddl`: create the database and its tables; idempotent.
+"""`python -m services.clickhouse_sink.ddl`: create the database and its tables, and fill what is new; idempotent.
 
 The tables are those of deploy/clickhouse/ddl/*.sql, and for each ranking and window length one of its template.
 """
@@ -17,10 +17,12 @@ from chassis.datasets import Fields, named_fields
 from chassis.settings import ClickHouseSettings, RankingSettings, load
 from contracts.rankings import RANKINGS
 from contracts.windows import WindowLength, tables
+from services.clickhouse_sink.backfill import fill
 from services.clickhouse_sink.mapping import TableMapping
 
 DDL_FOLDER = Path(__file__).parents[2] / "deploy" / "clickhouse" / "ddl"
 TIMEOUT_S = 30.0
+FILL_TIMEOUT_S = 1800.0
 _TABLE = re.compile(r"CREATE TABLE IF NOT EXISTS (\w+)\n\((.*?)\n\)", re.S)
 _COLUMN = re.compile(r"^    (\w+) ([A-Z]\w+(?:\([^)]*\))?)", re.M)
 
@@ -55,8 +57,15 @@ def table_fields(mapping: TableMapping, lengths: Sequence[WindowLength]) -> Fiel
     return named_fields((name, kind) for name, kind in columns if name in mapping.columns)
 
 
+def _emit(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
 async def apply(settings: ClickHouseSettings, texts: Mapping[str, str]) -> None:
-    """Create the database and run every statement of `texts` in it.
+    """Create the database, run every statement of `texts` in it, and fill the tables that an older state has not had.
+
+    Prints its progress where that takes longer.
 
     Raises:
         StoreUnavailableError: ClickHouse is unreachable.
@@ -71,6 +80,8 @@ async def apply(settings: ClickHouseSettings, texts: Mapping[str, str]) -> None:
         for text in texts.values():
             for statement in statements(text):
                 await store.execute(statement)
+    async with clickhouse(settings, 1, FILL_TIMEOUT_S) as store:
+        await fill(store, _emit)
 
 
 def main() -> int:
@@ -84,7 +95,7 @@ def main() -> int:
     except ServerException as error:
         sys.stderr.write(f"tables not created: clickhouse at {settings.address} rejects: {rejection(error)}\n")
         return 1
-    sys.stdout.write(f"database {settings.db}: {', '.join(texts)}\n")
+    _emit(f"database {settings.db}: {', '.join(texts)}")
     return 0
 
 

@@ -28,6 +28,7 @@ from services.clickhouse_sink.settings import MAPPINGS_FILE
 LENGTHS = window_lengths("1h,1d@America/Sao_Paulo,15m")
 _UPGRADE = re.compile(r"ALTER TABLE (\w+) MODIFY COLUMN (\w+) (.+)")
 _TABLE = re.compile(r"CREATE TABLE IF NOT EXISTS (\w+)\n\(\n(.*)\n\)\nENGINE = (.*)\nORDER BY (.*)", re.DOTALL)
+_VIEW = re.compile(r"CREATE MATERIALIZED VIEW IF NOT EXISTS \w+ TO (\w+)\nAS SELECT (.*) FROM (\w+)")
 _COLUMN = re.compile(r"(\w+) ((?:Nullable\()?\w+(?:\([^)]*\))?\)?)( ALIAS .*)?")
 
 
@@ -38,6 +39,11 @@ def shipped_tables() -> dict[str, tuple[dict[str, Column], str]]:
         for statement in statements(text):
             if upgrade := _UPGRADE.fullmatch(statement):
                 assert tables[upgrade[1]][0][upgrade[2]].type == upgrade[3]
+                continue
+            if view := _VIEW.fullmatch(statement):
+                target, source = tables[view[1]][0], tables[view[3]][0]
+                assert view[2].split(", ") == list(target)
+                assert {name: source[name] for name in target} == target
                 continue
             parts = _TABLE.fullmatch(statement)
             assert parts, statement
@@ -92,7 +98,8 @@ def test_every_ranking_has_its_mapping_and_its_table() -> None:
 
 def test_one_length_has_no_further_table() -> None:
     """With one length there is one table for each ranking."""
-    assert set(scripts(LENGTHS[:1])) == {"01_sales.sql", "02_dead_letters.sql", *(each.table for each in RANKINGS)}
+    files = {"01_sales.sql", "02_dead_letters.sql", "03_sales_by_time.sql"}
+    assert set(scripts(LENGTHS[:1])) == {*files, *(each.table for each in RANKINGS)}
 
 
 def test_a_further_ranking_needs_only_its_row(monkeypatch: pytest.MonkeyPatch) -> None:
