@@ -1,6 +1,10 @@
 """What all tests share: the marker of a test is its directory; Hypothesis explores the same examples everywhere."""
 
+import logging
+import sys
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -34,3 +38,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(directory)
             if directory in TIMEOUTS_S and item.get_closest_marker("timeout") is None:
                 item.add_marker(pytest.mark.timeout(TIMEOUTS_S[directory]))
+
+
+@pytest.fixture(autouse=True)
+def _own_hooks() -> Iterator[None]:
+    """What a unit's logging installs in the process ends with the test; pytest's own hooks see the errors after it."""
+    root, thread, unraisable = logging.getLogger(), threading.excepthook, sys.unraisablehook
+    handlers, level = root.handlers[:], root.level
+    yield
+    threading.excepthook, sys.unraisablehook = thread, unraisable
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    logging.captureWarnings(False)
