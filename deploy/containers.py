@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from chassis.settings import load
-from deploy.native import render
+from deploy.native import processes, render
 from deploy.native.settings import NativeSettings
 
 DATA = Path("/var/lib")
@@ -24,7 +24,7 @@ def configuration(settings: NativeSettings) -> Path:
         KeyError: a template names a value that does not exist.
     """
     filled = {
-        **render.values(settings),
+        **processes.values(settings),
         "DATA_DIR": str(DATA),
         "JOBMANAGER_HOST": "jobmanager",
         "FLINK_BIND_HOST": settings.bind_host,

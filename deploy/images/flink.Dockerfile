@@ -64,7 +64,7 @@ COPY --from=pyflink /opt/placar/flink-lib /opt/placar/flink-lib
 COPY --from=jars /opt/placar/jars/flink /opt/placar/jars/flink
 COPY --from=jars /opt/placar/jars/agent /opt/placar/jars/agent
 COPY --from=build /opt/placar/venv /opt/placar/venv
-# what deploy/native/processes.py gives Flink's scripts natively
+# what deploy/native/processes.yaml gives Flink's scripts natively
 ENV FLINK_HOME=/opt/placar/flink-venv/lib/python3.11/site-packages/pyflink
 ENV PATH=/opt/placar/venv/bin:$FLINK_HOME/bin:$PATH \
     PLACAR_HOME=/opt/placar \

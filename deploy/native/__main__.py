@@ -18,9 +18,8 @@ from deploy.native import install as installation
 from deploy.native import jars, ports, postgres, rankings, render, state, status, supervise
 from deploy.native.backup import BackupError
 from deploy.native.graph import Starter, StartError, closure
-from deploy.native.nodes import Node
 from deploy.native.packages import InstallError
-from deploy.native.processes import UNITS, environment, processes, steps
+from deploy.native.processes import UNITS, Node, environment, processes, steps
 from deploy.native.settings import NativeSettings
 from deploy.native.state import StateError
 from deploy.native.supervise import SupervisorError

@@ -18,9 +18,8 @@ import structlog
 from watchfiles import Change, DefaultFilter, watch
 
 from deploy.native import supervise
-from deploy.native.nodes import Process
 from deploy.native.probes import NotReady
-from deploy.native.processes import UNITS, environment
+from deploy.native.processes import UNITS, Process, environment
 from deploy.native.settings import ROOT, NativeSettings
 
 POLL_MS = 100

@@ -9,9 +9,8 @@ from pathlib import Path
 
 from chassis.ops import needs_operator
 from deploy.native import supervise
-from deploy.native.nodes import Node, Process, Step
 from deploy.native.probes import NotReady
-from deploy.native.processes import environment
+from deploy.native.processes import Node, Process, Step, environment
 from deploy.native.settings import NativeSettings
 
 PROBE_INTERVAL_S = 0.5

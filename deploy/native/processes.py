@@ -1,71 +1,180 @@
-"""The table of processes and steps: servers, one-shot steps and units, each with what it needs to start."""
+"""The processes and steps of processes.yaml, filled in with the settings."""
 
+import hashlib
 import os
+import shlex
+import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from string import Template
 
-from deploy.native import probes
-from deploy.native.flink import flink_environment
-from deploy.native.nodes import Process, Step
-from deploy.native.servers import SERVERS
-from deploy.native.settings import ROOT, NativeSettings
+from chassis.settings import REGISTRY_DATABASE
+from deploy.native import postgres, probes
+from deploy.native.settings import ROOT, NativeSettings, secret
+from deploy.native.table import TABLE, Described
 
-# unit -> (module, what must be ready first; it waits for its other servers by itself)
-UNITS: Mapping[str, tuple[str, Sequence[str]]] = {
-    "cdc": ("streams.cdc", ("contracts",)),
-    "files": ("streams.files", ("contracts",)),
-    "legacy": ("streams.legacy", ("contracts",)),
-    "legacy_soap": ("services.legacy_soap", ()),
-    "file_poller": ("services.file_poller", ("contracts", "s3")),
-    "legacy_poller": ("services.legacy_poller", ("contracts", "legacy_soap")),
-    "clickhouse_sink": ("services.clickhouse_sink", ("contracts", "tables")),
-    "api": ("services.api", ("contracts", "tables")),
-    "ops": ("services.ops", ()),
-    "lineage": ("services.lineage", ("postgres-schema",)),
-    "connect_watcher": ("services.connect_watcher", ("connector",)),
-    "flink_watcher": ("services.flink_watcher", ("ranking-job",)),
-    "server_exporter": ("services.server_exporter", ("kafka", "postgres-schema", "tables")),
+PROBES: Mapping[str, Callable[..., probes.Probe]] = {
+    "http": probes.http,
+    "kafka": probes.kafka,
+    "command": probes.command,
+    "taskmanager": probes.taskmanager,
 }
+CLICKHOUSE_LEVELS = {"debug": "debug", "info": "information", "warning": "warning", "error": "error"}
+UNITS: Mapping[str, tuple[str, Sequence[str]]] = {name: (each.module, each.needs) for name, each in TABLE.units.items()}
+"""Unit -> its module, and what must be ready first."""
+
+
+@dataclass(frozen=True)
+class Process:
+    """Something that the supervisor keeps running; ready when `probe` no longer raises.
+
+    `configuration` names files below the state's conf/ (absolute paths are allowed): a changed one restarts the process
+    at the next `up`. `wave` orders the shutdown: 0 stops first.
+    """
+
+    name: str
+    command: Sequence[str]
+    probe: probes.Probe
+    needs: Sequence[str] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    configuration: Sequence[str] = ()
+    directory: str = str(ROOT)
+    stop_signal: str = "TERM"
+    wave: int = 0
+
+
+@dataclass(frozen=True)
+class Step:
+    """A command that runs once to its end; done when it exits with 0."""
+
+    name: str
+    command: Sequence[str]
+    needs: Sequence[str] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+Node = Process | Step
+
+
+def _program(*names: str) -> str:
+    """The first of these commands that the machine has, with its path; the last name where it has none."""
+    path = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"
+    return next(filter(None, (shutil.which(name, path=path) for name in names)), names[-1])
+
+
+def clickhouse_command() -> tuple[str, ...]:
+    """The server's command: Debian's binary, or the single binary of the vendor's packages."""
+    program = _program("clickhouse-server", "clickhouse")
+    return (program,) if program.endswith("clickhouse-server") else (program, "server")
+
+
+def _jar(settings: NativeSettings, pattern: str) -> str:
+    """The one jar of a pattern that the lock fixes; the pattern itself before it is installed."""
+    return str(next((settings.home / "jars").glob(pattern), settings.home / "jars" / pattern))
+
+
+def values(settings: NativeSettings) -> dict[str, str]:
+    """What the ${NAME} of the templates in deploy/, and of processes.yaml, are filled with."""
+    state, flink = settings.state_dir, settings.home / "flink-venv"
+    level = settings.log_level_servers.replace("warning", "warn")  # as Log4j and Prometheus spell it
+    return {
+        **{name: str(port) for name, port in settings.ports.items()},
+        "PATH": os.environ["PATH"],
+        "PYTHON": sys.executable,
+        "ROOT": str(ROOT),
+        "PLACAR_HOME": str(settings.home),
+        "PLUGIN_DIR": str(settings.home / "jars" / "plugins"),
+        "AGENT_JAR": _jar(settings, "agent/jmx_prometheus_javaagent-*.jar"),
+        "STATE_DIR": str(state),
+        "DATA_DIR": str(state / "data"),
+        "CONF": str(state / "conf"),
+        "BIND_HOST": settings.bind_host,
+        "LEVEL": level or "info",
+        "LEVEL_UPPER": (level or "info").upper(),
+        "LEVEL_QUIET": level or "warn",
+        "KAFKA_HOST": settings.kafka.host,
+        "CONNECT_HOST": settings.connect.host,
+        "REGISTRY_JAR": _jar(settings, "registry/*-runner.jar"),
+        "REGISTRY_DATABASE": REGISTRY_DATABASE,
+        "POSTGRES_HOST": settings.postgres.host,
+        "POSTGRES_USER": settings.postgres.user,
+        "POSTGRES_PASSWORD": secret(settings.postgres.password),
+        "POSTGRES_BIN": str(postgres.bin_dir()),
+        "POSTGRES_DIR": str(postgres.data_dir(settings).parent),
+        "WEED": str(Path(sys.executable).parent / "weed"),
+        "S3_BUCKET": settings.s3.bucket,
+        "S3_ACCESS_KEY": settings.s3.access_key,
+        "S3_SECRET_KEY": secret(settings.s3.secret_key),
+        "S3_SOCKET": str(settings.unix_socket("s3")),
+        "FILER_SOCKET": str(settings.unix_socket("filer")),
+        "CLICKHOUSE_LOG_LEVEL": CLICKHOUSE_LEVELS[settings.log_level_servers or "warning"],
+        "CLICKHOUSE_USER": settings.clickhouse.user,
+        "CLICKHOUSE_PASSWORD_SHA256": hashlib.sha256(secret(settings.clickhouse.password).encode()).hexdigest(),
+        "JOBMANAGER_HOST": "127.0.0.1",
+        "FLINK_BIND_HOST": "127.0.0.1",
+        "FLINK_REST_HOST": os.environ.get("FLINK_REST_HOST", settings.bind_host),
+        "FLINK_HOME": str(flink / "lib" / "python3.11" / "site-packages" / "pyflink"),
+        "FLINK_PYTHON": str(flink / "bin" / "python"),
+        "ALERTMANAGER": _program("prometheus-alertmanager", "alertmanager"),
+        # an address must be well-formed even where no alert is sent to it
+        "ALERT_RECEIVER": "webhook" if settings.alert_webhook_url else "none",
+        "ALERT_WEBHOOK_URL": settings.alert_webhook_url or "http://127.0.0.1/",
+    }
+
+
+class Filler:
+    """Fills in the texts of the table; an unknown ${NAME} in one is a KeyError."""
+
+    def __init__(self, settings: NativeSettings) -> None:
+        self._plain = values(settings)
+        self._quoted = {name: shlex.quote(value) for name, value in self._plain.items()}
+        self._quoted["AS_POSTGRES"] = shlex.join(postgres.account())
+        self._quoted["CLICKHOUSE"] = shlex.join(clickhouse_command())
+        for known in (self._plain, self._quoted):
+            known.update({name: Template(text).substitute(known) for name, text in TABLE.words.items()})
+
+    def words(self, text: str) -> tuple[str, ...]:
+        """A command as its words."""
+        return tuple(shlex.split(Template(text).substitute(self._quoted)))
+
+    def text(self, text: str) -> str:
+        """Any other text."""
+        return Template(text).substitute(self._plain)
+
+    def environment(self, described: Described) -> dict[str, str]:
+        """The variables of a process."""
+        return {name: self.text(value) for name, value in described.environment.items()}
 
 
 def steps(settings: NativeSettings) -> list[Step]:
     """The one-shot steps."""
-    python = sys.executable
+    fill = Filler(settings)
     return [
-        Step("postgres-schema", (python, "-m", "deploy.native.postgres"), ("postgres",)),
-        Step("contracts", (python, "-m", "chassis.publish"), ("kafka", "registry")),
-        Step("tables", (python, "-m", "services.clickhouse_sink.ddl"), ("clickhouse",)),
-        Step("seed", (python, "-m", "tools", "seed", "--initial"), ("postgres-schema", "s3")),
-        Step(
-            "connector",
-            (python, "-m", "services.connect_watcher", "--once"),
-            ("connect", "contracts", "postgres-schema"),
-        ),
-        Step(
-            "ranking-job",
-            (python, "-m", "services.flink_watcher", "--once"),
-            ("jobmanager", "taskmanager1", "taskmanager2", "contracts"),
-            environment=flink_environment(settings),
-        ),
+        Step(name, fill.words(each.command), each.needs, fill.environment(each)) for name, each in TABLE.steps.items()
     ]
+
+
+def _process(name: str, described: Described, fill: Filler) -> Process:
+    probe, *arguments = fill.words(described.probe or f"http http://${{BIND_HOST}}:${{{name.upper()}_OPS_PORT}}/readyz")
+    return Process(
+        name,
+        fill.words(described.command or f"${{PYTHON}} -m {described.module}"),
+        PROBES[probe](*arguments),
+        described.needs,
+        fill.environment(described),
+        [fill.text(path) for path in described.configuration],
+        fill.text(described.directory),
+        described.stop_signal,
+        described.wave,
+    )
 
 
 def processes(settings: NativeSettings) -> list[Process]:
     """Every server and unit."""
-    host = settings.bind_host
-    units = [
-        Process(
-            name,
-            (sys.executable, "-m", module),
-            probes.http(f"http://{host}:{settings.ports[f'{name.upper()}_OPS_PORT']}/readyz"),
-            needs,
-            environment=flink_environment(settings) if name == "flink_watcher" else {},
-            configuration=("flink/config.yaml",) if name == "flink_watcher" else (),
-            wave=1 if name == "lineage" else 0,  # it stops after the units that send it events
-        )
-        for name, (module, needs) in UNITS.items()
-    ]
-    return [*(server(settings) for server in SERVERS), *units]
+    fill = Filler(settings)
+    return [_process(name, described, fill) for name, described in {**TABLE.servers, **TABLE.units}.items()]
 
 
 def environment(settings: NativeSettings) -> dict[str, str]:

@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from deploy.native import postgres
-from deploy.native.flink import flink_environment
-from deploy.native.nodes import Process
-from deploy.native.processes import UNITS, environment
-from deploy.native.settings import PORTS, ROOT, NativeSettings, secret
+from deploy.native.processes import Process, environment, values
+from deploy.native.settings import PORTS, ROOT, NativeSettings
+from deploy.native.table import TABLE
 
 # the host of a process, by its name
 Host = Callable[[str], str]
@@ -52,21 +51,6 @@ FOLDERS = (
     "data/s3",
 )
 
-CLICKHOUSE_LEVELS = {"debug": "debug", "info": "information", "warning": "warning", "error": "error"}
-
-# servers that serve their metrics themselves: the port, and the job in Prometheus
-SERVER_METRICS: Mapping[str, str] = {
-    "KAFKA_METRICS_PORT": "kafka",
-    "CONNECT_METRICS_PORT": "connect",
-    "FLINK_JOBMANAGER_METRICS_PORT": "flink",
-    "FLINK_TASKMANAGER1_METRICS_PORT": "flink",
-    "FLINK_TASKMANAGER2_METRICS_PORT": "flink",
-    "S3_METRICS_PORT": "s3",
-    "SCHEMA_REGISTRY_PORT": "registry",
-    "PROMETHEUS_PORT": "prometheus",
-    "ALERTMANAGER_PORT": "alertmanager",
-}
-
 # the settings of ours in the caller's environment: a changed one restarts the processes
 SETTING_PREFIXES = (
     "API_", "BIND_", "CDC_", "CLICKHOUSE_", "CONNECT_", "FILES_", "FILE_POLLER_", "FLINK_", "KAFKA_", "LEGACY_",
@@ -74,76 +58,12 @@ SETTING_PREFIXES = (
     "SCHEMA_REGISTRY_", "SERVER_EXPORTER_",
 )  # fmt: skip
 
-_SUPERVISOR = """\
-[unix_http_server]
-file = {socket}
-chmod = 0700
-
-[supervisord]
-logfile = {state}/logs/supervisord.log
-logfile_maxbytes = 5MB
-logfile_backups = 1
-pidfile = {state}/run/supervisord.pid
-childlogdir = {state}/logs
-directory = {root}
-minfds = 1024
-
-[rpcinterface:supervisor]
-supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface
-
-[supervisorctl]
-serverurl = unix://{socket}
-"""
-
-# exit status 2 is a wrong setting: a restart would not help, so it is expected and the process stays down. With the
-# digest a changed script or configuration file makes a changed program, which the supervisor then restarts.
-_PROGRAM = """
-[program:{name}]
-command = {command}
-directory = {directory}
-environment = PLACAR_CONFIGURATION_SHA256="{digest}"
-autostart = false
-autorestart = unexpected
-exitcodes = 2
-startsecs = 1
-startretries = 1000
-stopsignal = {signal}
-stopwaitsecs = 10
-stopasgroup = {as_group}
-killasgroup = true
-redirect_stderr = true
-stdout_logfile = {state}/logs/{name}.log
-stdout_logfile_maxbytes = 10MB
-stdout_logfile_backups = 2
-"""
-
-
-def values(settings: NativeSettings) -> dict[str, str]:
-    """What the templates' ${NAME} are filled with."""
-    return {
-        **{name: str(port) for name, port in settings.ports.items()},
-        "BIND_HOST": settings.bind_host,
-        "KAFKA_HOST": settings.kafka.host,
-        "CONNECT_HOST": settings.connect.host,
-        "JOBMANAGER_HOST": "127.0.0.1",
-        "FLINK_BIND_HOST": "127.0.0.1",
-        "FLINK_REST_HOST": os.environ.get("FLINK_REST_HOST", settings.bind_host),
-        "FLINK_PYTHON": flink_environment(settings)["FLINK_PYTHON"],
-        "CLICKHOUSE_LOG_LEVEL": CLICKHOUSE_LEVELS[settings.log_level_servers or "warning"],
-        "CLICKHOUSE_USER": settings.clickhouse.user,
-        "CLICKHOUSE_PASSWORD_SHA256": hashlib.sha256(secret(settings.clickhouse.password).encode()).hexdigest(),
-        # an address must be well-formed even where no alert is sent to it
-        "ALERT_RECEIVER": "webhook" if settings.alert_webhook_url else "none",
-        "ALERT_WEBHOOK_URL": settings.alert_webhook_url or "http://127.0.0.1/",
-        "PLUGIN_DIR": str(settings.home / "jars" / "plugins"),
-        "DATA_DIR": str(settings.state_dir / "data"),
-        "STATE_DIR": str(settings.state_dir),
-    }
-
 
 def targets(settings: NativeSettings, host: Host) -> list[dict[str, Any]]:
     """What Prometheus scrapes, in the form of its file_sd: `job` is the kind of server, `instance` the process."""
-    scraped = {**{f"{unit.upper()}_OPS_PORT": "unit" for unit in UNITS}, **SERVER_METRICS}
+    scraped = {f"{unit.upper()}_OPS_PORT": "unit" for unit in TABLE.units}
+    for server in TABLE.servers.values():
+        scraped.update(server.scraped)
     return [
         {
             "targets": [f"{host(PORTS[port][1])}:{settings.ports[port]}"],
@@ -194,7 +114,7 @@ def servers(settings: NativeSettings, filled: Mapping[str, str], host: Host) -> 
         _write(conf / name, (ROOT / "deploy" / name).read_text("utf-8"))
     for name, addresses in (("targets", targets(settings, host)), ("alertmanagers", alertmanagers(settings, host))):
         _write(conf / "prometheus" / f"{name}.json", json.dumps(addresses, indent=1))
-    client_log = Path(flink_environment(settings)["FLINK_HOME"]) / "conf" / "log4j-cli.properties"
+    client_log = Path(filled["FLINK_HOME"]) / "conf" / "log4j-cli.properties"
     _write(conf / "flink" / client_log.name, client_log.read_text("utf-8"))
 
 
@@ -217,20 +137,21 @@ def _postgres(settings: NativeSettings, filled: Mapping[str, str]) -> None:
 def _supervisor(settings: NativeSettings, processes: Sequence[Process]) -> str:
     state = settings.state_dir
     ours = {name: value for name, value in os.environ.items() if name.startswith(SETTING_PREFIXES)}
-    text = _SUPERVISOR.format(socket=settings.socket, state=state, root=ROOT)
+    text = fill("native/supervisord.conf", {"socket": str(settings.socket), "state": str(state), "root": str(ROOT)})
     for process in processes:
         script = state / "conf" / "processes" / f"{process.name}.sh"
         _write(script, _script(process, {**ours, **environment(settings), **process.environment}))
-        text += _PROGRAM.format(
-            name=process.name,
+        program = {
+            "name": process.name,
             # the supervisor expands % in its configuration
-            command=shlex.join(["/bin/sh", str(script)]).replace("%", "%%"),
-            directory=process.directory,
-            digest=digest([script, *(state / "conf" / name for name in process.configuration)]),
-            signal=process.stop_signal,
-            as_group="false" if process.stop_signal == "INT" else "true",
-            state=state,
-        )
+            "command": shlex.join(["/bin/sh", str(script)]).replace("%", "%%"),
+            "directory": process.directory,
+            "digest": digest([script, *(state / "conf" / name for name in process.configuration)]),
+            "signal": process.stop_signal,
+            "as_group": "false" if process.stop_signal == "INT" else "true",
+            "state": str(state),
+        }
+        text += fill("native/program.conf", program)
     return text
 
 

@@ -1,4 +1,4 @@
-"""Settings of the native runtime: folders, and every port with the process that opens it."""
+"""Settings of the native runtime: folders, ports and accounts."""
 
 import hashlib
 import os
@@ -19,62 +19,16 @@ from chassis.settings import (
     RankingSettings,
     S3Settings,
 )
+from deploy.native.table import TABLE
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# setting -> (default, the process that listens there)
 PORTS: Mapping[str, tuple[int, str]] = {
-    "KAFKA_PORT": (9092, "kafka"),
-    "KAFKA_CONTROLLER_PORT": (9094, "kafka"),
-    "SCHEMA_REGISTRY_PORT": (8085, "registry"),
-    "CONNECT_PORT": (8083, "connect"),
-    "POSTGRES_PORT": (5432, "postgres"),
-    "S3_PORT": (9000, "s3"),
-    "S3_GRPC_PORT": (19000, "s3"),
-    "S3_MASTER_PORT": (9333, "s3"),
-    "S3_MASTER_GRPC_PORT": (19333, "s3"),
-    "S3_VOLUME_PORT": (9340, "s3"),
-    "S3_VOLUME_GRPC_PORT": (19340, "s3"),
-    "S3_FILER_PORT": (8888, "s3"),
-    "S3_FILER_GRPC_PORT": (18888, "s3"),
-    "S3_ADMIN_PORT": (23646, "s3"),
-    "S3_ADMIN_GRPC_PORT": (33646, "s3"),
-    "CLICKHOUSE_HTTP_PORT": (8123, "clickhouse"),
-    "CLICKHOUSE_NATIVE_PORT": (9010, "clickhouse"),
-    "CLICKHOUSE_INTERSERVER_PORT": (9011, "clickhouse"),
-    "FLINK_REST_PORT": (8081, "jobmanager"),
-    "FLINK_RPC_PORT": (6123, "jobmanager"),
-    "FLINK_BLOB_PORT": (6124, "jobmanager"),
-    "FLINK_TASKMANAGER1_PORT": (6125, "taskmanager1"),
-    "FLINK_TASKMANAGER1_DATA_PORT": (6126, "taskmanager1"),
-    "FLINK_TASKMANAGER2_PORT": (6127, "taskmanager2"),
-    "FLINK_TASKMANAGER2_DATA_PORT": (6128, "taskmanager2"),
-    "LEGACY_SOAP_PORT": (8090, "legacy_soap"),
-    "API_PORT": (8080, "api"),
-    "OPS_PORT": (8092, "ops"),
-    "MARQUEZ_PORT": (5000, "lineage"),
-    "CDC_OPS_PORT": (9201, "cdc"),
-    "FILES_OPS_PORT": (9202, "files"),
-    "LEGACY_OPS_PORT": (9203, "legacy"),
-    "FILE_POLLER_OPS_PORT": (9204, "file_poller"),
-    "LEGACY_POLLER_OPS_PORT": (9205, "legacy_poller"),
-    "LEGACY_SOAP_OPS_PORT": (9206, "legacy_soap"),
-    "CLICKHOUSE_SINK_OPS_PORT": (9207, "clickhouse_sink"),
-    "API_OPS_PORT": (9208, "api"),
-    "OPS_OPS_PORT": (9209, "ops"),
-    "KAFKA_METRICS_PORT": (9221, "kafka"),
-    "CONNECT_METRICS_PORT": (9222, "connect"),
-    "FLINK_JOBMANAGER_METRICS_PORT": (9223, "jobmanager"),
-    "FLINK_TASKMANAGER1_METRICS_PORT": (9224, "taskmanager1"),
-    "FLINK_TASKMANAGER2_METRICS_PORT": (9225, "taskmanager2"),
-    "S3_METRICS_PORT": (9226, "s3"),
-    "PROMETHEUS_PORT": (9090, "prometheus"),
-    "ALERTMANAGER_PORT": (9093, "alertmanager"),
-    "CONNECT_WATCHER_OPS_PORT": (9210, "connect_watcher"),
-    "FLINK_WATCHER_OPS_PORT": (9211, "flink_watcher"),
-    "SERVER_EXPORTER_OPS_PORT": (9212, "server_exporter"),
-    "LINEAGE_OPS_PORT": (9215, "lineage"),
+    setting: (port, name)
+    for name, described in {**TABLE.servers, **TABLE.units}.items()
+    for setting, port in described.ports.items()
 }
+"""Setting -> its default, and the process that listens there."""
 
 
 class NativeSettings(BaseSettings):

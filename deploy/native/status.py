@@ -10,8 +10,8 @@ from rich.table import Table
 
 from contracts.rankings import RANKINGS
 from deploy.native import rankings, supervise
-from deploy.native.nodes import Process
 from deploy.native.probes import NotReady
+from deploy.native.processes import Process
 from deploy.native.settings import NativeSettings
 
 SHOWN = 300

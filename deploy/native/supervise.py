@@ -15,8 +15,7 @@ from xmlrpc.client import Fault, ServerProxy
 import psutil
 from supervisor.xmlrpc import Faults, SupervisorTransport
 
-from deploy.native.nodes import Process
-from deploy.native.processes import environment
+from deploy.native.processes import Process, environment
 from deploy.native.render import SCRATCH
 from deploy.native.settings import NativeSettings
 

@@ -10,7 +10,7 @@ import yaml
 
 from chassis.settings import load
 from deploy.native import render
-from deploy.native.processes import processes
+from deploy.native.processes import processes, values
 from deploy.native.settings import ROOT, NativeSettings
 from tests.e2e.scrape import METRIC, rules
 
@@ -34,7 +34,7 @@ def configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> NativeSett
 
 def rendered(settings: NativeSettings) -> Path:
     """The folder of the rendered configuration."""
-    render.servers(settings, render.values(settings), lambda _: settings.bind_host)
+    render.servers(settings, values(settings), lambda _: settings.bind_host)
     return settings.state_dir / "conf"
 
 

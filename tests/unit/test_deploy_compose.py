@@ -24,11 +24,9 @@ from chassis.settings import (
 )
 from deploy import compose, containers
 from deploy.native import jars
-from deploy.native.flink import HOT
-from deploy.native.java import JAVA, QUICK
-from deploy.native.nodes import Process, Step
-from deploy.native.processes import UNITS, processes, steps
+from deploy.native.processes import UNITS, Process, Step, processes, steps
 from deploy.native.settings import PORTS, ROOT, NativeSettings
+from deploy.native.table import TABLE
 from flink.ranking import configuration as job
 from tests.unit.test_deploy_settings import DOCUMENTED
 
@@ -62,13 +60,6 @@ DOCUMENTED_BY_THE_IMAGE = {
 }  # fmt: skip
 GRAFANA = re.compile(r"PROMETHEUS_URL|GF_[A-Z_]+")
 SET_BY_THE_IMAGE = {"PLACAR_HOME", "PLACAR_STATE", "FLINK_HOME"}
-
-
-@pytest.fixture
-def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> NativeSettings:
-    """Settings with a state folder of the test's own."""
-    monkeypatch.setenv("PLACAR_STATE", str(tmp_path / "state"))
-    return load(NativeSettings)
 
 
 def variables(settings: type[BaseSettings]) -> Iterator[str]:
@@ -327,14 +318,16 @@ def test_java_servers_run_as_natively(settings: NativeSettings) -> None:
     dockerfile = (IMAGES / "kafka.Dockerfile").read_text("utf-8")
     agent = next(path for path in jars.read_lock(jars.LOCK.read_text("utf-8")) if path.startswith("agent/"))
 
-    assert " ".join(JAVA[1:]) in dockerfile
+    shared = {name: text.split() for name, text in TABLE.words.items()}
+
+    assert " ".join(shared["JAVA"][1:]) in dockerfile
     assert f"AGENT=/opt/placar/jars/{agent}" in dockerfile
     for server in processes(settings):
         text = " ".join(words(SERVICES[server.name])) + str(SERVICES[server.name].get("environment", ""))
         own = " ".join((*server.command, *server.environment.values()))
-        for option in set(re.findall(r"-X(?:mx\w+|X:[+\w=]+)", own)) - set(JAVA):
+        for option in set(re.findall(r"-X(?:mx\w+|X:[+\w=]+)", own)) - set(shared["JAVA"]):
             assert option in text, server.name
-        for option in (QUICK[0], *HOT):
+        for option in (shared["QUICK"][0], *shared["HOT"]):
             assert (option in own) == (option in text), server.name
         if "-javaagent" in own:
             ports = {str(port) for name, (port, owner) in PORTS.items() if owner == server.name and "METRICS" in name}

@@ -11,21 +11,11 @@ import psutil
 import pytest
 from supervisor.options import ServerOptions
 
-from chassis.settings import load
 from deploy.native import graph, render, supervise
 from deploy.native.graph import Starter, StartError, closure
-from deploy.native.nodes import Process, Step
 from deploy.native.probes import NotReady
-from deploy.native.processes import UNITS, processes, steps
+from deploy.native.processes import UNITS, Process, Step, processes, steps
 from deploy.native.settings import PORTS, ROOT, NativeSettings
-
-
-@pytest.fixture
-def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> NativeSettings:
-    """Settings with a state folder of the test's own."""
-    monkeypatch.setenv("PLACAR_STATE", str(tmp_path / "state"))
-    (tmp_path / "state" / "logs").mkdir(parents=True)
-    return load(NativeSettings)
 
 
 def whole_table(settings: NativeSettings) -> dict[str, Process | Step]:
@@ -268,6 +258,19 @@ def test_any_value_of_a_setting_reaches_the_process(settings: NativeSettings, mo
     shown = subprocess.run(shlex.split(program.command), capture_output=True, text=True, check=True).stdout
     assert shown == password
     assert path.read_text("utf-8") != before
+
+
+def test_any_value_of_a_setting_is_one_word_of_a_command(
+    settings: NativeSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The table is split into words as by a shell; a value with blanks, quotes or a dollar stays whole."""
+    folder, bucket = Path("/srv/pla car's/$home"), 'a "b" ${c}'
+    named = settings.model_copy(update={"home": folder, "s3": settings.s3.model_copy(update={"bucket": bucket})})
+
+    commands = {process.name: process.command for process in processes(named)}
+
+    assert f"{folder}/jars/kafka/*" in commands["connect"]
+    assert f"-bucket={bucket}" in commands["s3"]
 
 
 @pytest.mark.parametrize(

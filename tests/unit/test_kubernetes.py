@@ -42,9 +42,9 @@ from contracts.catalogue import catalogue
 from contracts.windows import window_lengths
 from deploy.kubernetes import generate
 from deploy.kubernetes.validate import KUBERNETES, ValidationError, check, schemas
-from deploy.native.flink import HOT
 from deploy.native.processes import UNITS, processes, steps
 from deploy.native.settings import PORTS, NativeSettings
+from deploy.native.table import TABLE
 from services.connect_watcher.settings import WatcherSettings
 from services.connect_watcher.transform import configuration
 from services.flink_watcher import bundle
@@ -606,7 +606,7 @@ def test_flink_is_configured_as_natively() -> None:
     text = (ROOT / "deploy" / "flink" / "config.yaml").read_text("utf-8")
     natively = {key: value.strip().strip('"') for key, value in re.findall(r"^([a-z][\w.-]+): (.*)$", text, re.M)}
     natively["env.java.opts.all"] = natively["env.java.opts.all"].split(" -Djava.io.tmpdir")[0]
-    natively["env.java.opts.taskmanager"] = " ".join(HOT)
+    natively["env.java.opts.taskmanager"] = TABLE.words["HOT"]
     here = {
         key: str(value)
         for key, value in resources()["FlinkDeployment", "ranking"]["spec"]["flinkConfiguration"].items()

@@ -1,0 +1,43 @@
+"""Reads processes.yaml, the table of what the native runtime runs."""
+
+from pathlib import Path
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Described(BaseModel):
+    """A server, step or unit as the table describes it.
+
+    `ports` are its ports by their settings, with their defaults; of these Prometheus scrapes those of `scraped`, under
+    the job that is given there. A unit has a `module` instead of command and probe. The other keys are those of
+    `Process`.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    command: str = ""
+    module: str = ""
+    probe: str = ""
+    ports: dict[str, int] = Field(default_factory=dict)
+    scraped: dict[str, str] = Field(default_factory=dict)
+    needs: tuple[str, ...] = ()
+    environment: dict[str, str] = Field(default_factory=dict)
+    configuration: tuple[str, ...] = ()
+    directory: str = "${ROOT}"
+    stop_signal: str = "TERM"
+    wave: int = 0
+
+
+class Table(BaseModel):
+    """The whole file; `words` are parts that several commands share."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    words: dict[str, str]
+    servers: dict[str, Described]
+    steps: dict[str, Described]
+    units: dict[str, Described]
+
+
+TABLE = Table.model_validate(yaml.safe_load(Path(__file__).with_name("processes.yaml").read_text("utf-8")))
