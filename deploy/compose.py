@@ -21,6 +21,7 @@ from deploy.native import rankings, render, status
 from deploy.native.graph import StartError
 from deploy.native.processes import steps
 from deploy.native.settings import ROOT, NativeSettings
+from deploy.native.table import CONFIGURATION
 
 ENGINE_TIMEOUT_S = 1.5
 REGISTRY_TIMEOUT_S = 10.0
@@ -81,7 +82,7 @@ def _first_line(text: str) -> str:
 
 def configuration_digests(deploy: Path = ROOT / "deploy") -> dict[str, str]:
     """A digest of each server's files by the variable of its label in compose.yaml: a change recreates containers."""
-    names = sorted((*render.TEMPLATES, *render.COPIED, "postgres/postgresql.conf"))
+    names = sorted((*CONFIGURATION, "postgres/postgresql.conf"))
     by_folder = groupby(names, key=lambda name: name.partition("/")[0])
     return {
         f"{key.upper()}_CONFIGURATION": render.digest([deploy / each for each in own])[:16] for key, own in by_folder

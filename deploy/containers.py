@@ -32,7 +32,7 @@ def configuration(settings: NativeSettings) -> Path:
     render.servers(settings, filled, lambda process: process)
     folder = settings.state_dir / "conf"
     (folder / "postgres").mkdir(exist_ok=True)
-    (folder / "postgres" / "postgresql.conf").write_text(render.fill("postgres/postgresql.conf", filled), "utf-8")
+    (folder / "postgres" / "postgresql.conf").write_text(render.template("postgres/postgresql.conf", filled), "utf-8")
     for path in folder.rglob("*"):
         path.chmod(0o755 if path.is_dir() else 0o644)
     return folder

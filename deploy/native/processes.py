@@ -8,12 +8,11 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from string import Template
 
 from chassis.settings import REGISTRY_DATABASE
 from deploy.native import postgres, probes
 from deploy.native.settings import ROOT, NativeSettings, secret
-from deploy.native.table import TABLE, Described
+from deploy.native.table import TABLE, Described, fill
 
 PROBES: Mapping[str, Callable[..., probes.Probe]] = {
     "http": probes.http,
@@ -124,7 +123,7 @@ def values(settings: NativeSettings) -> dict[str, str]:
     }
 
 
-class Filler:
+class _Filler:
     """Fills in the texts of the table; an unknown ${NAME} in one is a KeyError."""
 
     def __init__(self, settings: NativeSettings) -> None:
@@ -133,15 +132,15 @@ class Filler:
         self._quoted["AS_POSTGRES"] = shlex.join(postgres.account())
         self._quoted["CLICKHOUSE"] = shlex.join(clickhouse_command())
         for known in (self._plain, self._quoted):
-            known.update({name: Template(text).substitute(known) for name, text in TABLE.words.items()})
+            known.update({name: fill(text, known) for name, text in TABLE.words.items()})
 
     def words(self, text: str) -> tuple[str, ...]:
         """A command as its words."""
-        return tuple(shlex.split(Template(text).substitute(self._quoted)))
+        return tuple(shlex.split(fill(text, self._quoted)))
 
     def text(self, text: str) -> str:
         """Any other text."""
-        return Template(text).substitute(self._plain)
+        return fill(text, self._plain)
 
     def environment(self, described: Described) -> dict[str, str]:
         """The variables of a process."""
@@ -150,22 +149,25 @@ class Filler:
 
 def steps(settings: NativeSettings) -> list[Step]:
     """The one-shot steps."""
-    fill = Filler(settings)
+    filler = _Filler(settings)
     return [
-        Step(name, fill.words(each.command), each.needs, fill.environment(each)) for name, each in TABLE.steps.items()
+        Step(name, filler.words(described.command), described.needs, filler.environment(described))
+        for name, described in TABLE.steps.items()
     ]
 
 
-def _process(name: str, described: Described, fill: Filler) -> Process:
-    probe, *arguments = fill.words(described.probe or f"http http://${{BIND_HOST}}:${{{name.upper()}_OPS_PORT}}/readyz")
+def _process(name: str, described: Described, filler: _Filler) -> Process:
+    probe, *arguments = filler.words(
+        described.probe or f"http http://${{BIND_HOST}}:${{{name.upper()}_OPS_PORT}}/readyz"
+    )
     return Process(
         name,
-        fill.words(described.command or f"${{PYTHON}} -m {described.module}"),
+        filler.words(described.command or f"${{PYTHON}} -m {described.module}"),
         PROBES[probe](*arguments),
         described.needs,
-        fill.environment(described),
-        [fill.text(path) for path in described.configuration],
-        fill.text(described.directory),
+        filler.environment(described),
+        [filler.text(path) for path in described.configuration],
+        filler.text(described.directory),
         described.stop_signal,
         described.wave,
     )
@@ -173,8 +175,8 @@ def _process(name: str, described: Described, fill: Filler) -> Process:
 
 def processes(settings: NativeSettings) -> list[Process]:
     """Every server and unit."""
-    fill = Filler(settings)
-    return [_process(name, described, fill) for name, described in {**TABLE.servers, **TABLE.units}.items()]
+    filler = _Filler(settings)
+    return [_process(name, described, filler) for name, described in {**TABLE.servers, **TABLE.units}.items()]
 
 
 def environment(settings: NativeSettings) -> dict[str, str]:

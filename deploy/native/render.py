@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 import shlex
-import string
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,31 +11,11 @@ from typing import Any
 from deploy.native import postgres
 from deploy.native.processes import Process, environment, values
 from deploy.native.settings import PORTS, ROOT, NativeSettings
-from deploy.native.table import TABLE
+from deploy.native.table import CONFIGURATION, TABLE, fill
 
 # the host of a process, by its name
 Host = Callable[[str], str]
 
-# files of deploy/ that go to the same path below the state's conf/, with their ${NAME} filled in
-TEMPLATES = (
-    "kafka/server.properties",
-    "connect/worker.properties",
-    "clickhouse/config.xml",
-    "clickhouse/users.xml",
-    "flink/config.yaml",
-    "alertmanager/alertmanager.yml",
-)
-# the same, unchanged: a ${NAME} in them belongs to the file itself
-COPIED = (
-    "kafka/jmx.yml",
-    "connect/jmx.yml",
-    "flink/jmx.yml",
-    "kafka/log4j2.properties",
-    "flink/log4j-console.properties",
-    "prometheus/prometheus.yml",
-    "prometheus/recording.yml",
-    "prometheus/alerts.yml",
-)
 # scratch files of servers, which a killed server leaves behind
 SCRATCH = ("run/flink", "run/java")
 FOLDERS = (
@@ -108,19 +87,17 @@ def servers(settings: NativeSettings, filled: Mapping[str, str], host: Host) -> 
         KeyError: a template names a value that does not exist.
     """
     conf = settings.state_dir / "conf"
-    for name in TEMPLATES:
-        _write(conf / name, fill(name, filled))
-    for name in COPIED:
-        _write(conf / name, (ROOT / "deploy" / name).read_text("utf-8"))
+    for name in CONFIGURATION:
+        _write(conf / name, template(name, filled))
     for name, addresses in (("targets", targets(settings, host)), ("alertmanagers", alertmanagers(settings, host))):
         _write(conf / "prometheus" / f"{name}.json", json.dumps(addresses, indent=1))
     client_log = Path(filled["FLINK_HOME"]) / "conf" / "log4j-cli.properties"
     _write(conf / "flink" / client_log.name, client_log.read_text("utf-8"))
 
 
-def fill(template: str, filled: Mapping[str, str]) -> str:
-    """The text of a template of deploy/ with its ${NAME} filled in."""
-    return string.Template((ROOT / "deploy" / template).read_text("utf-8")).substitute(filled)
+def template(name: str, filled: Mapping[str, str]) -> str:
+    """The text of a file of deploy/ with its ${NAME} filled in."""
+    return fill((ROOT / "deploy" / name).read_text("utf-8"), filled)
 
 
 def _postgres(settings: NativeSettings, filled: Mapping[str, str]) -> None:
@@ -128,7 +105,7 @@ def _postgres(settings: NativeSettings, filled: Mapping[str, str]) -> None:
     folder = postgres.data_dir(settings).parent
     postgres.own(folder)
     start = (ROOT / "deploy" / "postgres" / "start.sh").read_text("utf-8")
-    configured = fill("postgres/postgresql.conf", filled)
+    configured = template("postgres/postgresql.conf", filled)
     for name, text, mode in (("postgresql.conf", configured, 0o644), ("start.sh", start, 0o755)):
         (folder / name).write_text(text, "utf-8")
         (folder / name).chmod(mode)
@@ -137,21 +114,21 @@ def _postgres(settings: NativeSettings, filled: Mapping[str, str]) -> None:
 def _supervisor(settings: NativeSettings, processes: Sequence[Process]) -> str:
     state = settings.state_dir
     ours = {name: value for name, value in os.environ.items() if name.startswith(SETTING_PREFIXES)}
-    text = fill("native/supervisord.conf", {"socket": str(settings.socket), "state": str(state), "root": str(ROOT)})
+    text = template("native/supervisord.conf", {"SOCKET": str(settings.socket), "STATE": str(state), "ROOT": str(ROOT)})
     for process in processes:
         script = state / "conf" / "processes" / f"{process.name}.sh"
         _write(script, _script(process, {**ours, **environment(settings), **process.environment}))
         program = {
-            "name": process.name,
+            "NAME": process.name,
             # the supervisor expands % in its configuration
-            "command": shlex.join(["/bin/sh", str(script)]).replace("%", "%%"),
-            "directory": process.directory,
-            "digest": digest([script, *(state / "conf" / name for name in process.configuration)]),
-            "signal": process.stop_signal,
-            "as_group": "false" if process.stop_signal == "INT" else "true",
-            "state": str(state),
+            "COMMAND": shlex.join(["/bin/sh", str(script)]).replace("%", "%%"),
+            "DIRECTORY": process.directory,
+            "DIGEST": digest([script, *(state / "conf" / name for name in process.configuration)]),
+            "SIGNAL": process.stop_signal,
+            "AS_GROUP": "false" if process.stop_signal == "INT" else "true",
+            "STATE": str(state),
         }
-        text += fill("native/program.conf", program)
+        text += template("native/program.conf", program)
     return text
 
 

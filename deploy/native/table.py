@@ -1,5 +1,7 @@
 """Reads processes.yaml, the table of what the native runtime runs."""
 
+import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import yaml
@@ -41,3 +43,16 @@ class Table(BaseModel):
 
 
 TABLE = Table.model_validate(yaml.safe_load(Path(__file__).with_name("processes.yaml").read_text("utf-8")))
+CONFIGURATION = sorted(
+    {name for each in TABLE.servers.values() for name in each.configuration if not name.startswith("$")}
+)
+"""The files of deploy/ that go to the same path below the state's conf/, with their ${NAME} filled in."""
+
+
+def fill(text: str, values: Mapping[str, str]) -> str:
+    """A text with its ${NAME} filled in; any other dollar is its own.
+
+    Raises:
+        KeyError: a name is not among the values.
+    """
+    return re.sub(r"\$\{([A-Z][A-Z0-9_]*)\}", lambda match: values[match[1]], text)

@@ -1,6 +1,7 @@
 """The table of processes and the order in which they start."""
 
 import asyncio
+import re
 import shlex
 import shutil
 import subprocess
@@ -16,6 +17,7 @@ from deploy.native.graph import Starter, StartError, closure
 from deploy.native.probes import NotReady
 from deploy.native.processes import UNITS, Process, Step, processes, steps
 from deploy.native.settings import PORTS, ROOT, NativeSettings
+from deploy.native.table import CONFIGURATION
 
 
 def whole_table(settings: NativeSettings) -> dict[str, Process | Step]:
@@ -232,8 +234,8 @@ def test_configuration_is_filled_in_and_readable_by_the_supervisor(settings: Nat
     path = render.configuration(settings, processes(settings))
 
     folder = settings.state_dir / "conf"
-    for name in render.TEMPLATES:
-        assert "${" not in (folder / name).read_text("utf-8"), name
+    for name in CONFIGURATION:
+        assert not re.search(r"\$\{[A-Z]", (folder / name).read_text("utf-8")), name
     assert f"rest.port: {settings.ports['FLINK_REST_PORT']}" in (folder / "flink" / "config.yaml").read_text("utf-8")
     options = ServerOptions()
     options.realize(["-c", str(path)])
@@ -260,9 +262,7 @@ def test_any_value_of_a_setting_reaches_the_process(settings: NativeSettings, mo
     assert path.read_text("utf-8") != before
 
 
-def test_any_value_of_a_setting_is_one_word_of_a_command(
-    settings: NativeSettings, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_any_value_of_a_setting_is_one_word_of_a_command(settings: NativeSettings) -> None:
     """The table is split into words as by a shell; a value with blanks, quotes or a dollar stays whole."""
     folder, bucket = Path("/srv/pla car's/$home"), 'a "b" ${c}'
     named = settings.model_copy(update={"home": folder, "s3": settings.s3.model_copy(update={"bucket": bucket})})
