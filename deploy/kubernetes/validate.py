@@ -32,11 +32,8 @@ MODULES = {
         "example/prometheus-operator-crd/monitoring.coreos.com_p*s.yaml"
     ),
 }
-# the newest in the registry; it knows Flink up to 1.20 and differs from 1.15's in nothing else that is used here
-FLINK = "org.apache.flink:flink-kubernetes-operator-api:1.10.0"
 FLINK_DEFINITION = "META-INF/fabric8/flinkdeployments.flink.apache.org-v1.yml"
 FLINK_VERSION = "v2_2"
-STRIMZI = "io.strimzi:crd-generator:1.2.0", "io.strimzi:api:1.2.0"
 STRIMZI_MODELS = (
     "kafka.Kafka", "nodepool.KafkaNodePool", "topic.KafkaTopic", "connect.KafkaConnect", "connector.KafkaConnector",
 )  # fmt: skip
@@ -62,12 +59,6 @@ def _run(*command: str, **options: Any) -> str:
     return done.stdout
 
 
-def _kustomize(folder: Path) -> str:
-    if not (folder / "kustomize").exists():
-        _run("go", "install", KUSTOMIZE, env={**os.environ, "GOBIN": str(folder)})
-    return str(folder / "kustomize")
-
-
 def _java() -> str:
     """A Java that runs Strimzi's generator: that of JAVA21_HOME, else the machine's.
 
@@ -83,19 +74,11 @@ def _java() -> str:
     return java
 
 
-def _fetch(artifacts: tuple[str, ...], folder: Path) -> None:
-    """The artifacts and their dependencies, as jars in the folder."""
-    parts = [dict(zip(("groupId", "artifactId", "version"), each.split(":"), strict=True)) for each in artifacts]
-    needs = "".join(f"<dependency>{''.join(f'<{k}>{v}</{k}>' for k, v in part.items())}</dependency>" for part in parts)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "pom.xml").write_text(
-        '<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion><groupId>local</groupId>'
-        f"<artifactId>schemas</artifactId><version>1</version><dependencies>{needs}</dependencies></project>",
-        "utf-8",
-    )
-    _run(
-        "mvn", "-q", "-B", "-f", str(folder / "pom.xml"), "dependency:copy-dependencies", f"-DoutputDirectory={folder}"
-    )
+def _fetch(profile: str, folder: Path) -> Path:
+    """The artifacts of a profile and their dependencies, as jars in the folder."""
+    pom = ("-f", str(HERE / "maven" / "pom.xml"), f"-P{profile}")
+    _run("mvn", "-q", "-B", *pom, "dependency:copy-dependencies", f"-DoutputDirectory={folder}")
+    return folder
 
 
 def _definitions(work: Path) -> Iterator[str]:
@@ -103,12 +86,10 @@ def _definitions(work: Path) -> Iterator[str]:
     for module, pattern in MODULES.items():
         answer = _run("go", "mod", "download", "-json", module, env={**os.environ, "GOFLAGS": "-mod=mod"})
         yield from (path.read_text("utf-8") for path in sorted(Path(json.loads(answer)["Dir"]).glob(pattern)))
-    _fetch((FLINK,), work / "flink")
-    with zipfile.ZipFile(next((work / "flink").glob("flink-kubernetes-operator-api-*.jar"))) as jar:
+    flink, strimzi = (_fetch(profile, work / profile) for profile in ("flink", "strimzi"))
+    with zipfile.ZipFile(next(flink.glob("flink-kubernetes-operator-api-*.jar"))) as jar:
         text = jar.read(FLINK_DEFINITION).decode()
     yield text.replace("- v1_20\n", f"- v1_20\n                - {FLINK_VERSION}\n", 1)
-    strimzi = work / "strimzi"
-    _fetch(STRIMZI, strimzi)
     generator = (_java(), "-cp", f"{strimzi}/*", "io.strimzi.crdgenerator.CrdGenerator", "--yaml", "--api-versions")
     for model in STRIMZI_MODELS:
         _run(*generator, "v1", f"io.strimzi.api.kafka.model.{model}={strimzi / model}.yaml")
@@ -169,8 +150,7 @@ def main() -> int:
     """Validate both trees, print what was validated, and return the exit status."""
     home = Path(os.environ.get("PLACAR_HOME", ROOT / ".placar")) / "kubernetes"
     try:
-        kustomize = _kustomize(home / "bin")
-        built = {tree: _run(kustomize, "build", str(HERE / tree)) for tree in TREES}
+        built = {tree: _run("go", "run", KUSTOMIZE, "build", str(HERE / tree)) for tree in TREES}
         definitions = schemas(_definitions(home / "work"))
         for tree, text in built.items():
             sys.stdout.write(f"{tree}: {check(text, definitions)}\n")
