@@ -3,7 +3,7 @@
 import os
 import sys
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -34,30 +34,32 @@ class TopicSettings(BaseSettings):
     replicas: Annotated[int, Field(ge=1, le=32767)] = 1
 
 
-class RegistrySettings(BaseSettings):
-    """Where the schema registry is."""
+class _HttpServer(BaseSettings):
+    """Where a server with an HTTP API is; a class derives from it for each, with its prefix and port."""
 
-    model_config = SettingsConfigDict(env_prefix="SCHEMA_REGISTRY_")
+    path: ClassVar[str] = ""
     host: Name = "127.0.0.1"
-    port: Port = 8085
+    port: Port
 
     @property
     def url(self) -> str:
-        """Base of the Confluent-compatible API."""
-        return f"http://{self.host}:{self.port}/apis/ccompat/v7"
+        """Base of the API."""
+        return f"http://{self.host}:{self.port}{self.path}"
 
 
-class ConnectSettings(BaseSettings):
+class RegistrySettings(_HttpServer):
+    """Where the schema registry is, and its Confluent-compatible API."""
+
+    model_config = SettingsConfigDict(env_prefix="SCHEMA_REGISTRY_")
+    path = "/apis/ccompat/v7"
+    port: Port = 8085
+
+
+class ConnectSettings(_HttpServer):
     """Where Kafka Connect is."""
 
     model_config = SettingsConfigDict(env_prefix="CONNECT_")
-    host: Name = "127.0.0.1"
     port: Port = 8083
-
-    @property
-    def url(self) -> str:
-        """Base of the REST API."""
-        return f"http://{self.host}:{self.port}"
 
 
 REGISTRY_DATABASE = "registry"
@@ -122,17 +124,11 @@ class RankingSettings(BaseSettings):
         return window_lengths(self.windows)
 
 
-class FlinkSettings(BaseSettings):
+class FlinkSettings(_HttpServer):
     """Where the JobManager's REST API is."""
 
     model_config = SettingsConfigDict(env_prefix="FLINK_REST_")
-    host: Name = "127.0.0.1"
     port: Port = 8081
-
-    @property
-    def url(self) -> str:
-        """Base of the REST API."""
-        return f"http://{self.host}:{self.port}"
 
 
 class PrometheusSettings(BaseSettings):
@@ -143,17 +139,12 @@ class PrometheusSettings(BaseSettings):
     url: str = Field(default_factory=lambda data: f"http://127.0.0.1:{data['port']}", pattern="^https?://")
 
 
-class LegacySoapSettings(BaseSettings):
-    """Where the legacy ERP's SOAP service is, for those who call it."""
+class LegacySoapSettings(_HttpServer):
+    """Where the legacy ERP's SOAP service is, for those who call it; its WSDL is at `?wsdl`."""
 
     model_config = SettingsConfigDict(env_prefix="LEGACY_SOAP_")
-    host: Name = "127.0.0.1"
+    path = "/ws/sales"
     port: Port = 8090
-
-    @property
-    def url(self) -> str:
-        """The service's address; its WSDL is at `?wsdl`."""
-        return f"http://{self.host}:{self.port}/ws/sales"
 
 
 class LineageSettings(BaseSettings):
