@@ -1,9 +1,7 @@
 """`python -m deploy.dashboards [--check]`: Grafana's dashboard, generated from deploy/grafana/panels.yaml."""
 
-import argparse
 import itertools
 import json
-import sys
 from collections.abc import Mapping
 
 from grafana_foundation_sdk.builders import common, dashboard, prometheus, statetimeline, timeseries
@@ -18,6 +16,7 @@ from grafana_foundation_sdk.models.dashboard import (
 )
 
 from chassis.panels import Measure, Panel, groups
+from deploy import generated
 from deploy.native.settings import ROOT
 
 FILE = ROOT / "deploy" / "grafana" / "dashboards" / "pipeline-health.json"
@@ -108,18 +107,5 @@ def text() -> str:
     return json.dumps(built.build(), cls=JSONEncoder, indent=2, sort_keys=True) + "\n"
 
 
-def main() -> int:
-    """Write the dashboard, or with --check report whether it is up to date; returns the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="write nothing; 1 when the dashboard is out of date")
-    if not parser.parse_args().check:
-        FILE.write_text(text(), "utf-8")
-        return 0
-    if FILE.is_file() and FILE.read_text("utf-8") == text():
-        return 0
-    sys.stderr.write(f"{FILE.relative_to(ROOT)} is out of date: run `task docs:dashboards`\n")
-    return 1
-
-
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(generated.main({FILE: text()}, "docs:dashboards"))

@@ -1,11 +1,10 @@
 """`python -m deploy.metrics [--check]`: docs/metrics.md, generated from the declarations of every unit."""
 
-import argparse
 import importlib
-import sys
 from collections.abc import Sequence
 
 from chassis.metrics import EVERY, Metric
+from deploy import generated
 from deploy.native.processes import UNITS
 from deploy.native.settings import ROOT
 
@@ -51,18 +50,5 @@ def page() -> str:
     return f"{HEAD}\n" + "\n".join(table) + "\n"
 
 
-def main() -> int:
-    """Write the page, or with --check report whether it is up to date; returns the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="write nothing; 1 when the page is out of date")
-    if not parser.parse_args().check:
-        PAGE.write_text(page(), "utf-8")
-        return 0
-    if PAGE.is_file() and PAGE.read_text("utf-8") == page():
-        return 0
-    sys.stderr.write("docs/metrics.md is out of date: run `task docs:metrics`\n")
-    return 1
-
-
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(generated.main({PAGE: page()}, "docs:metrics"))

@@ -20,7 +20,8 @@ from typing import Any
 import jsonschema
 import yaml
 
-ROOT = Path(__file__).resolve().parents[2]
+from deploy.native.settings import ROOT
+
 HERE = Path(__file__).parent
 TREES = ("base", "overlays/kind")
 KUBERNETES = "1.34.0"

@@ -11,27 +11,20 @@ from rich.table import Table
 from contracts.rankings import RANKINGS
 from deploy.native import rankings, supervise
 from deploy.native.probes import NotReady
-from deploy.native.processes import Process
+from deploy.native.processes import Process, values
 from deploy.native.settings import NativeSettings
+from deploy.native.table import TABLE, fill
 
 SHOWN = 300
 
 
 def urls(settings: NativeSettings) -> dict[str, str]:
     """The addresses to open, by name."""
-    host, ports = settings.bind_host, settings.ports
+    filled = values(settings)
     return {
-        "page": f"http://{host}:{ports['API_PORT']}/",
+        "page": fill("http://${BIND_HOST}:${API_PORT}/", filled),
         **{ranking.title["en"].lower(): rankings.address(settings, ranking) for ranking in RANKINGS},
-        "pipeline health": f"http://{host}:{ports['OPS_PORT']}/",
-        "Flink": f"http://{host}:{ports['FLINK_REST_PORT']}/",
-        "Prometheus": f"http://{host}:{ports['PROMETHEUS_PORT']}/alerts",
-        "Alertmanager": f"http://{host}:{ports['ALERTMANAGER_PORT']}/",
-        "lineage": f"http://{host}:{ports['MARQUEZ_PORT']}/",
-        "schema registry": f"http://{host}:{ports['SCHEMA_REGISTRY_PORT']}/apis/ccompat/v7/subjects",
-        "Kafka Connect": f"http://{host}:{ports['CONNECT_PORT']}/connectors",
-        "S3": f"http://{host}:{ports['S3_PORT']}/",
-        "legacy WSDL": f"http://{host}:{ports['LEGACY_SOAP_PORT']}/ws/sales?wsdl",
+        **{name: fill(url, filled) for name, url in TABLE.urls.items()},
     }
 
 

@@ -32,7 +32,7 @@ class Described(BaseModel):
 
 
 class Table(BaseModel):
-    """The whole file; `words` are parts that several commands share."""
+    """The whole file; `words` are parts that several commands share, `urls` addresses to open."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -40,6 +40,7 @@ class Table(BaseModel):
     servers: dict[str, Described]
     steps: dict[str, Described]
     units: dict[str, Described]
+    urls: dict[str, str]
 
 
 TABLE = Table.model_validate(yaml.safe_load(Path(__file__).with_name("processes.yaml").read_text("utf-8")))
