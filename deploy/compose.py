@@ -175,8 +175,7 @@ def health(container: Mapping[str, Any]) -> tuple[str, bool]:
 
 def _urls(settings: NativeSettings) -> None:
     grafana = f"http://{settings.bind_host}:{os.environ.get('GRAFANA_PORT', '3000')}/"
-    for name, url in {**status.urls(settings), "Grafana": grafana}.items():
-        sys.stdout.write(f"{name:<16} {url}\n")
+    status.print_urls({**status.urls(settings), "Grafana": grafana})
 
 
 COMMANDS: Mapping[str, Callable[[NativeSettings, argparse.Namespace], int]] = {

@@ -68,8 +68,7 @@ def up(settings: NativeSettings, arguments: argparse.Namespace) -> int:
         print("interrupted: stopping what was started ...", flush=True)
         supervise.shutdown(settings, processes(settings))
         return 130
-    for name, url in status.urls(settings).items():
-        print(f"{name:<16} {url}")
+    status.print_urls(status.urls(settings))
     return 0
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import psutil
 from rich.console import Console
@@ -26,6 +26,12 @@ def urls(settings: NativeSettings) -> dict[str, str]:
         **{ranking.title["en"].lower(): rankings.address(settings, ranking) for ranking in RANKINGS},
         **{name: fill(url, filled) for name, url in TABLE.urls.items()},
     }
+
+
+def print_urls(addresses: Mapping[str, str]) -> None:
+    """Print a line for each address."""
+    for name, url in addresses.items():
+        print(f"{name:<16} {url}")
 
 
 async def _health(process: Process) -> str:
@@ -73,8 +79,6 @@ async def show(settings: NativeSettings, processes: Sequence[Process]) -> int:
         )
     table.add_section()
     table.add_row("all", "", "", f"{total / 2**20:.0f}", "", "")
-    console = Console()
-    console.print(table)
-    for name, url in urls(settings).items():
-        console.print(f"{name:<16} {url}", soft_wrap=True)
+    Console().print(table)
+    print_urls(urls(settings))
     return 0 if healthy else 1
