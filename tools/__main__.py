@@ -29,17 +29,7 @@ NOT_DONE = 2
 PIPE_CLOSED = 141  # the status that a shell gives a command whose reader has gone
 
 app = typer.Typer(no_args_is_help=True, context_settings={"help_option_names": ["--help", "-h"]})
-for command in (
-    audit,
-    ledger,
-    lineage,
-    produce,
-    seed,
-    shell,
-    trace,
-    traffic,
-    watch,
-):
+for command in (audit, ledger, lineage, produce, seed, shell, trace, traffic, watch):
     app.command()(command)
 for client in (psql, clickhouse):
     app.command(context_settings=OWN_ARGUMENTS)(client)

@@ -6,12 +6,13 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack
+from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import islice
 from typing import Any, TypeVar
 
+import obstore
 from obstore.store import S3Store
 
 from chassis import logs, s3
@@ -30,8 +31,9 @@ from tools.traffic.transform import Action, actions, csv_file, due, missed, spre
 TICK_S = 0.1
 REPORT_S = 5.0
 INTERRUPTED = 130
-INITIAL_SALES, INITIAL_ROWS, INITIAL_BACK = 60, 40, timedelta(hours=4)
-MORE_SALES, MORE_ROWS, MORE_BACK = 120, 60, timedelta(minutes=20)
+# sales in Postgres, rows of each file, and how far they lie back
+INITIAL = 60, 40, timedelta(hours=4)
+MORE = 120, 60, timedelta(minutes=20)
 
 T = TypeVar("T")
 
@@ -55,7 +57,7 @@ class Shop:
         self._connection: Any = None
         self._erp: Any = None
 
-    async def close(self) -> None:
+    async def aclose(self) -> None:
         """Close the connections."""
         if self._connection is not None:
             await self._connection.close(timeout=5)
@@ -71,14 +73,13 @@ class Shop:
                 self._connection = await open_connection(settings, database.COMMAND_S)
             return await use(self._connection)
 
-        address = database.address(settings)
+        address = f"{settings.host}:{settings.port}/{settings.db}"
         return await self._answer("postgres", address, database.SETTING, attempt, database.Unreachable)
 
-    async def bucket(self, use: Callable[[S3Store], Awaitable[T]]) -> T:
-        """Use the bucket."""
-        return await self._answer(
-            "s3", self._settings.s3.endpoint, s3.SETTING, lambda: use(self._store), s3.Unreachable
-        )
+    async def bucket(self, use: Callable[[S3Store], T]) -> T:
+        """Use the bucket, in a thread."""
+        attempt = partial(asyncio.to_thread, use, self._store)
+        return await self._answer("s3", self._settings.s3.endpoint, s3.SETTING, attempt, s3.Unreachable)
 
     async def register(self, sales: Sequence[tuple[str, Any]]) -> None:
         """Register sales in the legacy service."""
@@ -112,22 +113,18 @@ async def seed(settings: TrafficSettings, *, initial: bool) -> None:
         NotDoneError: a server did not answer in time.
     """
     rng = random.Random(1) if initial else random.Random()
-    number, rows, back = (INITIAL_SALES, INITIAL_ROWS, INITIAL_BACK) if initial else (MORE_SALES, MORE_ROWS, MORE_BACK)
+    number, rows, back = INITIAL if initial else MORE
     run = "initial" if initial else f"{datetime.now(UTC):%Y%m%dT%H%M%S}"
+    files: dict[str, bytes] = {}
 
-    async def upload(store: S3Store) -> int:
-        if initial and await bucket.has_csv(store):
+    def upload(store: S3Store) -> int:
+        if initial and bucket.has_csv(store):
             return 0
-        return sum([await bucket.upload_new(store, key, content) for key, content in files.items()])
+        return sum(bucket.upload_new(store, key, content) for key, content in files.items())
 
-    async with AsyncExitStack() as stack:
-        shop = Shop(settings, settings.wait_s)
-        stack.push_async_callback(shop.close)
-        inserted = await shop.postgres(
-            lambda connection: database.seed(connection, rng, number=number, back=back, only_empty=initial)
-        )
+    async with aclosing(Shop(settings, settings.wait_s)) as shop:
+        inserted = await shop.postgres(partial(database.seed, rng=rng, number=number, back=back, only_empty=initial))
         report(f"postgres: {inserted} sales added" if inserted else "postgres: has sales already, nothing added")
-        files = {}
         for part in (1, 2):
             moments = spread(rng, rows, datetime.now(UTC), back)
             sales = [(f"F-{run}-{part}-{n:04}", sell(rng), moment) for n, moment in enumerate(moments, 1)]
@@ -166,25 +163,20 @@ class Seller:
         await database.apply(connection, self._staff[1], self._sales, todo)
 
     async def upload(self) -> None:
-        """Upload the rows that wait for their file."""
+        """Upload the rows that wait for their file; an older file under its key is replaced."""
         if self._rows:
             key, content = f"traffic-{self._run}-{self._files + 1:05}.csv", csv_file(self._rows)
-            await self._shop.bucket(lambda store: bucket.upload(store, key, content))
+            await self._shop.bucket(lambda store: obstore.put(store, key, content))
             self._files += 1
             self._rows = []
             self._upload_at = time.monotonic() + self._interval_s
 
 
 async def keep_selling(
-    settings: TrafficSettings,
-    *,
-    rate: float,
-    run_seed: int | None,
-    limit: int | None,
-    sources: Sequence[Source],
-    stopped: Callable[[], bool],
+    stop: asyncio.Event, rate: float, run_seed: int | None, limit: int | None, sources: Sequence[Source]
 ) -> None:
-    """Sell `rate` times a second until `stopped`, or until `limit` actions have happened."""
+    """Sell `rate` times a second until `stop` is set, or until `limit` actions have happened."""
+    settings = load(TrafficSettings)
     chosen = random.SystemRandom().randrange(2**32) if run_seed is None else run_seed
     plan = islice(actions(random.Random(chosen), sources), limit)
     run = f"{chosen}" if run_seed is not None else f"{chosen:x}-{int(time.time()):x}"
@@ -192,26 +184,26 @@ async def keep_selling(
     begun = reported = time.monotonic()
     given_up = 0
     report(f"selling {rate:g}/s through {', '.join(sources)}, run {run}; Ctrl-C stops")
-    async with AsyncExitStack() as stack:
-        shop = Shop(settings)
-        stack.push_async_callback(shop.close)
+    async with aclosing(Shop(settings)) as shop:
         seller = Seller(shop, run, settings.file_interval_s)
-        stack.push_async_callback(seller.upload)
-        while not stopped():
-            now = time.monotonic()
-            backlog = due(now - begun, rate, sum(done.values()) + given_up)
-            if lost := missed(backlog, rate):
-                given_up += lost
-                report(f"{lost} sales given up: the sources were too slow for {rate:g}/s")
-            batch = list(islice(plan, backlog - lost))
-            if not batch and backlog - lost > 0:
-                break
-            await seller.sell(batch)
-            done.update(f"{action.source} {action.kind}" for action in batch)
-            if now - reported >= REPORT_S:
-                reported = now
-                report(summary(done, now - begun))
-            await asyncio.sleep(TICK_S)
+        try:
+            while not stop.is_set():
+                now = time.monotonic()
+                backlog = due(now - begun, rate, sum(done.values()) + given_up)
+                if lost := missed(backlog, rate):
+                    given_up += lost
+                    report(f"{lost} sales given up: the sources were too slow for {rate:g}/s")
+                batch = list(islice(plan, backlog - lost))
+                if not batch and backlog - lost > 0:
+                    break
+                await seller.sell(batch)
+                done.update(f"{action.source} {action.kind}" for action in batch)
+                if now - reported >= REPORT_S:
+                    reported = now
+                    report(summary(done, now - begun))
+                await asyncio.sleep(TICK_S)
+        finally:
+            await seller.upload()
     report(f"stopped; {summary(done, time.monotonic() - begun)}")
 
 
@@ -226,16 +218,7 @@ def run_traffic(rate: float, run_seed: int | None, limit: int | None, sources: S
 
     async def selling() -> None:
         stop = asyncio.Event()
-        work = asyncio.create_task(
-            keep_selling(
-                load(TrafficSettings),
-                rate=rate,
-                run_seed=run_seed,
-                limit=limit,
-                sources=sources,
-                stopped=stop.is_set,
-            )
-        )
+        work = asyncio.create_task(keep_selling(stop, rate, run_seed, limit, sources))
 
         def interrupt() -> None:
             if stop.is_set():

@@ -6,7 +6,6 @@ from datetime import UTC, datetime, timedelta
 
 import asyncpg
 
-from chassis.settings import PostgresSettings
 from contracts.reference import COUNTRY
 from tools.traffic import retail
 from tools.traffic.retail import Sold
@@ -24,11 +23,6 @@ COMMAND_S = 30.0
 UPDATE = "update sales set city = $2, amount = $3, product = $4 where id = $1"
 
 
-def address(settings: PostgresSettings) -> str:
-    """host:port/database, for messages."""
-    return f"{settings.host}:{settings.port}/{settings.db}"
-
-
 def wall(moment: datetime) -> datetime:
     """The UTC wall clock, as the columns without time zone hold it."""
     return moment.astimezone(UTC).replace(tzinfo=None)
@@ -43,9 +37,8 @@ async def staff(connection: asyncpg.Connection) -> dict[str, int]:
             "insert into salesman (name, city, region) values ($1, $2, $3)",
             [(p.name, p.city, p.region) for p in retail.people() if p.name not in known],
         )
-        return {
-            row["name"]: row["id"] for row in await connection.fetch("select id, name from salesman order by id desc")
-        }
+        everybody = await connection.fetch("select id, name from salesman order by id desc")
+        return {row["name"]: row["id"] for row in everybody}
 
 
 async def insert(connection: asyncpg.Connection, ids: Mapping[str, int], sold: Sold, moment: datetime) -> int:

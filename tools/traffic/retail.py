@@ -10,26 +10,12 @@ from contracts.reference import CITIES, PRODUCTS
 CENT = Decimal("0.01")
 # how much is sold in each of the known cities, compared with the others
 WEIGHTS = dict(zip(CITIES, (30, 18, 11, 9, 8, 7, 7, 4, 4, 4), strict=True))
-# lowest and highest price of each product in BRL
-PRICES = dict(
-    zip(
-        PRODUCTS,
-        (
-            (2500, 9500),
-            (650, 3200),
-            (90, 750),
-            (40, 450),
-            (120, 1400),
-            (130, 900),
-            (220, 1800),
-            (180, 1500),
-            (1400, 12000),
-            (480, 3600),
-        ),
-        strict=True,
-    )
-)
 # fmt: off
+# lowest and highest price of each product in BRL
+PRICES = dict(zip(PRODUCTS, (
+    (2500, 9500), (650, 3200), (90, 750), (40, 450), (120, 1400),
+    (130, 900), (220, 1800), (180, 1500), (1400, 12000), (480, 3600),
+), strict=True))
 FIRST_NAMES = (
     "Ana", "Beatriz", "Bruna", "Camila", "Carolina", "Daniela", "Eduarda", "Fernanda", "Gabriela", "Helena",
     "Isabela", "Juliana", "Larissa", "Letícia", "Luiza", "Mariana", "Patrícia", "Rafaela", "Sofia", "Vitória",
