@@ -36,13 +36,13 @@ class Replayed:
     rejected: str | None = None
 
 
-@dataclass(frozen=True)
+@dataclass
 class Outcome:
     """How many were replayed, could not be, or had been before; `broken` is why the sending ended early."""
 
-    replayed: int
-    rejected: int
-    before: int
+    replayed: int = 0
+    rejected: int = 0
+    before: int = 0
     broken: str | None = None
 
     @property
@@ -53,10 +53,8 @@ class Outcome:
 
 def described(dead_letter: DeadLetter) -> dict[str, Any]:
     """Everything but the bytes, as JSON values."""
-    fields = {
-        name: plain(value) for name, value in vars(dead_letter).items() if name not in {"position", "key", "value"}
-    }
-    return {"id": str(dead_letter.position), **fields}
+    shown = {name: value for name, value in vars(dead_letter).items() if name not in {"position", "key", "value"}}
+    return {"id": str(dead_letter.position), **plain(shown)}
 
 
 async def _read(
@@ -181,7 +179,7 @@ async def replay(
         KafkaError | RegistryUnavailableError: a server is unavailable before anything was sent.
         ContractError: the registry does not hold the contract of `ingestion.progress`.
     """
-    selection, replayed, rejected = Selection(query), 0, 0
+    selection, outcome = Selection(query), Outcome()
     replayed_at = await _replayed_at(servers)
     encode = await codec.encoder(servers.client, servers.topics[progress.TOPIC])
     decoder = servers.decoder(TOPIC)
@@ -192,8 +190,9 @@ async def replay(
             selection.add(dead_letter)
         selected = selection.selected()
         before = set() if again else {position for position in selected if str(position) in replayed_at}
+        outcome.before = len(before)
 
-        async def send() -> int:
+        async def send() -> None:
             if not dry_run:
                 await kafka.publish(producer, [record for _, record in batch])
                 now = plain(datetime.now(UTC))
@@ -203,9 +202,8 @@ async def replay(
                     for position in selected[one.position]
                 ]
                 await kafka.publish(producer, positions)
-            sent = len(batch)
+            outcome.replayed += len(batch)
             batch.clear()
-            return sent
 
         try:
             async for dead_letter in _read(client, decoder, held, lambda _: None):
@@ -214,13 +212,13 @@ async def replay(
                 one = await _prepared(servers, dead_letter, patch)
                 report(one)
                 if one.record is None:
-                    rejected += 1
+                    outcome.rejected += 1
                     continue
                 batch.append((dead_letter, one.record))
                 size = sum(len(record.value or b"") for _, record in batch)
                 if len(batch) >= BATCH_RECORDS or size >= BATCH_BYTES:
-                    replayed += await send()
-            replayed += await send()
+                    await send()
+            await send()
         except KafkaError as error:
-            return Outcome(replayed, rejected, len(before), repr(error))
-    return Outcome(replayed, rejected, len(before))
+            outcome.broken = repr(error)
+    return outcome

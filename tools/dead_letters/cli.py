@@ -2,10 +2,10 @@
 
 import asyncio
 import json
-from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,6 +14,9 @@ from contracts.text import quoted
 from contracts.time import parse_instant
 from tools.dead_letters.transform import Position, Query, position
 from tools.options import Json, parsed
+
+if TYPE_CHECKING:  # help does not wait for it
+    from tools.records import Servers
 
 dead_letters = typer.Typer(help="Records that could not be used: list, show, replay them.", no_args_is_help=True)
 
@@ -56,9 +59,15 @@ Since = Annotated[
 ]
 
 
-def _check(topic: str | None, known: Mapping[str, Any]) -> None:
-    if topic is not None and topic not in known:
-        raise typer.BadParameter(f"{quoted(topic)} is not one of {', '.join(known)}", param_hint="--topic")
+def _servers(topic: str | None = None) -> "Servers":
+    """Broker and registry, whose topics are the only ones that `--topic` may name."""
+    from tools.records import servers
+
+    reached = servers("dead-letters")
+    if topic is not None and topic not in reached.topics:
+        known = ", ".join(reached.topics)
+        raise typer.BadParameter(f"{quoted(topic)} is not one of {known}", param_hint="--topic")
+    return reached
 
 
 @dead_letters.command("list")
@@ -67,12 +76,9 @@ def list_(
 ) -> int:
     """The dead letters that match, newest last."""
     from tools.dead_letters import app, report
-    from tools.records import servers
 
-    reached = servers("dead-letters")
-    _check(topic, reached.topics)
     query = Query(reason=reason, topic=topic, unit=unit, since=since)
-    asyncio.run(report.print_list(app.matching(reached, query), as_json=as_json))
+    asyncio.run(report.print_list(app.matching(_servers(topic), query), as_json=as_json))
     return 0
 
 
@@ -83,10 +89,9 @@ def show(
 ) -> int:
     """Everything about one dead letter, with its original bytes. Ends with 1 where there is none."""
     from tools.dead_letters import app, report
-    from tools.records import servers
     from tools.table import warn
 
-    dead_letter = asyncio.run(app.show(servers("dead-letters"), identity))
+    dead_letter = asyncio.run(app.show(_servers(), identity))
     if dead_letter is None:
         warn(f"there is no dead letter {identity} in sales.dlq (any more)")
         return 1
@@ -117,17 +122,11 @@ def replay(  # noqa: PLR0917 - typer names them
     Ends with 1 where nothing matches or something could not be replayed.
     """
     from tools.dead_letters import app, report
-    from tools.records import servers
     from tools.table import Rows
 
-    reached = servers("dead-letters")
-    _check(topic, reached.topics)
     query = Query(frozenset(ids or ()), reason, topic, unit, since)
     rows = Rows(*report.REPLAYED, as_json=as_json, limit=report.SHOWN)
-
-    def add(one: app.Replayed) -> None:
-        report.add_replayed(rows, one)
-
-    outcome = asyncio.run(app.replay(reached, query, patch, add, again=again, dry_run=dry_run))
+    add = partial(report.add_replayed, rows)
+    outcome = asyncio.run(app.replay(_servers(topic), query, patch, add, again=again, dry_run=dry_run))
     report.print_outcome(rows, outcome, dry_run=dry_run)
     return outcome.status
