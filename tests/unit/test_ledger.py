@@ -9,6 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from chassis.errors import NotDoneError
 from contracts.catalogue import catalogue
 from contracts.json_avro import typed
 from contracts.time import to_ms
@@ -16,11 +17,12 @@ from streams.validation import InvalidError
 from streams.validation import text as unit_text
 from tools.__main__ import main
 from tools.ledger import app
-from tools.ledger.app import Period, show
-from tools.ledger.sources import Files, SourceError, read_csv, sales_of
+from tools.ledger.app import show
+from tools.ledger.sources import read_csv, sales_of
 from tools.ledger.transform import (
     STEPS,
     Account,
+    Period,
     Step,
     Steps,
     account,
@@ -34,6 +36,7 @@ from tools.options import Source
 from tools.raw_sales import SaleVersion, of_files, of_legacy, of_postgres, of_unified, sale_id, written
 
 AT = to_ms(datetime(2026, 2, 19, 10, 15, tzinfo=UTC))
+HOUR = Period(AT, AT + 3_600_000)
 HERE, DELETED, NEVER = SaleVersion(AT, 5), SaleVersion(AT, 6, deleted=True), None
 
 
@@ -120,7 +123,7 @@ def test_a_period_is_of_any_step() -> None:
     }
     made.sales["clickhouse"] |= {"elsewhere": SaleVersion(150), "end": SaleVersion(200)}
     made.sales["topic"]["unreadable"] = SaleVersion(None)
-    assert within(made, 100, 200) == {"first", "last", "elsewhere"}
+    assert within(made, Period(100, 200)) == {"first", "last", "elsewhere"}
 
 
 def test_the_newest_version_counts() -> None:
@@ -203,27 +206,27 @@ HEADER = b"sale_id,salesman_name,city,country,amount,product,sale_date\n"
 
 
 def test_csv_rows_of_the_period() -> None:
-    """Rows of the period are sales, whatever the chunks; what is no row is counted, and another header is no file."""
+    """Rows of the period are sales, whatever the chunks; what is no row is none, and another header is no file."""
     rows = HEADER + (
         b"F-1,Ana,Recife,BR,1.00,SSD,2026-02-19T10:15:00Z\n\n"
         b'"F-2","A ""B""\nC",Recife,BR,1.00,SSD,2026-02-19T10:15:01Z\r\n'
         b"F-3,Ana,Recife\nF-4,Ana,Recife,BR,1.00,SSD,soon\n"
+        b" ,Ana,Recife,BR,1.00,SSD,2026-02-19T10:15:00Z\n"
         b"F-5,Ana,Recife,BR,1.00,SSD,2026-02-20T10:15:00Z"
     )
+
+    def sales(*chunks: bytes) -> dict[str, SaleVersion]:
+        read: dict[str, SaleVersion] = {}
+        read_csv(chunks, HOUR, read)
+        return read
+
+    expected = {"F-1": SaleVersion(AT), "F-2": SaleVersion(AT + 1000)}
     for size in (1, 7, 1000):
-        content = Files()
-        read_csv((rows[at : at + size] for at in range(0, len(rows), size)), AT, AT + 3_600_000, content)
-        assert (content.sales, content.left_out) == ({"F-1": SaleVersion(AT), "F-2": SaleVersion(AT + 1000)}, 2)
-    odd = HEADER + b'F-6,Ana,Recife,BR,1.00,"TV 32" LED",2026-02-19T10:15:00Z\n' + rows.removeprefix(HEADER)
-    strict = Files()
-    read_csv([odd], AT, AT + 3_600_000, strict)
-    assert (set(strict.sales), strict.left_out) == ({"F-1", "F-2"}, 3)
-    returns = Files()
-    read_csv([rows.replace(b"\n", b"\r")], AT, AT + 3_600_000, returns)
-    assert (returns.sales, returns.left_out) == ({}, 1)
-    other = Files()
-    read_csv([b"a,b\n", rows], AT, AT + 3_600_000, other)
-    assert (other.sales, other.left_out) == ({}, 1)
+        assert sales(*(rows[at : at + size] for at in range(0, len(rows), size))) == expected
+    odd = b'F-6,Ana,Recife,BR,1.00,"TV 32" LED",2026-02-19T10:15:00Z\n'
+    assert sales(HEADER + odd + rows.removeprefix(HEADER)) == expected
+    assert sales(rows.replace(b"\n", b"\r")) == {}
+    assert sales(b"a,b\n", rows) == {}
 
 
 def test_soap_sales_of_the_period() -> None:
@@ -235,10 +238,10 @@ def test_soap_sales_of_the_period() -> None:
         "<s:Sale><s:saleId>L-3</s:saleId></s:Sale>"
         "</s:sales></s:GetRecentSalesResponse></e:Body></e:Envelope>"
     ).encode()
-    assert sales_of(answer, AT, AT + 10) == {"L-1": SaleVersion(AT)}
+    assert sales_of(answer, Period(AT, AT + 10)) == {"L-1": SaleVersion(AT)}
     for wrong in (answer[:-30], b"<fault/>", b"", b'<!DOCTYPE a [<!ENTITY b "c">]><a>&b;</a>'):
-        with pytest.raises(SourceError):
-            sales_of(wrong, AT, AT + 10)
+        with pytest.raises(NotDoneError):
+            sales_of(wrong, HOUR)
 
 
 def an_account(**missing: list[str]) -> Account:
@@ -259,7 +262,7 @@ def test_reports(capsys: pytest.CaptureFixture[str]) -> None:
     """The table names the first missing sales of each step, JSON all of them; both have the numbers."""
     names = [f"F-{number}" for number in range(25)]
     accounts = {"files": an_account(unified=names), "legacy": replace(an_account(clickhouse=["L-1"]), outdated=["L-2"])}
-    show(accounts, Period(AT, AT + 3_600_000), as_json=False)
+    show(accounts, HOUR, as_json=False)
     out = capsys.readouterr().out
     heading, files, *_ = out.splitlines()
     assert " ".join(heading.split()) == ("sales of at source topic unified clickhouse dead letters missing outdated")
@@ -269,7 +272,7 @@ def test_reports(capsys: pytest.CaptureFixture[str]) -> None:
     assert "1 of legacy missing in ClickHouse: L-1\n" in out
     assert "1 of legacy outdated, their newest change is a dead letter: L-2\n" in out
     assert out.endswith("2026-02-19T10:15:00Z to 2026-02-19T11:15:00Z: 26 sales are missing\n")
-    show(accounts, Period(AT, AT + 3_600_000), as_json=True)
+    show(accounts, HOUR, as_json=True)
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [line["sale_id"] for line in lines if "missing_in" in line] == [*names, "L-1"]
     assert [line["sale_id"] for line in lines if line.get("outdated") is True] == ["L-2"]
@@ -285,7 +288,7 @@ def test_reports(capsys: pytest.CaptureFixture[str]) -> None:
         "missing": 25,
         "outdated": 0,
     }
-    show({"files": an_account()}, Period(AT, AT + 3_600_000), as_json=False)
+    show({"files": an_account()}, HOUR, as_json=False)
     assert capsys.readouterr().out.endswith("nothing is missing\n")
 
 
@@ -324,7 +327,7 @@ def test_the_period_is_the_last_day(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a period it is the day before --to, and without sources all."""
     compared: list[tuple[Any, ...]] = []
 
-    async def compare(_: Any, names: Any, period: Period, **__: Any) -> dict[str, Account]:
+    async def compare(_: Any, __: Any, names: Any, period: Period, **___: Any) -> dict[str, Account]:
         compared.append((names, period))
         return {}
 

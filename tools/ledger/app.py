@@ -3,19 +3,16 @@
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 import typer
 
-from chassis import s3
 from chassis.clickhouse import ClickHouse, clickhouse
-from chassis.errors import NotDoneError
 from chassis.settings import ClickHouseSettings, LegacySoapSettings, PostgresSettings, S3Settings, load
 from contracts.text import shortened
 from contracts.time import DAY_MS, iso
 from tools import records
 from tools.ledger import sources, store
-from tools.ledger.transform import STEPS, Account, Step, Steps, account, count_missing, still_missing, within
+from tools.ledger.transform import STEPS, Account, Period, Step, Steps, account, count_missing, still_missing, within
 from tools.raw_sales import RAW
 from tools.table import Rows, print_json, warn
 
@@ -28,56 +25,44 @@ SHOWN = 20  # ids of missing sales per step; --json shows all
 SHORT = 43
 
 
-@dataclass(frozen=True)
-class Servers:
-    """Everything that holds sales."""
-
-    postgres: PostgresSettings
-    bucket: S3Settings
-    legacy: LegacySoapSettings
-    topics: records.Servers
-    clickhouse: ClickHouse
-
-
-@dataclass(frozen=True)
-class Period:
-    """From `start` up to but not `end`, in milliseconds since 1970."""
-
-    start: int
-    end: int
-
-
-async def _read(servers: Servers, names: Sequence[str], period: Period) -> dict[str, Account]:
+async def _read(
+    topics: records.Servers, clickhouse: ClickHouse, names: Sequence[str], period: Period
+) -> dict[str, Account]:
     """One reading, in the direction in which sales travel: what a step has, the next ones can only have got since."""
     steps = {source: Steps() for source in names}
-    start, end = period.start, period.end
     if "postgres" in steps:
-        async with sources.database(servers.postgres) as connection:
-            steps["postgres"].sales["source"] = await sources.rows(connection, start, end)
+        async with sources.database(load(PostgresSettings)) as connection:
+            steps["postgres"].sales["source"] = await sources.rows(connection, period)
     if "files" in steps:
-        steps["files"].sales["source"] = (await sources.files(servers.bucket, start, end, SLACK_MS)).sales
+        steps["files"].sales["source"] = await sources.files(load(S3Settings), period, SLACK_MS)
     if "legacy" in steps:
-        steps["legacy"].sales["source"] = await sources.legacy(servers.legacy, start, end, SLACK_MS)
-    async with servers.topics.reading() as client:
-        topics = store.Topics(servers.topics, client, max(start - SLACK_MS, 0))
+        steps["legacy"].sales["source"] = await sources.legacy(load(LegacySoapSettings), period, SLACK_MS)
+    async with topics.reading() as client:
+        held = store.Topics(topics, client, max(period.start - SLACK_MS, 0))
         for source, of_source in steps.items():
-            await topics.raw(source, of_source)
-        await topics.unified(steps)
-        await topics.dead(steps)
-    await store.stored(servers.clickhouse, start, end, steps)
-    meant = {source: within(of_source, start, end) for source, of_source in steps.items()}
+            await held.raw(source, of_source)
+        await held.unified(steps)
+        await held.dead(steps)
+    await store.stored(clickhouse, period, steps)
+    meant = {source: within(of_source, period) for source, of_source in steps.items()}
     if "postgres" in steps:  # a row that now happened at another time is not a row that was deleted
-        async with sources.database(servers.postgres) as connection:
+        async with sources.database(load(PostgresSettings)) as connection:
             known = steps["postgres"].sales["source"]
             known |= await sources.rows_of(connection, meant["postgres"] - known.keys())
     for source, of_source in steps.items():
         in_store = of_source.sales["clickhouse"]
-        in_store |= await store.stored_of(servers.clickhouse, source, meant[source] - in_store.keys())
+        in_store |= await store.stored_of(clickhouse, source, meant[source] - in_store.keys())
     return {source: account(source, of_source, meant[source]) for source, of_source in steps.items()}
 
 
 async def compare(
-    servers: Servers, names: Sequence[str], period: Period, *, settle_s: float, inform: Callable[[str], None]
+    topics: records.Servers,
+    stored: ClickHouseSettings,
+    names: Sequence[str],
+    period: Period,
+    *,
+    settle_s: float,
+    inform: Callable[[str], None],
 ) -> dict[str, Account]:
     """The accounts of these sources for a period.
 
@@ -85,15 +70,17 @@ async def compare(
     seconds, until it has come; `inform` gets a line about that.
 
     Raises:
-        the errors of the servers: one is unavailable; see tools.ledger.sources and tools.ledger.store.
+        NotDoneError: a source is unavailable, or answers something else than sales.
+        KafkaError | RegistryUnavailableError | StoreUnavailableError | ServerException: a server is unavailable.
     """
-    deadline = time.monotonic() + settle_s
-    accounts = await _read(servers, names, period)
-    if settle_s and (missing := count_missing(accounts)):
-        inform(f"{missing} sales are not everywhere yet; reading them again for up to {settle_s:g} s")
-    while count_missing(accounts) and time.monotonic() < deadline:
-        await asyncio.sleep(min(READ_AGAIN_S, settle_s))
-        accounts = still_missing(accounts, await _read(servers, names, period))
+    async with clickhouse(stored, 1, TIMEOUT_S) as store:
+        deadline = time.monotonic() + settle_s
+        accounts = await _read(topics, store, names, period)
+        if settle_s and (missing := count_missing(accounts)):
+            inform(f"{missing} sales are not everywhere yet; reading them again for up to {settle_s:g} s")
+        while count_missing(accounts) and time.monotonic() < deadline:
+            await asyncio.sleep(min(READ_AGAIN_S, settle_s))
+            accounts = still_missing(accounts, await _read(topics, store, names, period))
     return accounts
 
 
@@ -142,22 +129,9 @@ def run(start: int | None, end: int | None, names: Sequence[str], *, settle_s: f
     period = Period(end - DAY_MS if start is None else start, end)
     if period.start >= period.end:
         raise typer.BadParameter(f"{iso(period.start)} is not before --to {iso(period.end)}", param_hint="'--from'")
-    postgres, bucket, legacy = load(PostgresSettings), load(S3Settings), load(LegacySoapSettings)
+    for each in (PostgresSettings, S3Settings, LegacySoapSettings):
+        load(each)  # a wrong setting ends the command before anything is read
     topics, stored = records.servers("ledger"), load(ClickHouseSettings)
-    addresses = {
-        "postgres": f"postgres at {postgres.host}:{postgres.port} (settings POSTGRES_*)",
-        "files": f"object store at {bucket.endpoint} (settings {s3.SETTING})",
-        "legacy": f"legacy service at {legacy.url} (settings LEGACY_SOAP_HOST, LEGACY_SOAP_PORT)",
-    }
-
-    async def comparing() -> dict[str, Account]:
-        async with clickhouse(stored, 1, TIMEOUT_S) as store:
-            servers = Servers(postgres, bucket, legacy, topics, store)
-            return await compare(servers, names, period, settle_s=settle_s, inform=warn)
-
-    try:
-        accounts = asyncio.run(comparing())
-    except sources.SourceError as error:
-        raise NotDoneError(f"{addresses[error.source]}: {error}") from error
+    accounts = asyncio.run(compare(topics, stored, names, period, settle_s=settle_s, inform=warn))
     show(accounts, period, as_json=as_json)
     return 1 if count_missing(accounts) else 0

@@ -3,21 +3,22 @@
 import asyncio
 import csv
 from collections.abc import AsyncIterator, Iterable, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from contextlib import asynccontextmanager, contextmanager, suppress
+from datetime import UTC
 
 import asyncpg
 import httpx
 from lxml import etree
 
+from chassis import s3
+from chassis.errors import NotDoneError
 from chassis.postgres import open_connection
 from chassis.s3 import Bucket, ChangedError, GoneError, UnreachableError, open_bucket
 from chassis.s3_protocol import Object
 from chassis.settings import LegacySoapSettings, PostgresSettings, S3Settings
 from chassis.unpack import UnpackError, unpacked
 from contracts.time import at_ms, to_ms
-from tools.ledger.transform import Sales, enter_newest
+from tools.ledger.transform import Period, Sales, enter_newest
 from tools.raw_sales import SaleVersion, sale_id, written
 
 COLUMNS = ["sale_id", "salesman_name", "city", "country", "amount", "product", "sale_date"]
@@ -31,20 +32,15 @@ _CALL = """<e:Envelope xmlns:e="http://schemas.xmlsoap.org/soap/envelope/" xmlns
 <s:GetRecentSales><s:sinceTimestamp>{since}</s:sinceTimestamp></s:GetRecentSales></e:Body></e:Envelope>"""
 
 
-class SourceError(Exception):
-    """A source is unavailable, or answers something else than sales; `source` is which, the message what."""
-
-    def __init__(self, source: str, why: str) -> None:
-        super().__init__(why)
-        self.source = source
-
-
 @contextmanager
-def _reporting(source: str, *errors: type[Exception]) -> Iterator[None]:
+def _reporting(server: str, *errors: type[Exception]) -> Iterator[None]:
+    """Makes these errors a NotDoneError that names the server, its address and settings."""
     try:
         yield
+    except NotDoneError as error:
+        raise NotDoneError(f"{server}: {error}") from error
     except errors as error:
-        raise SourceError(source, repr(error)) from error
+        raise NotDoneError(f"{server}: {error!r}") from error
 
 
 @asynccontextmanager
@@ -52,9 +48,10 @@ async def database(settings: PostgresSettings) -> AsyncIterator[asyncpg.Connecti
     """A connection to the retailer's database.
 
     Raises:
-        SourceError: it is unavailable or rejects us, also while the connection is used.
+        NotDoneError: it is unavailable or rejects us, also while the connection is used.
     """
-    with _reporting("postgres", OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+    server = f"postgres at {settings.host}:{settings.port} (settings POSTGRES_*)"
+    with _reporting(server, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
         connection = await open_connection(settings, TIMEOUT_S)
         try:
             yield connection
@@ -62,36 +59,25 @@ async def database(settings: PostgresSettings) -> AsyncIterator[asyncpg.Connecti
             await connection.close()
 
 
-def _wall(milliseconds: int) -> datetime:
-    return at_ms(milliseconds).replace(tzinfo=None)
-
-
 def _versions(rows: Iterable[asyncpg.Record]) -> Sales:
     return {str(row["id"]): SaleVersion(to_ms(row["sale_date"].replace(tzinfo=UTC))) for row in rows}
 
 
-async def rows(connection: asyncpg.Connection, start: int, end: int) -> Sales:
+async def rows(connection: asyncpg.Connection, period: Period) -> Sales:
     """The database's sales of the period."""
+    start, end = (at_ms(moment).replace(tzinfo=None) for moment in (period.start, period.end))
     query = "select id, sale_date from sales where sale_date >= $1 and sale_date < $2"
-    return _versions(await connection.fetch(query, _wall(start), _wall(end)))
+    return _versions(await connection.fetch(query, start, end))
 
 
 async def rows_of(connection: asyncpg.Connection, names: Iterable[str]) -> Sales:
     """The database's sales with these ids, whenever they happened."""
     ids = [int(name) for name in names if name.isdigit()]
+    query = "select id, sale_date from sales where id = any($1::bigint[])"
     sales: Sales = {}
     for first in range(0, len(ids), IDS_AT_ONCE):
-        query = "select id, sale_date from sales where id = any($1::bigint[])"
         sales |= _versions(await connection.fetch(query, ids[first : first + IDS_AT_ONCE]))
     return sales
-
-
-@dataclass
-class Files:
-    """The sales of the CSV files; `left_out` are files and rows that hold none, which are dead letters."""
-
-    sales: Sales = field(default_factory=dict)
-    left_out: int = 0
 
 
 def _lines(chunks: Iterable[bytes]) -> Iterator[str]:
@@ -110,27 +96,22 @@ def _rows(chunks: Iterable[bytes]) -> Iterator[list[str]]:
     table = csv.reader(_lines(chunks), strict=True)
     while True:
         try:
-            row = next(table, None)
+            yield next(table)
         except csv.Error:
-            row = [""]
-        if row is None:
+            yield [""]
+        except StopIteration:
             return
-        yield row
 
 
-def read_csv(chunks: Iterable[bytes], start: int, end: int, into: Files) -> None:
-    """Enter the sales of one file that happened in the period."""
+def read_csv(chunks: Iterable[bytes], period: Period, into: Sales) -> None:
+    """Enter the sales of one file that happened in the period; what is no file or row of sales is a dead letter."""
     rows = _rows(chunks)
     if next(rows, None) != COLUMNS:
-        into.left_out += 1
         return
     for row in rows:
         at = written(row[-1]) if len(row) == len(COLUMNS) else None
-        name = sale_id(row[0]) if at is not None else None
-        if row and name is None:
-            into.left_out += 1
-        elif at is not None and start <= at < end:
-            enter_newest(into.sales, name, SaleVersion(at))
+        if period.has(at):
+            enter_newest(into, sale_id(row[0]), SaleVersion(at))
 
 
 def _chunks(bucket: Bucket, listed: Object, loop: asyncio.AbstractEventLoop) -> Iterator[bytes]:
@@ -140,63 +121,66 @@ def _chunks(bucket: Bucket, listed: Object, loop: asyncio.AbstractEventLoop) -> 
         yield asyncio.run_coroutine_threadsafe(read, loop).result()
 
 
-async def files(settings: S3Settings, start: int, end: int, slack: int) -> Files:
+async def files(settings: S3Settings, period: Period, slack: int) -> Sales:
     """The sales of the period in the bucket's CSV files, packed or not, in bounded memory per file.
 
     What was uploaded more than `slack` ms before the period cannot hold a sale of it.
 
     Raises:
-        SourceError: the store is unavailable.
+        NotDoneError: the store is unavailable.
     """
-    loop, content = asyncio.get_running_loop(), Files()
-    with _reporting("files", UnreachableError):
+    loop = asyncio.get_running_loop()
+    sales: Sales = {}
+    server = f"object store at {settings.endpoint} (settings {s3.SETTING})"
+    with _reporting(server, UnreachableError):
         async with open_bucket(settings) as bucket:
             async for page in bucket.pages():
                 for listed in page:
                     packed = listed.key.lower().endswith(".csv.gz")
-                    if not (packed or listed.key.lower().endswith(".csv")) or listed.last_modified < start - slack:
+                    if (
+                        not (packed or listed.key.lower().endswith(".csv"))
+                        or listed.last_modified < period.start - slack
+                    ):
                         continue
                     chunks = _chunks(bucket, listed, loop)
-                    try:
-                        await asyncio.to_thread(read_csv, unpacked(chunks) if packed else chunks, start, end, content)
-                    except (GoneError, ChangedError):
-                        continue  # another version, or none, since it was listed
-                    except UnpackError:
-                        content.left_out += 1
-    return content
+                    # of a file that is another version or gone since it was listed, or damaged, what was read stays
+                    with suppress(GoneError, ChangedError, UnpackError):
+                        await asyncio.to_thread(read_csv, unpacked(chunks) if packed else chunks, period, sales)
+    return sales
 
 
-def sales_of(answer: bytes, start: int, end: int) -> Sales:
+def sales_of(answer: bytes, period: Period) -> Sales:
     """The sales of the period in an answer of the legacy service.
 
     Raises:
-        SourceError: not an answer with sales.
+        NotDoneError: not an answer with sales.
     """
     parser = etree.XMLParser(resolve_entities=False, load_dtd=False, no_network=True, huge_tree=False)
     try:
         document = etree.fromstring(answer, parser)
     except etree.XMLSyntaxError as error:
-        raise SourceError("legacy", f"no XML: {error}; it begins {answer[:100]!r}") from error
+        raise NotDoneError(f"no XML: {error}; it begins {answer[:100]!r}") from error
     if next(document.iter("{*}GetRecentSalesResponse"), None) is None:
-        raise SourceError("legacy", f"no sales; it begins {answer[:200]!r}")
+        raise NotDoneError(f"no sales; it begins {answer[:200]!r}")
     sales: Sales = {}
     for element in document.iter("{*}Sale"):
         at = element.findtext("{*}saleDate") or ""
-        if at.strip().lstrip("-").isdigit() and start <= int(at) < end:
+        if at.strip().lstrip("-").isdigit() and period.has(int(at)):
             enter_newest(sales, sale_id(element.findtext("{*}saleId")), SaleVersion(int(at)))
     return sales
 
 
-async def legacy(settings: LegacySoapSettings, start: int, end: int, slack: int) -> Sales:
+async def legacy(settings: LegacySoapSettings, period: Period, slack: int) -> Sales:
     """The sales of the period that the legacy service still has in its book.
 
     Raises:
-        SourceError: it is unavailable, or answers something else.
+        NotDoneError: it is unavailable, or answers something else.
     """
-    call = _CALL.format(since=max(start - slack, 0)).encode()
+    call = _CALL.format(since=max(period.start - slack, 0)).encode()
     headers = {"Content-Type": "text/xml; charset=utf-8", "SOAPAction": '"GetRecentSales"'}
     body = bytearray()
-    with _reporting("legacy", httpx.HTTPError):
+    server = f"legacy service at {settings.url} (settings LEGACY_SOAP_HOST, LEGACY_SOAP_PORT)"
+    with _reporting(server, httpx.HTTPError):
         async with (
             httpx.AsyncClient(timeout=TIMEOUT_S) as client,
             client.stream("POST", settings.url, content=call, headers=headers) as answer,
@@ -204,5 +188,5 @@ async def legacy(settings: LegacySoapSettings, start: int, end: int, slack: int)
             async for part in answer.aiter_bytes():
                 body += part
                 if len(body) > MAX_ANSWER_BYTES:
-                    raise SourceError("legacy", f"longer than {MAX_ANSWER_BYTES} bytes")
-    return sales_of(bytes(body), start, end)
+                    raise NotDoneError(f"longer than {MAX_ANSWER_BYTES} bytes")
+        return sales_of(bytes(body), period)

@@ -10,7 +10,7 @@ from chassis.clickhouse import ClickHouse
 from chassis.dead_letters import TOPIC as DEAD_LETTERS
 from contracts import sale
 from contracts.codec import DecodeError
-from tools.ledger.transform import Sales, Step, Steps, enter_newest
+from tools.ledger.transform import Period, Sales, Step, Steps, enter_newest
 from tools.raw_sales import RAW, SaleVersion, of_unified
 from tools.records import Servers, between, extent, offsets_at
 
@@ -64,21 +64,21 @@ class Topics:
 
     async def dead(self, into: Mapping[str, Steps]) -> None:
         """Enter which sales became dead letters, and on the way to which step."""
-        decoders = {topic: self.servers.decoder(topic) for topic in (sale.TOPIC, *(topic for topic, _ in RAW.values()))}
-        by_topic = {topic: (source, read) for source, (topic, read) in RAW.items()}
+        raw = {topic: (source, read) for source, (topic, read) in RAW.items()}
+        decoders = {topic: self.servers.decoder(topic) for topic in (sale.TOPIC, *raw)}
         async for _, dead in self._records(DEAD_LETTERS, None, ()):
             topic = dead["topic"]
             if topic not in decoders:
                 continue
-            if topic in by_topic and by_topic[topic][0] in into:
-                into[by_topic[topic][0]].dead_records.add((dead["partition"], dead["offset"]))
+            if topic in raw and raw[topic][0] in into:
+                into[raw[topic][0]].dead_records.add((dead["partition"], dead["offset"]))
             try:
                 record = await decoders[topic].decode(dead["value"] or b"")
             except DecodeError:
                 continue  # bytes that name no sale
-            step: Step = "unified" if topic in by_topic else "clickhouse"
-            if topic in by_topic:
-                source, read = by_topic[topic]
+            step: Step = "unified" if topic in raw else "clickhouse"
+            if topic in raw:
+                source, read = raw[topic]
                 name = read(record)[0]
             else:
                 source, name = record["source"], record["sale_id"]
@@ -86,20 +86,23 @@ class Topics:
                 into[source].dead[step].add(name)
 
 
-_SALES = "SELECT source, sale_id, event_time_ms, version, deleted FROM sales FINAL WHERE "
-
-
-async def stored(store: ClickHouse, start: int, end: int, into: Mapping[str, Steps]) -> None:
-    """Enter what ClickHouse has of the period.
+async def _select(store: ClickHouse, where: str, values: Mapping[str, Any]) -> list[tuple[str, str, SaleVersion]]:
+    """Source, id and version of the stored sales.
 
     Raises:
-        StoreUnavailableError | ServerException: it is unavailable, or rejects the query.
+        StoreUnavailableError | ServerException: ClickHouse is unavailable, or rejects the query.
     """
-    values = {"start": start, "end": end}
-    query = f"{_SALES} event_time_ms >= %(start)s AND event_time_ms < %(end)s"
-    for source, name, at, version, deleted in await store.select(query, values):
+    query = f"SELECT source, sale_id, event_time_ms, version, deleted FROM sales FINAL WHERE {where}"  # noqa: S608
+    rows = await store.select(query, values)
+    return [(source, name, SaleVersion(at, version, bool(deleted))) for source, name, at, version, deleted in rows]
+
+
+async def stored(store: ClickHouse, period: Period, into: Mapping[str, Steps]) -> None:
+    """Enter what ClickHouse has of the period."""
+    where = "event_time_ms >= %(start)s AND event_time_ms < %(end)s"
+    for source, name, version in await _select(store, where, period._asdict()):
         if source in into:
-            into[source].sales["clickhouse"][name] = SaleVersion(at, version, bool(deleted))
+            into[source].sales["clickhouse"][name] = version
 
 
 async def stored_of(store: ClickHouse, source: str, names: Iterable[str]) -> Sales:
@@ -108,7 +111,6 @@ async def stored_of(store: ClickHouse, source: str, names: Iterable[str]) -> Sal
     sales: Sales = {}
     for first in range(0, len(wanted), IDS_AT_ONCE):
         values = {"source": source, "ids": tuple(wanted[first : first + IDS_AT_ONCE])}
-        query = f"{_SALES} source = %(source)s AND sale_id IN %(ids)s"
-        for _, name, at, version, deleted in await store.select(query, values):
-            sales[name] = SaleVersion(at, version, bool(deleted))
+        rows = await _select(store, "source = %(source)s AND sale_id IN %(ids)s", values)
+        sales |= {name: version for _, name, version in rows}
     return sales

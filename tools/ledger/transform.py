@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from tools.raw_sales import SaleVersion
 
@@ -11,6 +11,17 @@ STEPS: tuple[Step, ...] = ("source", "topic", "unified", "clickhouse")
 
 Sales = dict[str, SaleVersion]
 """The sales of one source by id, each as its newest version is."""
+
+
+class Period(NamedTuple):
+    """From `start` up to but not `end`, in milliseconds since 1970."""
+
+    start: int
+    end: int
+
+    def has(self, at: int | None) -> bool:
+        """Whether the instant is one, and in the period."""
+        return at is not None and self.start <= at < self.end
 
 
 @dataclass
@@ -49,14 +60,9 @@ def enter_newest(sales: Sales, name: str | None, version: SaleVersion) -> bool:
     return entered
 
 
-def within(steps: Steps, start: int, end: int) -> set[str]:
-    """The sales that happened in the period (ms since 1970, `end` excluded) at any step."""
-    return {
-        name
-        for sales in steps.sales.values()
-        for name, version in sales.items()
-        if version.at is not None and start <= version.at < end
-    }
+def within(steps: Steps, period: Period) -> set[str]:
+    """The sales that happened in the period at any step."""
+    return {name for sales in steps.sales.values() for name, version in sales.items() if period.has(version.at)}
 
 
 def _states(source: str, steps: Steps, name: str) -> Iterator[tuple[Step, bool | None]]:
