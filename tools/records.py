@@ -4,15 +4,17 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from schema_registry.client.utils import SchemaVersion
 
 from chassis import kafka
 from chassis.errors import NotDoneError
 from chassis.registry import Client
 from chassis.settings import KafkaSettings, RankingSettings, RegistrySettings, load
 from contracts.catalogue import Topic, catalogue
-from contracts.codec import Decoder
+from contracts.codec import DecodeError, Decoder
 from contracts.text import quoted
 
 Offsets = Mapping[TopicPartition, int]
@@ -40,6 +42,17 @@ class Servers:
     def decoder(self, topic: str) -> Decoder:
         """A decoder of the topic's values into the catalogue's schema."""
         return Decoder(self.client, self.topics[topic])
+
+    async def versions(self, subject: str) -> list[SchemaVersion]:
+        """The versions of a subject that are not deleted, with their schemas, the oldest first.
+
+        Raises:
+            RegistryUnavailableError: the registry is unavailable.
+        """
+        newest = await self.client.get_schema(subject)
+        numbers = range(1, 1 + (0 if newest is None else newest.version))
+        every = [await self.client.get_schema(subject, version=number) for number in numbers]
+        return [version for version in every if version is not None]
 
     def reading(self) -> AbstractAsyncContextManager[AIOKafkaConsumer]:
         """A consumer for the functions below, without a group.
@@ -94,6 +107,18 @@ def seek(client: AIOKafkaConsumer, starts: Offsets) -> None:
     client.assign(list(starts))
     for partition, offset in starts.items():
         client.seek(partition, offset)
+
+
+async def readable(
+    messages: AsyncIterator[ConsumerRecord], decoder: Decoder
+) -> AsyncIterator[tuple[ConsumerRecord, dict[str, Any]]]:
+    """The messages that are records of the decoder's topic, with them; of others their consumer makes dead letters."""
+    async for message in messages:
+        try:
+            record = await decoder.decode(message.value or b"")
+        except DecodeError:
+            continue
+        yield message, record
 
 
 async def between(client: AIOKafkaConsumer, starts: Offsets, ends: Offsets) -> AsyncIterator[ConsumerRecord]:

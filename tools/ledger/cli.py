@@ -16,8 +16,7 @@ def ledger(
         int | None, typer.Option("--to", parser=instant, metavar="ISO", help="End, excluded (default: now).")
     ] = None,
     source: Annotated[
-        list[Source] | None,
-        typer.Option(help="Only this source; may be repeated (default: all)."),
+        list[Source] | None, typer.Option(help="Only this source; may be repeated (default: all).")
     ] = None,
     settle: Settle = 90.0,
     as_json: Json = False,

@@ -12,7 +12,7 @@ from contracts import sale
 from contracts.codec import DecodeError
 from tools.ledger.transform import Period, Sales, Step, Steps, enter_newest
 from tools.raw_sales import RAW, SaleVersion, of_unified
-from tools.records import Servers, between, extent, offsets_at
+from tools.records import Servers, between, extent, offsets_at, readable
 
 IDS_AT_ONCE = 1000
 
@@ -35,12 +35,8 @@ class Topics:
             for steps in into:
                 steps.cut.add(step)
         starts = await offsets_at(self.client, there, self.since)
-        async for message in between(self.client, starts, there.ends):
-            if message.value is not None:
-                try:
-                    yield message, await decoder.decode(message.value)
-                except DecodeError:
-                    continue  # a dead letter of whoever consumes the topic
+        async for message, record in readable(between(self.client, starts, there.ends), decoder):
+            yield message, record
 
     async def raw(self, source: str, into: Steps) -> None:
         """Enter the sales of the source's topic.

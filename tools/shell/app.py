@@ -11,22 +11,9 @@ from collections.abc import Mapping
 from types import CodeType, FunctionType, SimpleNamespace
 from typing import Any
 
-from pydantic_settings import BaseSettings
-
+from chassis import settings
 from chassis.clickhouse import ClickHouse
-from chassis.registry import Client
-from chassis.settings import (
-    ClickHouseSettings,
-    ConnectSettings,
-    FlinkSettings,
-    KafkaSettings,
-    LineageSettings,
-    PostgresSettings,
-    RankingSettings,
-    RegistrySettings,
-    S3Settings,
-    load,
-)
+from chassis.settings import load
 from tools.failures import failure
 from tools.records import servers
 from tools.topics import app as topics_app
@@ -46,18 +33,17 @@ produce      await produce("sales.legacy", {...}, key="7"); the position of the 
 
 def namespace() -> dict[str, Any]:
     """What the shell has at hand; nothing is connected before it is used."""
-    groups: dict[str, type[BaseSettings]] = {
-        "kafka": KafkaSettings,
-        "registry": RegistrySettings,
-        "postgres": PostgresSettings,
-        "clickhouse": ClickHouseSettings,
-        "s3": S3Settings,
-        "connect": ConnectSettings,
-        "flink": FlinkSettings,
-        "lineage": LineageSettings,
-        "ranking": RankingSettings,
-    }
-    settings = SimpleNamespace(**{name: load(group) for name, group in groups.items()})
+    groups = SimpleNamespace(
+        kafka=load(settings.KafkaSettings),
+        registry=load(settings.RegistrySettings),
+        postgres=load(settings.PostgresSettings),
+        clickhouse=load(settings.ClickHouseSettings),
+        s3=load(settings.S3Settings),
+        connect=load(settings.ConnectSettings),
+        flink=load(settings.FlinkSettings),
+        lineage=load(settings.LineageSettings),
+        ranking=load(settings.RankingSettings),
+    )
     reached = servers("shell")
 
     async def tail(topic: str, count: int = 10) -> list[DecodedRecord]:
@@ -75,10 +61,10 @@ def namespace() -> dict[str, Any]:
         return position
 
     return {
-        "settings": settings,
+        "settings": groups,
         "topics": reached.topics,
-        "registry": Client(settings.registry),
-        "clickhouse": ClickHouse(settings.clickhouse, 1, QUERY_S),
+        "registry": reached.client,
+        "clickhouse": ClickHouse(groups.clickhouse, 1, QUERY_S),
         "tail": tail,
         "encode": encode,
         "produce": produce,
@@ -96,14 +82,10 @@ class Console(code.InteractiveConsole):
     def runcode(self, code: CodeType) -> None:
         """Run an entry; an error is shown and the shell goes on."""
         entry = FunctionType(code, self._names)
-
-        async def awaited(value: Any) -> None:
-            await value
-
         try:
             value = entry()
             if inspect.iscoroutine(value):
-                self._runner.run(awaited(value))
+                self._runner.run(value)
         except SystemExit:
             raise
         except Exception as error:  # noqa: BLE001 - as below

@@ -12,16 +12,7 @@ from schema_registry.client.schema import AvroSchema
 from chassis import kafka
 from chassis.errors import NotDoneError
 from contracts.catalogue import Topic
-from contracts.codec import (
-    ContractError,
-    DecodeError,
-    Decoder,
-    Encoder,
-    as_written,
-    encode_body,
-    encoder,
-    parse,
-)
+from contracts.codec import ContractError, DecodeError, Decoder, Encoder, as_written, encode_body, encoder, parse
 from contracts.json_avro import RejectedError, plain, typed
 from contracts.text import one_line, printable, quoted
 from contracts.time import at_ms
@@ -84,11 +75,7 @@ async def one(servers: Servers, name: str) -> tuple[KnownTopic, list[tuple[int, 
     async with servers.reading() as client:
         missing = name in servers.topics and name not in await kafka.partitions(client)
         topic = KnownTopic(name, servers.topics.get(name), None if missing else await extent(client, name))
-    subject = f"{name}-value"
-    newest = await servers.client.get_schema(subject)
-    numbers = range(1, 1 + (0 if newest is None else newest.version))
-    versions = [await servers.client.get_schema(subject, version=number) for number in numbers]
-    return topic, [(one.version, one.schema_id) for one in versions if one is not None]  # one may have been deleted
+    return topic, [(each.version, each.schema_id) for each in await servers.versions(f"{name}-value")]
 
 
 async def _key(servers: Servers, key: bytes | None) -> object:

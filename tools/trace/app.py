@@ -3,7 +3,6 @@
 import asyncio
 import re
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,14 +12,14 @@ from chassis.clickhouse import ClickHouse, clickhouse
 from chassis.dead_letters import TOPIC as DEAD_LETTERS
 from chassis.settings import ClickHouseSettings, RankingSettings, load
 from contracts import sale
-from contracts.codec import DecodeError, Decoder, encode_body, parse
+from contracts.codec import DecodeError, encode_body, parse
 from contracts.json_avro import plain
 from contracts.rankings import RANKINGS
 from contracts.text import quoted
 from contracts.windows import WindowLength, tables
 from tools import records
 from tools.raw_sales import RAW
-from tools.records import position
+from tools.records import position, readable
 from tools.table import Rows, warn
 from tools.trace.search import search, text_pattern
 from tools.trace.transform import (
@@ -44,6 +43,15 @@ SALE_SHOWN = ("city", "country", "amount", "salesman_name", "event_time")
 COMPETITORS = dict.fromkeys(ranking.column for ranking in RANKINGS)
 STORED = ("version", "deleted", *COMPETITORS, "country", "amount", "event_time_ms")
 
+_SERVED = """
+SELECT rank, {column}, total_sales, transaction_count, revision, status, as_of_ms FROM {table} FINAL
+WHERE window_start = toDateTime(%(second)s, 'UTC') {more} ORDER BY rank
+"""
+_SOLD = """
+SELECT sum(amount), count() FROM sales FINAL
+WHERE {column} = %(name)s AND event_time_ms >= %(start)s AND event_time_ms < %(end)s AND deleted = 0 {more}
+"""
+
 
 @dataclass(frozen=True)
 class Trace:
@@ -65,24 +73,15 @@ class Trace:
             return text_pattern(self.name)
         keys = [f"{self.source}:{self.name}".encode()]
         if self.name.isdecimal() and int(self.name) < 2**63:
-            subject = f"{RAW['postgres'][0]}-key"
-            newest = await self.servers.client.get_schema(subject)
-            for number in range(1, 1 + (newest.version if newest else 0)):
-                schema = await self.servers.client.get_schema(subject, version=number)
-                if schema is not None:
-                    keys.append(encode_body(schema.schema_id, parse(KEY), {"id": int(self.name)}))
+            for version in await self.servers.versions(f"{RAW['postgres'][0]}-key"):
+                keys.append(encode_body(version.schema_id, parse(KEY), {"id": int(self.name)}))
         return re.compile(b"|".join(map(re.escape, keys)))
 
     async def raw(self, pattern: re.Pattern[bytes]) -> list[RawRecord]:
         """The sale's raw records, the oldest first."""
         topic, read = RAW[self.source]
-        decoder = self.servers.decoder(topic)
         of_sale = []
-        async for message in search(self.client, topic, pattern):
-            try:
-                record = await decoder.decode(message.value)
-            except DecodeError:
-                continue  # it names no sale; whoever consumes the topic makes a dead letter of it
+        async for message, record in readable(search(self.client, topic, pattern), self.servers.decoder(topic)):
             name, version = read(record)
             if name == self.name:
                 at = position(topic, message.partition, message.offset)
@@ -127,33 +126,29 @@ class Trace:
     async def dead(self, pattern: re.Pattern[bytes]) -> list[Event]:
         """The sale's dead letters, of its raw topic or of `sales.unified`: it is named in record, key or bytes."""
         topic, read = RAW[self.source]
-        dead_letters, raw, unified = map(self.servers.decoder, (DEAD_LETTERS, topic, sale.TOPIC))
-        keys = Decoder(self.servers.client, self.servers.topics[topic].model_copy(update={"avro": KEY}))
+        decoders = {each: self.servers.decoder(each) for each in (topic, sale.TOPIC)}
 
         async def name_in(dead: Mapping[str, Any]) -> str | None:
+            try:
+                record = await decoders[dead["topic"]].decode(dead["value"] or b"")
+            except DecodeError:
+                if dead["topic"] == sale.TOPIC:
+                    return None
+                if self.source == "postgres":
+                    return self.name if pattern.fullmatch(dead["key"] or b"") else None
+                return id_of_bytes(self.source, dead["key"], dead["value"])
             if dead["topic"] == sale.TOPIC:
-                record = await unified.decode(dead["value"] or b"")
                 return str(record["sale_id"]) if record["source"] == self.source else None
-            with suppress(DecodeError):
-                return read(await raw.decode(dead["value"] or b""))[0]
-            if self.source == "postgres":
-                return str((await keys.decode(dead["key"] or b""))["id"])
-            return id_of_bytes(self.source, dead["key"], dead["value"])
+            return read(record)[0]
 
         events = []
-        async for message in search(self.client, DEAD_LETTERS, pattern):
-            try:
-                dead = await dead_letters.decode(message.value)
-                if dead["topic"] not in (topic, sale.TOPIC) or await name_in(dead) != self.name:
-                    continue
-            except DecodeError:
-                continue  # no dead letter, or bytes that name no sale
+        found = readable(search(self.client, DEAD_LETTERS, pattern), self.servers.decoder(DEAD_LETTERS))
+        async for message, dead in found:
+            if dead["topic"] not in decoders or await name_in(dead) != self.name:
+                continue
             of = None if dead["partition"] < 0 else position(dead["topic"], dead["partition"], dead["offset"])
-            values = {
-                "id": f"{message.partition}-{message.offset}",
-                "of": of,
-                **{each: plain(dead[each]) for each in ("reason", "detail", "unit", "attempt")},
-            }
+            values = {"id": f"{message.partition}-{message.offset}", "of": of}
+            values |= {each: plain(dead[each]) for each in ("reason", "detail", "unit", "attempt")}
             text = f"{dead['reason']} by {dead['unit']}, of {of or f'what never was in {topic}'}: {dead['detail']}"
             at = position(DEAD_LETTERS, message.partition, message.offset)
             events.append(Event("dead letter", at, plain(dead["time"]), text, values))
@@ -161,18 +156,15 @@ class Trace:
 
     async def stored(self) -> dict[str, Any] | None:
         """The sale as ClickHouse has it."""
-        rows = await self.store.select(
-            f"SELECT {', '.join(STORED)} FROM sales FINAL"  # noqa: S608
-            " WHERE source = %(source)s AND sale_id = %(name)s",
-            {"source": self.source, "name": self.name},
-        )
+        query = f"SELECT {', '.join(STORED)} FROM sales FINAL WHERE source = %(source)s AND sale_id = %(name)s"  # noqa: S608
+        rows = await self.store.select(query, {"source": self.source, "name": self.name})
         return dict(zip(STORED, rows[0], strict=True)) if rows else None
 
     async def rankings(self, stored: Mapping[str, Any]) -> list[Event]:
         """The rank of the sale's city, salesperson and so on, in every window that it falls into."""
         events = []
         for ranking in RANKINGS:
-            name = stored[ranking.column]
+            name, competitor = stored[ranking.column], ranking.competitor["en"].lower()
             per_country = "AND country = %(country)s" if ranking.per_country else ""
             for length in self.lengths:
                 table = tables(ranking.table, self.lengths)[length.label]
@@ -180,18 +172,12 @@ class Trace:
                 values = {"start": start, "end": end, "second": start // 1000}
                 values |= {"name": name, "country": stored["country"]}
                 rows = await self.store.select(
-                    f"SELECT rank, {ranking.column}, total_sales, transaction_count, revision, status, as_of_ms"  # noqa: S608
-                    f" FROM {table} FINAL WHERE window_start = toDateTime(%(second)s, 'UTC') {per_country}"
-                    " ORDER BY rank",
-                    values,
+                    _SERVED.format(table=table, column=ranking.column, more=per_country), values
                 )
                 ((total, count),) = await self.store.select(
-                    f"SELECT sum(amount), count() FROM sales FINAL WHERE {ranking.column} = %(name)s {per_country}"  # noqa: S608
-                    " AND event_time_ms >= %(start)s AND event_time_ms < %(end)s AND deleted = 0",
-                    values,
+                    _SOLD.format(column=ranking.column, more=per_country), values
                 )
                 entries = [Entry(*row) for row in rows]
-                competitor = ranking.competitor["en"].lower()
                 text = ranked(competitor, name, (total, count), entries, deleted=bool(stored["deleted"]))
                 events.append(ranking_event(table, (start, end), entries, text))
         return events
@@ -234,7 +220,8 @@ def run(source: str, name: str, *, as_json: bool) -> int:
         return 1
     rows = Rows("step", "where", "time", "message", as_json=as_json)
     for event in events:
-        line = {"step": event.step, "where": event.where, "time": event.time, "message": event.message}
-        rows.add({**line, **event.values})
+        line = {**vars(event), **event.values}
+        del line["values"]
+        rows.add(line)
     rows.print()
     return 0

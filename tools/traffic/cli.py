@@ -39,9 +39,7 @@ def traffic(
     return run_traffic(rate, seed, count, _sources(sources))
 
 
-def seed(
-    initial: Annotated[bool, typer.Option("--initial", help="Only where there are no sales yet.")] = False,
-) -> int:
+def seed(initial: Annotated[bool, typer.Option("--initial", help="Only where there are no sales yet.")] = False) -> int:
     """Add sales to Postgres and two CSV files to the bucket, with event times up to now."""
     from tools.traffic.app import run_seed
 
