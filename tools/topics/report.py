@@ -14,18 +14,15 @@ from tools.topics.transform import kind
 
 
 def _values(topic: KnownTopic) -> dict[str, Any]:
-    contract, kept = topic.contract, None
-    if contract is not None:
-        age = "for ever" if contract.retention_days is None else f"{contract.retention_days} days"
-        kept = "newest of each key" if contract.cleanup == "compact" else age
-    return {
-        "topic": topic.name,
-        "partitions": None if topic.extent is None else len(topic.extent.ends),
-        "offsets": None if topic.extent is None else topic.extent.offsets,
-        "kept": kept,
-        "key": None if contract is None else contract.key,
-        "description": None if contract is None else contract.description,
-    }
+    contract, extent = topic.contract, topic.extent
+    values: dict[str, Any] = {"topic": topic.name, "partitions": None, "offsets": None}
+    if extent is not None:
+        values |= {"partitions": len(extent.ends), "offsets": extent.offsets}
+    if contract is None:
+        return {**values, "kept": None, "key": None, "description": None}
+    age = "for ever" if contract.retention_days is None else f"{contract.retention_days} days"
+    kept = "newest of each key" if contract.cleanup == "compact" else age
+    return {**values, "kept": kept, "key": contract.key, "description": contract.description}
 
 
 def print_list(topics: Sequence[KnownTopic], *, as_json: bool) -> None:

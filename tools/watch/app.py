@@ -153,19 +153,8 @@ def _quit_key(end: Callable[[], object]) -> Iterator[None]:
         termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
 
 
-async def print_once(subscription: Subscription) -> None:
-    """Print the current rankings.
-
-    Raises:
-        NotDoneError: see follow().
-    """
-    state, out = State(time.monotonic()), console()
-    await follow(subscription, state, lambda: None, once=True)
-    out.print(screen(state, time.monotonic(), subscription.address, out.width))
-
-
-async def watch(subscription: Subscription) -> None:
-    """Show the rankings until q is pressed.
+async def watch(subscription: Subscription, *, once: bool) -> None:
+    """Show the rankings until q is pressed, or print the current ones `once`.
 
     Raises:
         NotDoneError: see follow().
@@ -175,6 +164,10 @@ async def watch(subscription: Subscription) -> None:
     def current() -> RenderableType:
         return screen(state, time.monotonic(), subscription.address, out.width)
 
+    if once:
+        await follow(subscription, state, lambda: None, once=True)
+        out.print(current())
+        return
     with Live(get_renderable=current, console=out, screen=True, auto_refresh=False) as live:
         following = asyncio.create_task(follow(subscription, state, live.refresh))
         with _quit_key(following.cancel):
@@ -191,9 +184,10 @@ def run(url: str | None, length: str | None, country: str, *, once: bool) -> int
     address = live_url(url or f"http://{settings.host}:{settings.port}")
     parameters = {"countries": country} | ({"length": length} if length else {})
     subscription = Subscription(address, parameters, settings.token.get_secret_value())
-    if once or not sys.stdout.isatty():
-        asyncio.run(print_once(subscription))
-    else:
-        with suppress(KeyboardInterrupt):  # Ctrl-C is how watching ends
-            asyncio.run(watch(subscription))
-    return 0
+    once = once or not sys.stdout.isatty()
+    try:
+        asyncio.run(watch(subscription, once=once))
+    except KeyboardInterrupt:
+        if once:
+            raise
+    return 0  # Ctrl-C is how watching ends
