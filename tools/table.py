@@ -2,33 +2,22 @@
 
 import re
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
 import orjson
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Column, Table
+from rich.table import Table
 
 PLAIN_WIDTH = 160
 _NUMBER = re.compile(r"-|[-+]?[0-9]+(\.[0-9]+)?")
 
 
-def console(plain_width: int = PLAIN_WIDTH) -> Console:
-    """The standard output; `plain_width` is the length of a line, in characters, where it is no terminal."""
-    return Console(file=sys.stdout, width=None if sys.stdout.isatty() else plain_width, highlight=False)
-
-
-def table(*columns: str, right: Collection[str] = (), whole: Collection[str] = ()) -> Table:
-    """A table without a frame; columns in `right` are aligned right, those in `right` or `whole` are never wrapped."""
-    return Table(
-        *(
-            Column(name, justify="right" if name in right else "left", no_wrap=name in right or name in whole)
-            for name in columns
-        ),
-        box=None,
-    )
+def console() -> Console:
+    """The standard output, whose lines have PLAIN_WIDTH characters where it is no terminal."""
+    return Console(file=sys.stdout, width=None if sys.stdout.isatty() else PLAIN_WIDTH, highlight=False)
 
 
 def cell(value: object) -> str:
@@ -79,11 +68,11 @@ class Rows:
         """Print the table, where there is one."""
         if not self._cells:
             return
-        names = [column.replace("_", " ") for column in self._columns]
-        cells = dict(zip(names, zip(*self._cells, strict=True), strict=True))
-        right = [name for name, values in cells.items() if all(map(_NUMBER.fullmatch, values))]
-        whole = [name for name, values in cells.items() if not any(" " in value for value in values)]
-        grid = table(*names, right=right, whole=whole)
+        grid = Table(box=None)
+        for column, values in zip(self._columns, zip(*self._cells, strict=True), strict=True):
+            right = all(map(_NUMBER.fullmatch, values))
+            whole = right or not any(" " in value for value in values)
+            grid.add_column(column.replace("_", " "), justify="right" if right else "left", no_wrap=whole)
         for row in self._cells:
             grid.add_row(*row)
         console().print(grid)

@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import typer
 
@@ -12,7 +13,7 @@ from contracts.text import shortened
 from contracts.time import DAY_MS, iso
 from tools import records
 from tools.ledger import sources, store
-from tools.ledger.transform import STEPS, Account, Period, Step, Steps, account, count_missing, still_missing, within
+from tools.ledger.transform import STEPS, Account, Period, Steps, account, count_missing, still_missing, within
 from tools.raw_sales import RAW
 from tools.table import Rows, print_json, warn
 
@@ -84,8 +85,12 @@ async def compare(
     return accounts
 
 
-def _where(source: str, step: Step) -> str:
-    return {"source": source, "topic": RAW[source][0], "unified": "sales.unified", "clickhouse": "ClickHouse"}[step]
+def _findings(source: str, one: Account) -> Iterator[tuple[Sequence[str], Mapping[str, Any], str]]:
+    """Ids of sales, and what is wrong with them: for programs, and for people."""
+    names = {"source": source, "topic": RAW[source][0], "unified": "sales.unified", "clickhouse": "ClickHouse"}
+    for step, missing in one.missing.items():
+        yield missing, {"missing_in": names[step]}, f"missing in {names[step]}"
+    yield one.outdated, {"outdated": True}, "outdated, their newest change is a dead letter"
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -97,11 +102,9 @@ def show(accounts: Mapping[str, Account], period: Period, *, as_json: bool) -> N
     """Print the numbers of each source and the first sales that lack something; as JSON, all of those first."""
     if as_json:
         for source, one in accounts.items():
-            for step, names in one.missing.items():
+            for names, finding, _ in _findings(source, one):
                 for name in names:
-                    print_json({"source": source, "sale_id": name, "missing_in": _where(source, step)})
-            for name in one.outdated:
-                print_json({"source": source, "sale_id": name, "outdated": True})
+                    print_json({"source": source, "sale_id": name, **finding})
     rows = Rows("sales_of", "at_source", *STEPS[1:], "dead_letters", "missing", "outdated", as_json=as_json)
     bounds = {"from": iso(period.start), "to": iso(period.end)}
     for source, one in accounts.items():
@@ -113,12 +116,9 @@ def show(accounts: Mapping[str, Account], period: Period, *, as_json: bool) -> N
         return
     rows.print()
     for source, one in accounts.items():
-        for step, names in one.missing.items():
+        for names, _, words in _findings(source, one):
             if names:
-                print(f"{len(names)} of {source} missing in {_where(source, step)}: {_listed(names)}")
-        if one.outdated:
-            outdated = _listed(one.outdated)
-            print(f"{len(one.outdated)} of {source} outdated, their newest change is a dead letter: {outdated}")
+                print(f"{len(names)} of {source} {words}: {_listed(names)}")
     total = count_missing(accounts)
     print(f"{bounds['from']} to {bounds['to']}: {f'{total} sales are missing' if total else 'nothing is missing'}")
 

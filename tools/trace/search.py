@@ -7,7 +7,7 @@ takes a minute. A batch that matches is read again by a consumer, which knows tr
 import asyncio
 import re
 import struct
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import for_code
@@ -79,13 +79,6 @@ async def _spans(
     return spans
 
 
-def _merged(spans: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    if len(spans) > SPANS:
-        yield spans[0][0], spans[-1][1]
-    else:
-        yield from spans
-
-
 async def search(client: AIOKafkaConsumer, topic: str, pattern: re.Pattern[bytes]) -> AsyncIterator[ConsumerRecord]:
     """The records of a topic whose batch the pattern matches, tombstones left out.
 
@@ -98,7 +91,9 @@ async def search(client: AIOKafkaConsumer, topic: str, pattern: re.Pattern[bytes
         *(_spans(client, partition, there.first[partition], end, pattern) for partition, end in there.ends.items())
     )
     for (partition, end), spans in zip(there.ends.items(), matches, strict=True):
-        for first, stop in _merged(spans):
+        if len(spans) > SPANS:
+            spans[:] = [(spans[0][0], spans[-1][1])]
+        for first, stop in spans:
             async for message in between(client, {partition: first}, {partition: min(stop, end)}):
                 if message.value is not None:
                     yield message
