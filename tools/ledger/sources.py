@@ -136,16 +136,14 @@ async def files(settings: S3Settings, period: Period, slack: int) -> Sales:
         async with open_bucket(settings) as bucket:
             async for page in bucket.pages():
                 for listed in page:
-                    packed = listed.key.lower().endswith(".csv.gz")
-                    if (
-                        not (packed or listed.key.lower().endswith(".csv"))
-                        or listed.last_modified < period.start - slack
-                    ):
+                    key = listed.key.lower()
+                    if not key.endswith((".csv", ".csv.gz")) or listed.last_modified < period.start - slack:
                         continue
                     chunks = _chunks(bucket, listed, loop)
+                    content = unpacked(chunks) if key.endswith(".gz") else chunks
                     # of a file that is another version or gone since it was listed, or damaged, what was read stays
                     with suppress(GoneError, ChangedError, UnpackError):
-                        await asyncio.to_thread(read_csv, unpacked(chunks) if packed else chunks, period, sales)
+                        await asyncio.to_thread(read_csv, content, period, sales)
     return sales
 
 

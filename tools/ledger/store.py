@@ -1,6 +1,6 @@
 """What the topics and ClickHouse hold: the sales of a source at each step, and its dead letters."""
 
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -82,7 +82,7 @@ class Topics:
                 into[source].dead[step].add(name)
 
 
-async def _select(store: ClickHouse, where: str, values: Mapping[str, Any]) -> list[tuple[str, str, SaleVersion]]:
+async def _select(store: ClickHouse, where: str, values: Mapping[str, Any]) -> Iterator[tuple[str, str, SaleVersion]]:
     """Source, id and version of the stored sales.
 
     Raises:
@@ -90,7 +90,7 @@ async def _select(store: ClickHouse, where: str, values: Mapping[str, Any]) -> l
     """
     query = f"SELECT source, sale_id, event_time_ms, version, deleted FROM sales FINAL WHERE {where}"  # noqa: S608
     rows = await store.select(query, values)
-    return [(source, name, SaleVersion(at, version, bool(deleted))) for source, name, at, version, deleted in rows]
+    return ((source, name, SaleVersion(at, version, bool(deleted))) for source, name, at, version, deleted in rows)
 
 
 async def stored(store: ClickHouse, period: Period, into: Mapping[str, Steps]) -> None:
