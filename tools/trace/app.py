@@ -45,7 +45,7 @@ STORED = ("version", "deleted", *COMPETITORS, "country", "amount", "event_time_m
 
 _SERVED = """
 SELECT rank, {column}, total_sales, transaction_count, revision, status, as_of_ms FROM {table} FINAL
-WHERE window_start = toDateTime(%(second)s, 'UTC') {more} ORDER BY rank
+WHERE window_start = toDateTime(intDiv(%(start)s, 1000), 'UTC') {more} ORDER BY rank
 """
 _SOLD = """
 SELECT sum(amount), count() FROM sales FINAL
@@ -135,7 +135,7 @@ class Trace:
                 if dead["topic"] == sale.TOPIC:
                     return None
                 if self.source == "postgres":
-                    return self.name if pattern.fullmatch(dead["key"] or b"") else None
+                    return self.name if pattern.match(dead["key"] or b"") else None
                 return id_of_bytes(self.source, dead["key"], dead["value"])
             if dead["topic"] == sale.TOPIC:
                 return str(record["sale_id"]) if record["source"] == self.source else None
@@ -165,18 +165,13 @@ class Trace:
         events = []
         for ranking in RANKINGS:
             name, competitor = stored[ranking.column], ranking.competitor["en"].lower()
-            per_country = "AND country = %(country)s" if ranking.per_country else ""
+            of = {"column": ranking.column, "more": "AND country = %(country)s" if ranking.per_country else ""}
             for length in self.lengths:
                 table = tables(ranking.table, self.lengths)[length.label]
                 start, end = window_of(length, stored["event_time_ms"])
-                values = {"start": start, "end": end, "second": start // 1000}
-                values |= {"name": name, "country": stored["country"]}
-                rows = await self.store.select(
-                    _SERVED.format(table=table, column=ranking.column, more=per_country), values
-                )
-                ((total, count),) = await self.store.select(
-                    _SOLD.format(column=ranking.column, more=per_country), values
-                )
+                values = {"name": name, "country": stored["country"], "start": start, "end": end}
+                rows = await self.store.select(_SERVED.format(table=table, **of), values)
+                ((total, count),) = await self.store.select(_SOLD.format(**of), values)
                 entries = [Entry(*row) for row in rows]
                 text = ranked(competitor, name, (total, count), entries, deleted=bool(stored["deleted"]))
                 events.append(ranking_event(table, (start, end), entries, text))
