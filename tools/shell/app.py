@@ -47,9 +47,7 @@ def namespace() -> dict[str, Any]:
     reached = servers("shell")
 
     async def tail(topic: str, count: int = 10) -> list[DecodedRecord]:
-        newest: list[DecodedRecord] = []
-        await topics_app.tail(reached, topic, count, newest.append)
-        return newest
+        return [record async for record in topics_app.tail(reached, topic, count)]
 
     async def encode(topic: str, record: Mapping[str, Any]) -> bytes:
         (value,) = await topics_app.encoded(reached, reached.topics[topic], [record])

@@ -1,7 +1,7 @@
 """The commands: which topics there are, what one is, which records it holds, and writing records into it."""
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -127,41 +127,29 @@ async def _newest(client: AIOKafkaConsumer, held: Extent, count: int) -> list[Co
 
 
 async def tail(
-    servers: Servers,
-    name: str,
-    count: int | None,
-    show: Callable[[DecodedRecord], None],
-    *,
-    beginning: bool = False,
-    follow: bool = False,
-) -> int:
-    """Show the newest `count` records, or from the beginning the first `count`, all where it is None; then new ones.
-
-    Returns how many were shown.
+    servers: Servers, name: str, count: int | None, *, beginning: bool = False, follow: bool = False
+) -> AsyncGenerator[DecodedRecord, None]:
+    """The newest `count` records, or from the beginning the first `count`, all where it is None; then new ones.
 
     Raises:
         NotDoneError: there is no such topic.
         KafkaError | RegistryUnavailableError: a server is unavailable.
     """
-    shown = 0
     async with servers.reading() as client:
         held = await extent(client, name)
         if beginning:
             async for message in between(client, held.first, held.ends):
-                if shown == count:
-                    return shown
-                show(await decoded(servers, message))
-                shown += 1
+                yield await decoded(servers, message)
+                count = None if count is None else count - 1
+                if count == 0:
+                    return
         else:
             for message in await _newest(client, held, count or 0):
-                show(await decoded(servers, message))
-                shown += 1
+                yield await decoded(servers, message)
         if follow:
             seek(client, held.ends)
             async for message in client:
-                show(await decoded(servers, message))
-                shown += 1
-    return shown
+                yield await decoded(servers, message)
 
 
 async def _writer(servers: Servers, topic: Topic) -> tuple[Mapping[str, Any], Encoder]:

@@ -1,6 +1,7 @@
 """`placar topics list | describe | tail`, and `placar produce`."""
 
 import asyncio
+from contextlib import aclosing
 from typing import Annotated
 
 import typer
@@ -52,11 +53,17 @@ def tail(
         raise typer.BadParameter("--from-beginning -n N ends after N records: leave out -f")
     count = NEWEST if lines is None and not from_beginning else lines
 
-    def show(record: app.DecodedRecord) -> None:
-        report.print_record(record, as_json=as_json)
+    async def showing() -> int:
+        shown = 0
+        records = app.tail(servers("topics"), topic, count, beginning=from_beginning, follow=follow)
+        async with aclosing(records):  # also where whoever reads the output has gone
+            async for record in records:
+                report.print_record(record, as_json=as_json)
+                shown += 1
+        return shown
 
     try:
-        shown = asyncio.run(app.tail(servers("topics"), topic, count, show, beginning=from_beginning, follow=follow))
+        shown = asyncio.run(showing())
     except KeyboardInterrupt:
         if follow:
             return 0  # Ctrl-C is how following ends
