@@ -3,8 +3,6 @@
 import asyncio
 import gc
 import resource
-from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
 
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -16,19 +14,17 @@ from chassis.unit import Unit, cancellable
 from contracts.rankings import RANKINGS
 from contracts.windows import tables, topics
 from services.api import live, openapi, problems
-from services.api.health import Check, KafkaProbe, clickhouse_check, freshness
+from services.api.health import Check, KafkaProbe, clickhouse_check
 from services.api.hub import Hub
 from services.api.middleware import guarded
-from services.api.models import Health, HealthDetails
-from services.api.routes import explain, operations, page, rankings, windows
+from services.api.routes import operations, page, rankings
 from services.api.settings import ApiSettings
-from services.api.store import SingleFlightCache
+from services.api.store import Store
 
 NAME = "api"
 WATCH_S = 2.0
 SPARE_FILES = 256  # beside the clients of the live stream
 THREADS = 1  # of the store for a query: for ten rows more cost more than they bring, and no reader has all its cores
-WAITING = 8  # queries for each connection to ClickHouse, the running one among them
 
 
 def datasets(settings: ApiSettings) -> Datasets:
@@ -42,32 +38,6 @@ def datasets(settings: ApiSettings) -> Datasets:
             *(topic_dataset(settings.kafka, topic, base) for topic, base in followed),
         ]
     )
-
-
-def health_of(
-    store: SingleFlightCache, settings: ApiSettings, clickhouse_state: Check, kafka_state: Check
-) -> Callable[[bool], Awaitable[Health]]:
-    """What `GET /api/v1/health` answers, without and with details."""
-    started_at = datetime.now(UTC)
-    table = RANKINGS[0].table
-
-    async def health(details: bool) -> Health:
-        of_store, of_kafka = await asyncio.gather(clickhouse_state.health(), kafka_state.health())
-        up = of_store.state == of_kafka.state == "UP"
-        known = HealthDetails(
-            started_at=started_at,
-            clickhouse=of_store,
-            kafka=of_kafka,
-            rankings=await freshness(store, table, settings.fresh_s) if details and of_store.state == "UP" else None,
-        )
-        return Health(
-            status="UP" if up else "DOWN",
-            clickhouse=of_store.state,
-            kafka=of_kafka.state,
-            details=known if details else None,
-        )
-
-    return health
 
 
 def below(root_path: str, app: ASGIApp) -> ASGIApp:
@@ -104,16 +74,9 @@ def application(
         generate_unique_id_function=lambda route: route.name,
     )
     problems.install(app, unit.log)
-    limit = settings.connections * WAITING
-    reads = SingleFlightCache(store, limit, settings.share_s)
-    sales = SingleFlightCache(store, limit, settings.explain_share_s)
-    lengths = settings.ranking.lengths
-    sets = rankings.Rankings(reads, lengths)
-    app.include_router(rankings.router(sets, lengths))
-    app.include_router(explain.router(sets, sales, lengths))
-    app.include_router(windows.router(reads, sets, lengths))
-    health = health_of(reads, settings, clickhouse_state, kafka_state)
-    app.include_router(operations.router(health, unit.metrics))
+    reads = Store(store, settings)
+    app.include_router(rankings.router(reads, [length.label for length in settings.ranking.lengths]))
+    app.include_router(operations.router(reads, settings.fresh_s, clickhouse_state, kafka_state, unit.metrics))
     if stream is not None:
         app.include_router(live.routes(stream))
     app.include_router(page.router(settings.root_path, token=bool(settings.live_token.get_secret_value())))
@@ -131,7 +94,8 @@ async def watch(unit: Unit, settings: ApiSettings, checks: dict[str, Check]) -> 
     known: dict[str, str] = {}
     while True:
         for server, check in checks.items():
-            state, why = await check.state()
+            health = await check.health()
+            state, why = health.state, health.why or ""
             address, setting = addresses[server]
             if state == "UP":
                 unit.readiness.met(server)

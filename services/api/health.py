@@ -14,7 +14,7 @@ from chassis.clickhouse import ClickHouse, StoreUnavailableError, rejection
 from chassis.settings import KafkaSettings
 from contracts.time import at_ms
 from services.api.models import Freshness, ServerHealth, State
-from services.api.store import SingleFlightCache, newest_as_of
+from services.api.store import Store
 
 CACHE_S = 1.0
 LIMIT_S = 1.0
@@ -36,11 +36,6 @@ class Check:
             if self._known is None or time.monotonic() - self._known[0] > CACHE_S:
                 self._known = (time.monotonic(), await self._checked(self._known and self._known[1]))
             return self._known[1]
-
-    async def state(self) -> tuple[State, str]:
-        """UP, or DOWN and why."""
-        health = await self.health()
-        return health.state, health.why or ""
 
     async def _checked(self, before: ServerHealth | None) -> ServerHealth:
         state: State = "UP"
@@ -74,11 +69,11 @@ def clickhouse_check(store: ClickHouse) -> Check:
     return Check(ask, (StoreUnavailableError, ServerException))
 
 
-async def freshness(store: SingleFlightCache, table: str, fresh_s: float) -> Freshness | None:
-    """How old the newest ranking in `table` is; None where there is none or ClickHouse does not say within LIMIT_S."""
+async def freshness(store: Store, fresh_s: float) -> Freshness | None:
+    """How old the newest ranking is; None where there is none or ClickHouse does not say within LIMIT_S."""
     try:
         async with asyncio.timeout(LIMIT_S):
-            newest = await newest_as_of(store, table)
+            newest = await store.newest_as_of()
     except (StoreUnavailableError, ServerException, TimeoutError):
         return None
     if newest is None:

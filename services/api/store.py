@@ -7,8 +7,14 @@ from decimal import Decimal
 from typing import Any
 
 from chassis.clickhouse import ClickHouse, StoreUnavailableError
-from contracts.rankings import RankingDefinition
+from contracts.rankings import RANKINGS, RankingDefinition
+from contracts.time import instant
+from contracts.windows import tables
+from services.api.problems import NotFoundError
+from services.api.settings import ApiSettings
 from services.api.transform import Newest, Rank, SalePosition, WindowChoice, epoch_second
+
+WAITING = 8  # queries for each connection to ClickHouse, the running one among them
 
 # FINAL keeps the highest revision per rank. A set is always written as ten rows in one block, so these are ten rows of
 # one revision; the filters are on the leading columns of the table's order, so that only one window is read.
@@ -121,85 +127,70 @@ def _scope(ranking: RankingDefinition) -> str:
     return "country = %(country)s" if ranking.per_country else "1"
 
 
-async def ranking_rows(
-    store: SingleFlightCache, ranking: RankingDefinition, table: str, window: WindowChoice, country: str
-) -> Rows:
-    """The rows in `table` of the set of a window; none where there is no such window.
+class Store:
+    """The rankings of all configured window lengths, and the sales behind them.
 
-    Where the ranking is per country the set is that of `country`, and the newest window is the country's own.
-
-    Raises:
-        StoreUnavailableError: ClickHouse is unreachable.
-        ServerException: it rejects the query (a table is missing).
+    `country` is '' where a ranking is over all countries; otherwise what is read is the country's own. Every method
+    raises StoreUnavailableError where ClickHouse is unreachable or busy, and ServerException where it rejects the query
+    (a table is missing).
     """
-    scope = _scope(ranking)
-    values: dict[str, Any] = {"country": country} if ranking.per_country else {}
-    if isinstance(window, datetime):
-        start = epoch_second(window)
-        if start is None:
-            return []
-        expression = _INSTANT
-        values["start"] = start
-    else:
-        expression = _NEWEST[window].format(table=table, scope=scope)
-    of_country = "country" if ranking.per_country else "''"
-    query = _SET.format(name=ranking.column, country=of_country, table=table, scope=scope, window=expression)
-    return await store.select(query, values)
 
+    def __init__(self, store: ClickHouse, settings: ApiSettings) -> None:
+        limit = settings.connections * WAITING
+        self._reads = SingleFlightCache(store, limit, settings.share_s)
+        self._sales = SingleFlightCache(store, limit, settings.explain_share_s)  # their cost grows with the sales
+        self._tables = {ranking.name: tables(ranking.table, settings.ranking.lengths) for ranking in RANKINGS}
 
-async def known_windows(
-    store: SingleFlightCache,
-    ranking: RankingDefinition,
-    table: str,
-    country: str,
-    *,
-    first: int,
-    end: int,
-    limit: int,
-) -> Rows:
-    """At most `limit` windows in `table` that start from `first` to before `end` (epoch seconds), newest first.
+    async def ranking(self, ranking: RankingDefinition, length: str, window: WindowChoice, country: str) -> Rows:
+        """The ten rows of the set of a window.
 
-    Those of `country` where the ranking is per country.
+        Raises:
+            NotFoundError: there is no such window.
+        """
+        table, scope = self._tables[ranking.name][length], _scope(ranking)
+        values: dict[str, Any] = {"country": country} if ranking.per_country else {}
+        missing = f"there is no {length} ranking {ranking.name}{f' of {country}' if country else ''}"
+        if isinstance(window, datetime):
+            missing += f" for a window that starts at {instant(window)}"
+            expression, values["start"] = _INSTANT, epoch_second(window)
+            if values["start"] is None:
+                raise NotFoundError(missing)
+        else:
+            missing += " yet" if window == "latest" else " that is final yet"
+            expression = _NEWEST[window].format(table=table, scope=scope)
+        of_country = "country" if ranking.per_country else "''"
+        query = _SET.format(name=ranking.column, country=of_country, table=table, scope=scope, window=expression)
+        rows = await self._reads.select(query, values)
+        if not rows:
+            raise NotFoundError(missing)
+        return rows
 
-    Raises:
-        StoreUnavailableError: ClickHouse is unreachable.
-        ServerException: it rejects the query (a table is missing).
-    """
-    query = _WINDOWS.format(table=table, scope=_scope(ranking))
-    return await store.select(query, {"country": country, "first": first, "end": end, "limit": limit})
+    async def windows(
+        self, ranking: RankingDefinition, length: str, country: str, *, first: int, end: int, limit: int
+    ) -> Rows:
+        """At most `limit` windows that start from `first` to before `end` (epoch seconds), newest first."""
+        query = _WINDOWS.format(table=self._tables[ranking.name][length], scope=_scope(ranking))
+        return await self._reads.select(query, {"country": country, "first": first, "end": end, "limit": limit})
 
+    async def newest_as_of(self) -> int | None:
+        """When the newest revision of the first ranking was built, in epoch milliseconds; None where there is none."""
+        return (await self._reads.select(_FRESHEST.format(table=RANKINGS[0].table), {}))[0][0] or None
 
-async def newest_as_of(store: SingleFlightCache, table: str) -> int | None:
-    """When the newest revision in `table` was built, in epoch milliseconds; None where there is none.
+    async def sales(self, rank: Rank, after: SalePosition, limit: int) -> tuple[Decimal, int, Rows]:
+        """Total and count of all sales of a rank, and at most `limit` of those behind `after`.
 
-    Raises:
-        StoreUnavailableError: ClickHouse is unreachable.
-        ServerException: it rejects the query (a table is missing).
-    """
-    return (await store.select(_FRESHEST.format(table=table), {}))[0][0] or None
-
-
-async def rank_sales(
-    store: SingleFlightCache, rank: Rank, after: SalePosition, limit: int
-) -> tuple[Decimal, int, Rows]:
-    """Total and count of all sales of a rank, and at most `limit` of those behind `after`.
-
-    They come by event time, source and sale id.
-
-    Raises:
-        StoreUnavailableError: ClickHouse is unreachable.
-        ServerException: it rejects the query (a table is missing).
-    """
-    values = {
-        "start": int(rank.start.timestamp()) * 1000,
-        "end": int(rank.end.timestamp()) * 1000,
-        "name": rank.name,
-        "country": rank.country,
-        "after_ms": after.event_ms,
-        "after_source": after.source,
-        "after_id": after.sale_id,
-        "limit": limit,
-    }
-    scope = f"{rank.ranking.column} = %(name)s AND {_scope(rank.ranking)}"
-    *rows, totals = await store.select(_SALES.format(scope=scope), values)
-    return totals[3], totals[9], [row[:9] for row in rows]
+        They come by event time, source and sale id.
+        """
+        values = {
+            "start": int(rank.start.timestamp()) * 1000,
+            "end": int(rank.end.timestamp()) * 1000,
+            "name": rank.name,
+            "country": rank.country,
+            "after_ms": after.event_ms,
+            "after_source": after.source,
+            "after_id": after.sale_id,
+            "limit": limit,
+        }
+        scope = f"{rank.ranking.column} = %(name)s AND {_scope(rank.ranking)}"
+        *rows, totals = await self._sales.select(_SALES.format(scope=scope), values)
+        return totals[3], totals[9], [row[:9] for row in rows]

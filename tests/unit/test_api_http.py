@@ -500,11 +500,11 @@ async def test_checks_of_servers_that_do_not_answer(monkeypatch: pytest.MonkeyPa
     probe = KafkaProbe(KafkaSettings(host="127.0.0.1", port=port))
     async with silent, clickhouse(ClickHouseSettings(host="127.0.0.1", native_port=port), 2, 5.0) as store:
         began = asyncio.get_running_loop().time()
-        states = await asyncio.gather(clickhouse_check(store).state(), probe.check().state())
+        states = await asyncio.gather(clickhouse_check(store).health(), probe.check().health())
         took = asyncio.get_running_loop().time() - began
         await probe.close()
-    assert [state for state, _ in states] == ["DOWN", "DOWN"]
-    assert all("no answer" in why for _, why in states)
+    assert [server.state for server in states] == ["DOWN", "DOWN"]
+    assert all("no answer" in (server.why or "") for server in states)
     assert 0.3 <= took < 2
 
 
@@ -519,16 +519,16 @@ async def test_check_is_shared() -> None:
         return ""
 
     check = Check(count, ())
-    assert {state for state, _ in await asyncio.gather(*(check.state() for _ in range(50)))} == {"UP"}
+    assert {server.state for server in await asyncio.gather(*(check.health() for _ in range(50)))} == {"UP"}
     assert checks == 1
 
 
 async def test_check_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that never answers is DOWN after the limit."""
     monkeypatch.setattr("services.api.health.LIMIT_S", 0.05)
-    state, why = await Check(asyncio.Event().wait, ()).state()  # type: ignore[arg-type]
-    assert state == "DOWN"
-    assert "no answer" in why
+    server = await Check(asyncio.Event().wait, ()).health()  # type: ignore[arg-type]
+    assert server.state == "DOWN"
+    assert "no answer" in (server.why or "")
 
 
 async def test_metrics_by_route() -> None:

@@ -1,20 +1,24 @@
 """Health of the API, and its metrics."""
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from datetime import UTC, datetime
 
 from fastapi import APIRouter, Request, Response
 
 from chassis.metrics import Metrics
 from services.api.examples import HEALTH_DOWN, HEALTH_UP
-from services.api.models import Health, encode
+from services.api.health import Check, freshness
+from services.api.models import Health, HealthDetails, encode
 from services.api.openapi import body, problem
 from services.api.problems import RETRY_AFTER_S
 from services.api.routes import parameters
+from services.api.store import Store
 
 
-def router(health_of: Callable[[bool], Awaitable[Health]], metrics: Metrics) -> APIRouter:
-    """The endpoints `/health` and `/metrics`; `health_of` takes whether details are wanted."""
+def router(store: Store, fresh_s: float, clickhouse: Check, kafka: Check, metrics: Metrics) -> APIRouter:
+    """The endpoints `/health` and `/metrics`; rankings count as fresh for `fresh_s` seconds."""
     endpoints = parameters.strict_router("operations")
+    started_at = datetime.now(UTC)
     unavailable = problem(503)
     down = {**unavailable, "model": Health, "content": {**unavailable["content"], **body(HEALTH_DOWN)["content"]}}
 
@@ -25,10 +29,15 @@ def router(health_of: Callable[[bool], Awaitable[Health]], metrics: Metrics) -> 
         summary="Health: 200 when the API and its servers are UP, otherwise 503",
     )
     async def health(details: parameters.Details = False) -> Response:
-        answer = await health_of(details)
-        retry = {} if answer.status == "UP" else {"Retry-After": str(RETRY_AFTER_S)}
-        headers = {"Cache-Control": "no-store", **retry}
-        return Response(encode(answer), 503 if retry else 200, headers, "application/json")
+        of_store, of_kafka = await asyncio.gather(clickhouse.health(), kafka.health())
+        up = of_store.state == of_kafka.state == "UP"
+        known = None
+        if details:
+            rankings = await freshness(store, fresh_s) if of_store.state == "UP" else None
+            known = HealthDetails(started_at=started_at, clickhouse=of_store, kafka=of_kafka, rankings=rankings)
+        answer = Health(status="UP" if up else "DOWN", clickhouse=of_store.state, kafka=of_kafka.state, details=known)
+        headers = {"Cache-Control": "no-store", **({} if up else {"Retry-After": str(RETRY_AFTER_S)})}
+        return Response(encode(answer), 200 if up else 503, headers, "application/json")
 
     @endpoints.get(
         "/metrics",
