@@ -146,10 +146,10 @@ class Hub:
         self.rankings = LiveRankings((), settings.live_windows)
         unit.readiness.waiting(NEED, "the rankings have not been read yet")
 
-    def join(self, kind: Kind, subscription: Subscription, since: str | None) -> tuple[Client, Frame]:
+    def join(self, kind: Kind, subscription: Subscription) -> tuple[Client, Frame]:
         """A client that is sent changes from now on, and the snapshot before them, which is not offered yet."""
         client = Client(kind, self.metrics, subscription, self._settings.live_queue)
-        snapshot = self.snapshot(subscription, since)
+        snapshot = self.snapshot(subscription)
         self._clients.add(client)
         self.metrics[CONNECTIONS].inc({"kind": kind})
         if self._stopping:
@@ -161,10 +161,10 @@ class Hub:
         self._clients.discard(client)
         self.metrics[CONNECTIONS].dec({"kind": kind})
 
-    def snapshot(self, subscription: Subscription, since: str | None) -> Frame:
-        """All that is wanted now, or what of it is newer than `since`."""
-        frame, resumed = self.rankings.snapshot(subscription, since)
-        if since is not None:
+    def snapshot(self, subscription: Subscription) -> Frame:
+        """All that is wanted now, or what of it is newer than its `since`."""
+        frame, resumed = self.rankings.snapshot(subscription)
+        if subscription.since is not None:
             self.metrics[RESUMES].inc({"resumed": str(resumed).lower()})
         return frame
 

@@ -2,7 +2,9 @@
 
 import asyncio
 import math
-from http import HTTPStatus
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from typing import Any
 
 from fastapi import APIRouter, HTTPException
 from starlette.requests import HTTPConnection, Request
@@ -10,19 +12,18 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketClose, WebSocketDisconnect
 
+from chassis.asgi import ABORT
 from contracts.text import quoted
 from services.api import asyncapi
-from services.api.events import Events, finish
 from services.api.hub import GONE, Client, Hub
 from services.api.limits import ConnectionLimiter, FixedWindowLimiter, TokenBucket
+from services.api.live_rankings import Subscription
 from services.api.metrics import REJECTED
-from services.api.models import Problem, encode
-from services.api.problems import MEDIA_TYPE, RETRY_AFTER_S, validation_error
+from services.api.problems import RETRY_AFTER_S, problem, validation_error
 from services.api.protocol import (
     LARGEST_MESSAGE,
     SUBPROTOCOL,
     ProtocolError,
-    Subscribe,
     from_message,
     from_query,
     hello,
@@ -38,21 +39,53 @@ DOCUMENT_PATH = "/api/v1/asyncapi.yaml"
 
 POLICY, FAILED, TRY_AGAIN = 1008, 1011, 1013
 MAX_ERRORS = 5
+CLOSE_S = 5.0  # for so long a closing connection may take what it still has to read
+RETRY_MS = 2000
 
 
-class RejectedError(Exception):
-    """The client may not connect, or not now: an HTTP status, a reason for the metrics, why, and when to try again."""
+class Events(Response):
+    """An endless answer of server-sent events."""
 
-    def __init__(self, status: int, reason: str, detail: str, retry_s: float = RETRY_AFTER_S) -> None:
-        super().__init__(detail)
-        self.status = status
-        self.reason = reason
-        self.detail = detail
-        self.headers: dict[str, str] = {}
-        if status == HTTPStatus.UNAUTHORIZED:
-            self.headers = {"WWW-Authenticate": "Bearer"}
-        elif status == HTTPStatus.SERVICE_UNAVAILABLE:
-            self.headers = {"Retry-After": str(math.ceil(retry_s))}
+    media_type = "text/event-stream"
+
+    def __init__(self, hub: Hub, settings: ApiSettings, subscription: Subscription, done: Callable[[], None]) -> None:
+        super().__init__(headers={"Cache-Control": "no-store", "Connection": "close"})
+        del self.headers["content-length"]
+        self._hub = hub
+        self._limit_s = settings.live_send_timeout_s
+        self._subscription = subscription
+        self._done = done
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send events until the client is gone, too slow, or the process stops."""
+        client, snapshot = self._hub.join("sse", self._subscription)
+
+        async def gone() -> None:
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            client.end(GONE, "")
+
+        async def write(data: bytes, more: bool = True) -> None:
+            await send({"type": "http.response.body", "body": data, "more_body": more})
+
+        receiving = asyncio.create_task(gone())
+        try:
+            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+            await write(f"retry: {RETRY_MS}\n\n".encode())
+            client.offer("snapshot", snapshot)
+            await client.sending(lambda frame: write(frame.event), self._limit_s)
+        finally:
+            receiving.cancel()
+            self._hub.leave("sse", client)
+            self._done()
+        await finish(write(b"", more=False), scope)
+
+
+async def finish(last: Awaitable[None], scope: Scope | Mapping[str, Any]) -> None:
+    """Send the last message; who has not taken it after CLOSE_S is cut off, and what waits for them is dropped."""
+    abort: Callable[[], None] = scope["extensions"][ABORT]
+    asyncio.get_running_loop().call_later(CLOSE_S, abort)  # a connection that has ended by then is left alone
+    await last
 
 
 class Live:
@@ -66,53 +99,52 @@ class Live:
         self._connections = ConnectionLimiter(settings.live_connections, settings.live_connections_per_address)
         self._sets = TokenBucket(settings.live_sets_per_s, settings.live_sets_burst)
 
+    def _rejection(self, status: int, reason: str, detail: str, retry_s: float = RETRY_AFTER_S) -> HTTPException:
+        """The error for a client that may not connect, or not now; counted by its reason."""
+        self._hub.metrics[REJECTED].inc({"reason": reason})
+        headers = {401: {"WWW-Authenticate": "Bearer"}, 503: {"Retry-After": str(math.ceil(retry_s))}}
+        return HTTPException(status, detail, headers.get(status))
+
     def _admit(self, connection: HTTPConnection, subprotocols: list[str]) -> None:
         """Whether this client may connect at all.
 
         Raises:
-            RejectedError: 403 for the origin, 401 for the token.
+            HTTPException: 403 for the origin, 401 for the token.
         """
         headers = connection.headers
         if not origin_allowed(headers.get("origin"), headers.get("host"), self._origins):
             detail = f"pages of {quoted(headers['origin'])} may not connect; API_LIVE_ORIGINS lists those that may"
-            raise RejectedError(403, "origin", detail)
+            raise self._rejection(403, "origin", detail)
         if not token_right(token_offered(headers.get("authorization"), subprotocols), self._token):
             detail = "a token is needed: Authorization: Bearer, or the subprotocol bearer.<token>"
-            raise RejectedError(401, "token", detail)
+            raise self._rejection(401, "token", detail)
 
     def _enter(self, address: str) -> None:
         """Count the connection.
 
         Raises:
-            RejectedError: 503, there is no room now.
+            HTTPException: 503, there is no room now.
         """
         if not self._hub.synced:
-            raise RejectedError(503, "not_synced", "the rankings are being read: try again")
+            raise self._rejection(503, "not_synced", "the rankings are being read: try again")
         if why := self._connections.acquire(address):
-            raise RejectedError(503, "connections", why)
+            raise self._rejection(503, "connections", why)
 
-    def _charge(self, address: str, subscribe: Subscribe) -> None:
+    def _charge(self, address: str, subscription: Subscription) -> None:
         """Count the sets that the snapshot of a subscription goes through.
 
         Raises:
-            RejectedError: 503, the address has had more than its share.
+            HTTPException: 503, the address has had more than its share.
         """
-        size = self._hub.rankings.size(subscribe.subscription)
-        wait_s = self._sets.take(address, max(1, size))
+        wait_s = self._sets.take(address, max(1, self._hub.rankings.size(subscription)))
         if wait_s:
             detail = f"this address has had too many sets: try again in {math.ceil(wait_s)} s (API_LIVE_SETS_PER_S)"
-            raise RejectedError(503, "sets", detail, wait_s)
-
-    def _rejected(self, error: RejectedError) -> RejectedError:
-        self._hub.metrics[REJECTED].inc({"reason": error.reason})
-        return error
+            raise self._rejection(503, "sets", detail, wait_s)
 
     async def websocket(self, socket: WebSocket) -> None:
         """One WebSocket from handshake to close."""
-        try:
+        with suppress(WebSocketDisconnect):  # while something was sent
             await self._converse(socket)
-        except WebSocketDisconnect:  # while something was sent
-            return
 
     async def _converse(self, socket: WebSocket) -> None:
         """Admit the client, talk, close.
@@ -123,42 +155,37 @@ class Live:
         offered, address = socket.scope["subprotocols"], _address(socket)
         try:
             self._admit(socket, offered)
-        except RejectedError as error:
-            self._rejected(error)
-            title = HTTPStatus(error.status).phrase
-            body = encode(Problem(title=title, status=error.status, detail=error.detail, instance=PATH))
-            await socket.send_denial_response(Response(body, error.status, error.headers, MEDIA_TYPE))
+        except HTTPException as error:
+            denial = problem(socket.scope, error.status_code, error.detail, headers=error.headers)
+            await socket.send_denial_response(denial)
             return
         await socket.accept(SUBPROTOCOL if SUBPROTOCOL in offered else None)
         try:
             self._enter(address)
-        except RejectedError as error:
-            await _close(socket, TRY_AGAIN, self._rejected(error).detail)
-            return
-        try:
-            code, reason = await self._talk(socket, address)
-        except RejectedError as error:
-            code, reason = TRY_AGAIN, self._rejected(error).detail
-        finally:
-            self._connections.release(address)
+            try:
+                code, reason = await self._talk(socket, address)
+            finally:
+                self._connections.release(address)
+        except HTTPException as error:
+            code, reason = TRY_AGAIN, error.detail
         if code != GONE:
-            await _close(socket, code, reason)
+            await finish(socket.close(code, reason), socket.scope)
 
     async def _talk(self, socket: WebSocket, address: str) -> tuple[int, str]:
         """Send what the client wants and receive its messages; then how to close.
 
         Raises:
-            RejectedError: the subscription costs too much now.
+            HTTPException: the subscription costs too much now.
             WebSocketDisconnect: the client is gone.
         """
         try:
-            subscribe = from_query(socket.query_params.multi_items(), self._hub.labels)
+            subscription = from_query(socket.query_params.multi_items(), self._hub.labels)
         except ProtocolError as error:
             await socket.send_text(error.frame().text)
             return POLICY, "the subscription in the address is wrong"
-        self._charge(address, subscribe)
-        client, snapshot = self._hub.join("websocket", subscribe.subscription, subscribe.since)
-        client.offer("hello", hello(self._settings.live_heartbeat_s, subscribe.subscription))
+        self._charge(address, subscription)
+        client, snapshot = self._hub.join("websocket", subscription)
+        client.offer("hello", hello(self._settings.live_heartbeat_s, subscription))
         client.offer("snapshot", snapshot)
         receiving = asyncio.create_task(self._receive(socket, client, address))
         receiving.add_done_callback(lambda _: client.end(FAILED, ""))  # unless it was ended before
@@ -187,8 +214,8 @@ class Live:
                 return
             try:
                 self._answer(client, text, address)
-            except RejectedError as error:
-                client.end(TRY_AGAIN, self._rejected(error).detail)
+            except HTTPException as error:
+                client.end(TRY_AGAIN, error.detail)
                 return
             except ProtocolError as error:
                 errors += 1
@@ -202,16 +229,16 @@ class Live:
 
         Raises:
             ProtocolError: it cannot be done.
-            RejectedError: the subscription costs too much now.
+            HTTPException: the subscription costs too much now.
         """
         if text is None:
             raise ProtocolError("malformed", "a message must be text, not binary")
         request = from_message(text, self._hub.labels)
-        if isinstance(request, Subscribe):
-            self._charge(address, request)
-            client.restart(request.subscription, self._hub.snapshot(request.subscription, request.since))
-        else:
+        if request == "ping":
             client.offer("heartbeat", self._hub.heartbeat())
+        else:
+            self._charge(address, request)
+            client.restart(request, self._hub.snapshot(request))
 
     async def events(self, request: Request) -> Response:
         """The same as server-sent events.
@@ -222,28 +249,22 @@ class Live:
         query, address = request.query_params.multi_items(), _address(request)
         if "last-event-id" in request.headers:
             query = [item for item in query if item[0] != "since"] + [("since", request.headers["last-event-id"])]
+        self._admit(request, [])
         try:
-            self._admit(request, [])
-            subscribe = from_query(query, self._hub.labels)
-            self._enter(address)
-            try:
-                self._charge(address, subscribe)
-            except RejectedError:
-                self._connections.release(address)
-                raise
-        except RejectedError as error:
-            raise HTTPException(error.status, self._rejected(error).detail, error.headers) from None
+            subscription = from_query(query, self._hub.labels)
         except ProtocolError as error:
             raise validation_error(*((item["field"], item["value"], item["detail"]) for item in error.errors)) from None
-        return Events(self._hub, self._settings, subscribe, lambda: self._connections.release(address))
+        self._enter(address)
+        try:
+            self._charge(address, subscription)
+        except HTTPException:
+            self._connections.release(address)
+            raise
+        return Events(self._hub, self._settings, subscription, lambda: self._connections.release(address))
 
 
 def _address(connection: HTTPConnection) -> str:
     return connection.client.host if connection.client else ""
-
-
-async def _close(socket: WebSocket, code: int, reason: str) -> None:
-    await finish(socket.close(code, reason), socket.scope)
 
 
 async def _document() -> Response:

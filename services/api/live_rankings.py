@@ -2,7 +2,7 @@
 
 import re
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -63,12 +63,16 @@ class Frame:
 
 @dataclass(frozen=True)
 class Subscription:
-    """What a client wants. `windows` are starts in epoch ms; `countries` matter for rankings per country only."""
+    """What a client wants from now on, and after `since` (a `seq`) where it has one.
+
+    `windows` are starts in epoch ms; `countries` matter for rankings per country only.
+    """
 
     rankings: tuple[str, ...]
     length: str
-    windows: Literal["latest", "all"] | tuple[int, ...]
-    countries: tuple[str, ...]
+    windows: Literal["latest", "all"] | tuple[int, ...] = "latest"
+    countries: tuple[str, ...] = ("BR",)
+    since: str | None = None
 
     def wants_group(self, group: Group) -> bool:
         """Whether windows of the group are wanted."""
@@ -223,11 +227,6 @@ class LiveRankings:
         """
         return self._latest[group]
 
-    def __iter__(self) -> Iterator[LiveSet]:
-        for group in sorted(self._groups):
-            windows = self._groups[group]
-            yield from (windows[start] for start in sorted(windows))
-
     def __len__(self) -> int:
         return sum(map(len, self._groups.values()))
 
@@ -262,13 +261,13 @@ class LiveRankings:
         each = None if windows == "all" else 1 if windows == "latest" else len(windows)
         return sum(each or len(self._groups[group]) for group in self._groups if subscription.wants_group(group))
 
-    def snapshot(self, subscription: Subscription, since: str | None) -> tuple[Frame, bool]:
-        """The snapshot frame, and whether it resumes after `since` and has only what is newer.
+    def snapshot(self, subscription: Subscription) -> tuple[Frame, bool]:
+        """The snapshot frame, and whether it resumes after the subscription's `since` and has only what is newer.
 
         Raises:
             ValueError: `since` was never a `seq`.
         """
-        position = None if since is None else self.resumable(since)
+        position = None if subscription.since is None else self.resumable(subscription.since)
         sets = ",".join(
             one.body for one in self.wanted(subscription) if position is None or one.offset >= position[one.partition]
         )

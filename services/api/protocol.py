@@ -2,7 +2,6 @@
 
 import hmac
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
@@ -22,6 +21,7 @@ MAX_COUNTRIES = 24
 SHOWN = 60
 
 Code = Literal["malformed", "unknown_type", "invalid_subscription"]
+Parser = Callable[[object, Sequence[str]], Any]
 
 
 class ProtocolError(Exception):
@@ -39,14 +39,6 @@ class ProtocolError(Exception):
         return Frame("error", "", orjson.dumps(message).decode())
 
 
-@dataclass(frozen=True)
-class Subscribe:
-    """The client wants these from now on, after `since` where it has one."""
-
-    subscription: Subscription
-    since: str | None
-
-
 def hello(heartbeat_s: float, subscription: Subscription) -> Frame:
     """The first frame."""
     seconds = int(heartbeat_s) if heartbeat_s == int(heartbeat_s) else heartbeat_s
@@ -59,30 +51,23 @@ def hello(heartbeat_s: float, subscription: Subscription) -> Frame:
     return Frame("hello", "", orjson.dumps(message).decode())
 
 
-def _several(value: object, limit: int) -> list[str]:
-    """A list of texts without repetition."""
-    if not isinstance(value, list) or not 0 < len(value) <= limit or not all(isinstance(one, str) for one in value):
-        raise ValueError(f"must be a list of 1 to {limit} texts")
-    return list(dict.fromkeys(value))
+def _each(parse: Callable[[str], Any], limit: int) -> Parser:
+    """Reads a list of 1 to `limit` texts; repetitions count once."""
+
+    def parsed(value: object, _: Sequence[str]) -> tuple[Any, ...]:
+        if not isinstance(value, list) or not 0 < len(value) <= limit or not all(isinstance(one, str) for one in value):
+            raise ValueError(f"must be a list of 1 to {limit} texts")
+        return tuple(parse(one) for one in dict.fromkeys(value))
+
+    return parsed
 
 
-def _rankings(value: object, _: Sequence[str]) -> tuple[str, ...]:
-    return tuple(parse_ranking(one) for one in _several(value, len(BY_NAME)))
+def _length(value: object, labels: Sequence[str]) -> str | None:
+    return parse_length(labels, value if isinstance(value, str) else "")
 
 
-def _length(value: object, labels: Sequence[str]) -> str:
-    parsed = parse_length(labels, value if isinstance(value, str) else "")
-    return parsed or labels[0]
-
-
-def _windows(value: object, _: Sequence[str]) -> str | tuple[int, ...]:
-    if value in ("latest", "all"):
-        return str(value)
-    return tuple(to_ms(parse_instant(one)) for one in _several(value, MAX_WINDOWS))
-
-
-def _countries(value: object, _: Sequence[str]) -> tuple[str | None, ...]:
-    return tuple(parse_country(one) for one in _several(value, MAX_COUNTRIES))
+def _windows(value: object, labels: Sequence[str]) -> Any:
+    return value if value in ("latest", "all") else _starts(value, labels)
 
 
 def _since(value: object, _: Sequence[str]) -> str:
@@ -91,18 +76,20 @@ def _since(value: object, _: Sequence[str]) -> str:
     return text
 
 
-FIELDS: Mapping[str, Callable[[object, Sequence[str]], Any]] = {
-    "rankings": _rankings,
+_starts = _each(lambda text: to_ms(parse_instant(text)), MAX_WINDOWS)
+FIELDS: Mapping[str, Parser] = {
+    "rankings": _each(parse_ranking, len(BY_NAME)),
     "length": _length,
     "windows": _windows,
-    "countries": _countries,
+    "countries": _each(parse_country, MAX_COUNTRIES),
     "since": _since,
 }
+"""What reads each field of a subscription, given the labels of the configured lengths."""
 
 
-def _subscribe(
+def _subscription(
     fields: Iterable[tuple[str, object]], wrong: list[tuple[str, str, str]], labels: Sequence[str]
-) -> Subscribe:
+) -> Subscription:
     """The subscription of these fields; one that is left out has its default, for the length the first of `labels`.
 
     `wrong` has the fields that there are not, or twice: name, value, remedy.
@@ -110,14 +97,7 @@ def _subscribe(
     Raises:
         ProtocolError: at least one field is wrong; all of them are named.
     """
-    chosen: dict[str, Any] = {
-        "rankings": tuple(BY_NAME),
-        "length": labels[0],
-        "windows": "latest",
-        "countries": ("BR",),
-        "since": None,
-    }
-    wrong = list(wrong)
+    chosen: dict[str, Any] = {"rankings": tuple(BY_NAME), "length": labels[0]}
     for field, value in fields:
         try:
             if field in FIELDS:
@@ -129,11 +109,10 @@ def _subscribe(
         errors = errors[: len(FIELDS)]
         detail = "; ".join(f"{error['field']}: {error['detail']}" for error in errors)
         raise ProtocolError("invalid_subscription", detail, errors)
-    since = chosen.pop("since")
-    return Subscribe(Subscription(**chosen), since)
+    return Subscription(**chosen)
 
 
-def from_query(query: Iterable[tuple[str, str]], labels: Sequence[str]) -> Subscribe:
+def from_query(query: Iterable[tuple[str, str]], labels: Sequence[str]) -> Subscription:
     """The subscription that the parameters of an address name.
 
     Raises:
@@ -145,10 +124,10 @@ def from_query(query: Iterable[tuple[str, str]], labels: Sequence[str]) -> Subsc
         return text if one else text.split(",")
 
     query = list(query)
-    return _subscribe([(name, listed(name, text)) for name, text in query], wrong_names(query, FIELDS), labels)
+    return _subscription([(name, listed(name, text)) for name, text in query], wrong_names(query, FIELDS), labels)
 
 
-def from_message(text: str, labels: Sequence[str]) -> Subscribe | Literal["ping"]:
+def from_message(text: str, labels: Sequence[str]) -> Subscription | Literal["ping"]:
     """What a client's message requests.
 
     Raises:
@@ -166,7 +145,7 @@ def from_message(text: str, labels: Sequence[str]) -> Subscribe | Literal["ping"
     if kind != "subscribe":
         raise ProtocolError("unknown_type", f"type {quoted(str(kind))} is unknown; there are subscribe and ping")
     unknown = wrong_names(((name, str(value)) for name, value in message.items()), FIELDS)
-    return _subscribe(message.items(), unknown, labels)
+    return _subscription(message.items(), unknown, labels)
 
 
 def origin_allowed(origin: str | None, host: str | None, allowed: Sequence[str]) -> bool:

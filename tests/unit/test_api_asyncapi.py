@@ -117,12 +117,12 @@ def test_frames_of_every_example(ranking: RankingDefinition) -> None:
         new = live_set(ranking, "1h", record, PARTITIONS.index((ranking.topic, 0)), offset)
         live.apply(new)
         check(json.loads(live.changed(new).text))
-    everything = from_query([("windows", "all")], LABELS).subscription
-    snapshot = json.loads(live.snapshot(everything, None)[0].text)
+    everything = from_query([("windows", "all")], LABELS)
+    snapshot = json.loads(live.snapshot(everything)[0].text)
     assert snapshot["sets"]
     check(snapshot)
     check(json.loads(live.heartbeat(START).text))
-    check(json.loads(hello(0.5, from_query([("windows", "2026-02-19T10:00:00Z")], LABELS).subscription).text))
+    check(json.loads(hello(0.5, from_query([("windows", "2026-02-19T10:00:00Z")], LABELS)).text))
     for wrong in ("{", "{}", '{"type":"subscribe","length":7,"colour":1}'):
         with pytest.raises(ProtocolError) as caught:
             from_message(wrong, LABELS)

@@ -22,11 +22,12 @@ from contracts.catalogue import catalogue
 from contracts.codec import Decoder, encode_body, parse
 from contracts.json_avro import typed
 from contracts.rankings import BY_NAME
-from services.api import events, hub, live
+from services.api import hub, live
 from services.api.app import application
 from services.api.health import Check
 from services.api.hub import NEED, Hub, Source
 from services.api.live_rankings import LiveRankings
+from services.api.protocol import from_query
 from services.api.settings import ApiSettings
 from tests.contract.registry import MemoryRegistry
 from tests.unit.test_api_live_rankings import BRAZIL, PARTITIONS, one
@@ -302,7 +303,7 @@ async def test_too_big_or_too_many_messages(text: str) -> None:
 
 async def test_client_that_takes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """A client that does not take a frame in time is closed 1013 when it takes again, and else cut off."""
-    monkeypatch.setattr(events, "CLOSE_S", 0.2)
+    monkeypatch.setattr(live, "CLOSE_S", 0.2)
     api = Api()
     async with peer(api) as late, peer(api) as never:
         for client in (late, never):
@@ -392,7 +393,7 @@ async def test_events() -> None:
     async with peer(api, f"{live.EVENTS_PATH}?rankings=city") as reader:
         start = await reader.next()
         assert dict(start["headers"])[b"content-type"].startswith(b"text/event-stream")
-        assert await reader.event() == {"retry": str(events.RETRY_MS)}
+        assert await reader.event() == {"retry": str(live.RETRY_MS)}
         snapshot = await reader.event()
         api.hub.apply(one(2, 1))
         ranking = await reader.event()
@@ -613,7 +614,7 @@ async def test_follows_again_where_it_was(monkeypatch: pytest.MonkeyPatch) -> No
     await eventually(lambda: own.rankings.partitions != tuple(PARTITIONS) and own.rankings.position(0) == 5)
     following.cancel()
     assert [script.sought.get(TopicPartition("rankings.city", 0)) for script in used] == [None, 3, 3]
-    assert [each.revision for each in own.rankings] == [3]
+    assert [each.revision for each in own.rankings.wanted(from_query([], own.labels))] == [3]
     assert own.synced
     assert NEED not in api.unit.readiness.missing
     counted = api.metrics()

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -39,7 +40,7 @@ def filled(sets: Iterable[LiveSet], keep: int = 100) -> LiveRankings:
 
 def revisions(live: LiveRankings, subscription: Subscription = ALL, since: str | None = None) -> list[int]:
     """Those in a snapshot."""
-    sets: list[dict[str, int]] = json.loads(live.snapshot(subscription, since)[0].text)["sets"]
+    sets: list[dict[str, int]] = json.loads(live.snapshot(replace(subscription, since=since))[0].text)["sets"]
     return [each["revision"] for each in sets]
 
 
@@ -143,7 +144,7 @@ def test_resume_sends_what_changed_since() -> None:
     assert revisions(live, ALL, since) == []
     for each in (one(4, 2), one(5, 3), one(6, 1, BRAZIL, hour=1)):
         live.apply(each)
-    frame, resumed = live.snapshot(ALL, since)
+    frame, resumed = live.snapshot(replace(ALL, since=since))
     assert resumed
     assert json.loads(frame.text)["resumed"] is True
     assert json.loads(frame.text)["seq"] == live.seq
@@ -163,7 +164,7 @@ def test_position_that_cannot_be_resumed() -> None:
     ahead = filled([one(1, 0), one(2, 1)]).seq
     other = LiveRankings([("rankings.city", 0), ("rankings.city.1d", 0)], 9).seq
     for since in (ahead, other):
-        frame, resumed = live.snapshot(ALL, since)
+        frame, resumed = live.snapshot(replace(ALL, since=since))
         assert not resumed
         assert json.loads(frame.text)["resumed"] is False
         assert revisions(live, ALL, since) == [1]

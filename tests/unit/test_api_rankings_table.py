@@ -50,8 +50,8 @@ async def main():
         "paths": list(document["paths"]), "schemas": list(document["components"]["schemas"]),
         "explain": [explained.status_code, sales.queries[-1][0]],
         "set": live_set(ROW, "1h", record, 0, 0).body,
-        "subscription": from_query([("rankings", "region")], ["1h"]).subscription.described()["rankings"],
-        "default": from_query([], ["1h"]).subscription.described()["rankings"],
+        "subscription": from_query([("rankings", "region")], ["1h"]).described()["rankings"],
+        "default": from_query([], ["1h"]).described()["rankings"],
         "asyncapi": yaml.safe_load(asyncapi.document())["components"]["schemas"],
     }))
 
