@@ -73,32 +73,29 @@ def _field_errors(error: RequestValidationError) -> list[FieldError]:
 def install(app: FastAPI, log: structlog.stdlib.BoundLogger) -> None:
     """Answer every error of the application with a problem."""
 
-    async def invalid(request: Request, error: Exception) -> Response:
-        assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for it
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> Response:
         errors = _field_errors(error)
         return problem(request.scope, 422, "; ".join(f"{item.field}: {item.detail}" for item in errors), errors)
 
-    async def not_found(request: Request, error: Exception) -> Response:
+    @app.exception_handler(NotFoundError)
+    async def not_found(request: Request, error: NotFoundError) -> Response:
         return problem(request.scope, 404, str(error))
 
-    async def http_error(request: Request, error: Exception) -> Response:
-        assert isinstance(error, HTTPException)  # noqa: S101 - registered for it
+    @app.exception_handler(HTTPException)
+    async def http_error(request: Request, error: HTTPException) -> Response:
         detail = _DETAILS.get(error.status_code, str(error.detail)).format(method=request.method)
         headers = {"Allow": "GET, HEAD"} if error.status_code == 405 else error.headers
         return problem(request.scope, error.status_code, detail, headers=headers)
 
-    async def store_unavailable(request: Request, error: Exception) -> Response:
+    @app.exception_handler(StoreUnavailableError)
+    @app.exception_handler(ServerException)
+    async def store_unavailable(request: Request, error: StoreUnavailableError | ServerException) -> Response:
         why = rejection(error) if isinstance(error, ServerException) else str(error)
         log.warning("store_unavailable", path=request.url.path, error=why)
         return unavailable(request.scope, "the store of rankings is not available now; try again")
 
+    @app.exception_handler(Exception)
     async def unexpected(request: Request, error: Exception) -> Response:
         log.error("request_failed", path=request.url.path, exc_info=error)
         return problem(request.scope, 500, "an error of the server; it is in its log under the request's id")
-
-    app.add_exception_handler(RequestValidationError, invalid)
-    app.add_exception_handler(NotFoundError, not_found)
-    app.add_exception_handler(HTTPException, http_error)
-    app.add_exception_handler(StoreUnavailableError, store_unavailable)
-    app.add_exception_handler(ServerException, store_unavailable)
-    app.add_exception_handler(Exception, unexpected)

@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 
 from chassis import logs
 from services.api.limits import KEPT_CLIENTS, TokenBucket
-from services.api.middleware import BodySizeMiddleware, TimeoutMiddleware
+from services.api.middleware import body_size_middleware, timeout_middleware
 from services.api.settings import ApiSettings
 from tests.unit.test_api_http import CITY, api, assert_problem, ten_rows
 
@@ -133,7 +133,7 @@ async def test_lengths_at_the_limit() -> None:
         passed.append(scope)
 
     base = {"type": "http", "path": "/", "raw_path": b"/", "query_string": b"", "headers": []}
-    bounded = BodySizeMiddleware(app, 1024, 10)
+    bounded = body_size_middleware(app, 1024, 10)
 
     async def sent(_: Any) -> None:
         """Nothing."""
@@ -169,7 +169,7 @@ async def test_stream_may_last() -> None:
         await asyncio.sleep(0.15)
         await send({"type": "http.response.body", "body": b"late"})
 
-    transport = httpx.ASGITransport(TimeoutMiddleware(app, 0.05, logs.configure("api", "error")))
+    transport = httpx.ASGITransport(timeout_middleware(app, 0.05, logs.configure("api", "error")))
     async with httpx.AsyncClient(transport=transport, base_url="http://api") as client:
         assert (await client.get("/")).text == "late"
 
@@ -180,7 +180,7 @@ async def test_error_of_the_application_is_not_slowness() -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         raise TimeoutError("own")
 
-    timed = TimeoutMiddleware(app, 5, logs.configure("api", "error"))
+    timed = timeout_middleware(app, 5, logs.configure("api", "error"))
     with pytest.raises(TimeoutError, match="own"):
         await timed({"type": "http", "path": "/"}, None, None)  # type: ignore[arg-type]
 
