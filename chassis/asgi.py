@@ -4,7 +4,7 @@ import asyncio
 import json
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http import HTTPStatus
 from typing import Any
@@ -21,6 +21,20 @@ ABORT = "placar.abort"
 """The extension in a request's scope that cuts its connection off and drops what has not been sent."""
 SEND_BUFFER = 128 * 1024  # bytes that the system keeps for a client that does not read; without it up to 4 MiB
 LARGEST_MESSAGE = 64 * 1024  # bytes of a WebSocket message; the application may allow fewer
+PAGE_HEADERS: Mapping[str, str] = {
+    # connect-src 'self' holds for a WebSocket too: same host and port
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+    "require-trusted-types-for 'script'; trusted-types 'none'",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-cache",
+}
+"""The headers of a page and its files: nothing from elsewhere, and asked for again each time."""
+
+
+def problem(status: int, detail: str) -> dict[str, Any]:
+    """An RFC 9457 problem."""
+    return {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail}
 
 
 class _Server(uvicorn.Server):
@@ -75,16 +89,14 @@ def _protocol(receive_s: float) -> type[H11Protocol]:
             if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE) and (
                 self.cycle is None or self.cycle.response_complete
             ):
-                title = HTTPStatus(status).phrase
-                problem: dict[str, Any] = {"type": "about:blank", "title": title, "status": status, "detail": detail}
-                body = json.dumps(problem).encode()
+                body = json.dumps(problem(status, detail)).encode()
                 headers = [
                     (b"content-type", b"application/problem+json"),
                     (b"content-length", str(len(body)).encode()),
                     (b"connection", b"close"),
                 ]
                 for event in (
-                    h11.Response(status_code=status, headers=headers, reason=title.encode()),
+                    h11.Response(status_code=status, headers=headers, reason=HTTPStatus(status).phrase.encode()),
                     h11.Data(data=body),
                     h11.EndOfMessage(),
                 ):

@@ -87,31 +87,22 @@ class HealthCache:
         self._prometheus = prometheus
         self._sections = sections
         self._lock = asyncio.Lock()
-        self._cached: tuple[float, PipelineHealth | PrometheusUnavailableError] | None = None
+        self._cached: tuple[float, PipelineHealth | str] | None = None
 
-    async def get(self) -> PipelineHealth:
-        """The health, at most CACHE_S seconds old.
-
-        Raises:
-            PrometheusUnavailableError: it does not answer, or not within LIMIT_S seconds.
-        """
+    async def get(self) -> PipelineHealth | str:
+        """The health, at most CACHE_S seconds old; or why Prometheus gives none within LIMIT_S seconds."""
         async with self._lock:
             if self._cached is None or time.monotonic() - self._cached[0] > CACHE_S:
-                health = await self._bounded()
+                health: PipelineHealth | str
+                try:
+                    async with asyncio.timeout(LIMIT_S):
+                        health = await self._query()
+                except TimeoutError:
+                    health = f"no answer in {LIMIT_S:g} s"
+                except PrometheusUnavailableError as error:
+                    health = str(error)
                 self._cached = (time.monotonic(), health)
-            health = self._cached[1]
-        if isinstance(health, PrometheusUnavailableError):
-            raise PrometheusUnavailableError(*health.args)
-        return health
-
-    async def _bounded(self) -> PipelineHealth | PrometheusUnavailableError:
-        try:
-            async with asyncio.timeout(LIMIT_S):
-                return await self._query()
-        except TimeoutError:
-            return PrometheusUnavailableError(f"no answer in {LIMIT_S:g} s")
-        except PrometheusUnavailableError as error:
-            return error
+            return self._cached[1]
 
     async def _query(self) -> PipelineHealth:
         now = datetime.now(UTC)

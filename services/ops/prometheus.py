@@ -1,14 +1,16 @@
 """The part of Prometheus' HTTP API that the dashboard needs."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Generic, Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import httpx
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field
 
 from contracts.text import shortened
+
+T = TypeVar("T")
 
 
 class PrometheusUnavailableError(Exception):
@@ -44,32 +46,13 @@ class Series(BaseModel):
         return {at: value for at, value in self.values if math.isfinite(value)}
 
 
-class _Group(BaseModel):
-    rules: list[Rule]
-
-
-class _Rules(BaseModel):
-    groups: list[_Group]
-
-
-class _Matrix(BaseModel):
-    result: list[Series]
-
-
-D = TypeVar("D", bound=BaseModel)
-
-
-class _Answer(BaseModel, Generic[D]):
-    data: D
-
-
 class Prometheus:
     """A client of one Prometheus. Every method raises PrometheusUnavailableError."""
 
     def __init__(self, client: httpx.AsyncClient) -> None:
         self._client = client
 
-    async def _get(self, path: str, kind: type[_Answer[D]], **parameters: str) -> D:
+    async def _get(self, path: str, read: Callable[[Any], T], **parameters: str) -> T:
         try:
             response = await self._client.get(f"/api/v1/{path}", params=parameters)
         except httpx.TransportError as error:
@@ -78,16 +61,23 @@ class Prometheus:
         if response.is_error:
             raise PrometheusUnavailableError(f"{path} is answered with {response.status_code}: {text}")
         try:
-            return kind.model_validate_json(response.content).data
-        except ValidationError as error:
+            return read(response.json()["data"])
+        except (ValueError, LookupError, TypeError) as error:
             raise PrometheusUnavailableError(f"{path} is not answered as Prometheus does: {text}") from error
 
     async def rules(self) -> list[Rule]:
         """All alerting rules."""
-        answer = await self._get("rules", _Answer[_Rules], type="alert")
-        return [rule for group in answer.groups for rule in group.rules]
+
+        def read(data: Any) -> list[Rule]:
+            return [Rule.model_validate(rule) for group in data["groups"] for rule in group["rules"]]
+
+        return await self._get("rules", read, type="alert")
 
     async def range(self, query: str, end: float, length_s: int, step_s: int) -> list[Series]:
         """The values of a query at `end` (seconds since 1970) and every `step_s` seconds of the time before."""
+
+        def read(data: Any) -> list[Series]:
+            return [Series.model_validate(series) for series in data["result"]]
+
         times = {"start": f"{end - length_s:.3f}", "end": f"{end:.3f}", "step": str(step_s)}
-        return (await self._get("query_range", _Answer[_Matrix], query=query, **times)).result
+        return await self._get("query_range", read, query=query, **times)

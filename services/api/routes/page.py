@@ -10,20 +10,16 @@ from fastapi import APIRouter, Response
 from fastapi.responses import FileResponse, HTMLResponse
 from pydantic.alias_generators import to_camel
 
+from chassis.asgi import PAGE_HEADERS
 from contracts.rankings import RANKINGS
 
 FOLDER = Path(__file__).parents[1] / "page"
 DOCUMENT = FOLDER / "index.html"
 HEADERS = {
-    # connect-src 'self' holds for the WebSocket too: same host and port
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
-    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
-    "require-trusted-types-for 'script'; trusted-types 'none'",
+    **PAGE_HEADERS,
     "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-cache",
 }
 
 
