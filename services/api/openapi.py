@@ -10,9 +10,11 @@ from pydantic import BaseModel
 
 from services.api.models import FieldError, Problem, encode
 from services.api.problems import MEDIA_TYPE
-from services.api.routes.caching import ASK_AGAIN, RARELY_CHANGES
 
 Responses = dict[int | str, dict[str, Any]]
+ASK_AGAIN = "no-cache"
+RARELY_CHANGES = "public, max-age=30, must-revalidate"
+"""Of a final or corrected window requested by its start: a correction is seen after half a minute at the latest."""
 
 ABOUT = """
 Totals and amounts are JSON numbers of exactly two decimals; a client that must not lose a cent of totals beyond 15
@@ -107,19 +109,18 @@ def install(app: FastAPI) -> None:
     plain = app.openapi
 
     def document() -> dict[str, Any]:
-        made = app.openapi_schema is not None
-        schema = plain()
-        if not made:
-            schemas = schema["components"]["schemas"]
-            problem = Problem.model_json_schema(mode="serialization", ref_template="#/components/schemas/{model}")
-            schemas.update(problem.pop("$defs"), Problem=problem)
-            for model in schemas.values():
-                model.get("properties", {}).update(
-                    {k: _without_null(v) for k, v in model.get("properties", {}).items()}
-                )
-            for path in schema["paths"].values():
-                for parameter in path["get"].get("parameters", ()):
-                    parameter["schema"] = _without_null(parameter["schema"])
-        return schema
+        if app.openapi_schema is not None:
+            return app.openapi_schema
+        whole = plain()
+        schemas = whole["components"]["schemas"]
+        problem = Problem.model_json_schema(mode="serialization", ref_template="#/components/schemas/{model}")
+        schemas.update(problem.pop("$defs"), Problem=problem)
+        for model in schemas.values():
+            for name, schema in model.get("properties", {}).items():
+                model["properties"][name] = _without_null(schema)
+        for path in whole["paths"].values():
+            for parameter in path["get"].get("parameters", ()):
+                parameter["schema"] = _without_null(parameter["schema"])
+        return whole
 
     app.openapi = document  # type: ignore[method-assign]

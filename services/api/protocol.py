@@ -63,7 +63,7 @@ def _each(parse: Callable[[str], Any], limit: int) -> Parser:
 
 
 def _length(value: object, labels: Sequence[str]) -> str | None:
-    return parse_length(labels, value if isinstance(value, str) else "")
+    return parse_length(labels)(value if isinstance(value, str) else "")
 
 
 def _windows(value: object, labels: Sequence[str]) -> Any:

@@ -5,7 +5,7 @@ import json
 import math
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -133,37 +133,25 @@ def parse_window(value: object) -> WindowChoice:
         raise ValueError(f"must be `latest`, `latest-final` or a window's start: {error}") from None
 
 
-def parse_ranking(value: str) -> str:
-    """The name of a ranking itself.
+def one_of(choices: Collection[str], remedy: str) -> Callable[[str | None], str | None]:
+    """A check that gives the text itself, None for none, and raises ValueError where it is not one of the choices."""
 
-    Raises:
-        ValueError: there is no such ranking.
-    """
-    if value not in BY_NAME:
-        raise ValueError(f"must be one of {', '.join(BY_NAME)}")
-    return value
+    def check(value: str | None) -> str | None:
+        if value is not None and value not in choices:
+            raise ValueError(remedy)
+        return value
 
-
-def parse_length(labels: Sequence[str], value: str | None) -> str | None:
-    """The label itself; None for none.
-
-    Raises:
-        ValueError: not one of the configured `labels`.
-    """
-    if value is not None and value not in labels:
-        raise ValueError(f"must be a window length that is configured (RANKING_WINDOWS): {', '.join(labels)}")
-    return value
+    return check
 
 
-def parse_country(value: str | None) -> str | None:
-    """The code itself; None for none.
+COUNTRIES = sorted(country.alpha_2 for country in pycountry.countries)
+parse_ranking = one_of(BY_NAME, f"must be one of {', '.join(BY_NAME)}")
+parse_country = one_of(frozenset(COUNTRIES), "must be an ISO 3166 alpha-2 code in capitals such as BR")
 
-    Raises:
-        ValueError: not an ISO 3166 alpha-2 code in capitals.
-    """
-    if value is not None and (len(value) != 2 or not value.isupper() or pycountry.countries.get(alpha_2=value) is None):
-        raise ValueError("must be an ISO 3166 alpha-2 code in capitals such as BR")
-    return value
+
+def parse_length(labels: Collection[str]) -> Callable[[str | None], str | None]:
+    """The check of a label among those of the configured lengths."""
+    return one_of(labels, f"must be a window length that is configured (RANKING_WINDOWS): {', '.join(labels)}")
 
 
 def parse_whole_number(value: object) -> object:

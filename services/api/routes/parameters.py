@@ -3,7 +3,6 @@
 from datetime import datetime
 from typing import Annotated, Any
 
-import pycountry
 from fastapi import APIRouter, Depends, Header, Query, Request
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
@@ -13,6 +12,7 @@ from services.api.examples import COMPETITORS
 from services.api.models import RankingName
 from services.api.problems import validation_error
 from services.api.transform import (
+    COUNTRIES,
     C,
     Cursor,
     WindowChoice,
@@ -35,7 +35,7 @@ def examples(**by_request: Any) -> dict[str, Any]:
 
 
 _INSTANT = {"type": "string", "format": "date-time"}
-_COUNTRY = {"type": "string", "enum": sorted(country.alpha_2 for country in pycountry.countries)}
+_COUNTRY = {"type": "string", "enum": COUNTRIES}
 _PER_COUNTRY = [ranking.name for ranking in RANKINGS if ranking.per_country]
 _NAMES = {ranking.name: ranking.name for ranking in RANKINGS}
 _FIRST = RANKINGS[0].name
