@@ -85,26 +85,26 @@ def application(
     return below(settings.root_path, whole)
 
 
-async def watch(unit: Unit, settings: ApiSettings, checks: dict[str, Check]) -> None:
+async def watch(unit: Unit, settings: ApiSettings, clickhouse_state: Check, kafka_state: Check) -> None:
     """Keep the readiness true: not ready while a server is unavailable, naming its address and setting."""
-    addresses = {
-        "clickhouse": (settings.clickhouse.address, SETTING),
-        "kafka": (settings.kafka.bootstrap, "KAFKA_HOST, KAFKA_PORT"),
+    servers = {
+        "clickhouse": (clickhouse_state, settings.clickhouse.address, SETTING),
+        "kafka": (kafka_state, settings.kafka.bootstrap, "KAFKA_HOST, KAFKA_PORT"),
     }
     known: dict[str, str] = {}
     while True:
-        for server, check in checks.items():
+        for server, (check, address, setting) in servers.items():
             health = await check.health()
-            state, why = health.state, health.why or ""
-            address, setting = addresses[server]
-            if state == "UP":
+            if health.state == "UP":
                 unit.readiness.met(server)
             else:
-                unit.readiness.waiting(server, f"{server} at {address} (setting {setting}) is unreachable: {why}")
+                why = f"{server} at {address} (setting {setting}) is unreachable: {health.why}"
+                unit.readiness.waiting(server, why)
                 unit.metrics.connection_failed(server)
-            if known.get(server) != state:
-                unit.log.info("server_state", server=server, state=state, address=address, setting=setting, error=why)
-            known[server] = state
+            if known.get(server) != health.state:
+                now = {"server": server, "state": health.state, "address": address, "setting": setting}
+                unit.log.info("server_state", **now, error=health.why or "")
+            known[server] = health.state
         await asyncio.sleep(WATCH_S)
 
 
@@ -132,14 +132,14 @@ async def main(unit: Unit, settings: ApiSettings) -> None:
     probe = KafkaProbe(settings.kafka)
     reader = clickhouse(settings.clickhouse, settings.connections, settings.query_timeout_s, threads=THREADS)
     async with reader as store:
-        checks = {"clickhouse": clickhouse_check(store), "kafka": probe.check()}
+        checks = clickhouse_check(store), probe.check()
         hub = Hub(unit, settings)
         stream = live.Live(hub, settings)
-        app = application(unit, store, settings, *checks.values(), stream=stream)
+        app = application(unit, store, settings, *checks, stream=stream)
         gc.freeze()  # what is there now stays; a collection of all of it would stop every request for 0.1 s
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(cancellable(watch(unit, settings, checks)))
+                tasks.create_task(cancellable(watch(unit, settings, *checks)))
                 tasks.create_task(cancellable(hub.run()))
                 tasks.create_task(hub.beat())
                 tasks.create_task(

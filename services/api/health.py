@@ -19,14 +19,14 @@ from services.api.store import Store
 CACHE_S = 1.0
 LIMIT_S = 1.0
 WHY_LENGTH = 200
+UNAVAILABLE = (StoreUnavailableError, ServerException, KafkaError, OSError)
 
 
 class Check:
-    """One cached check. `ask` returns what answered, '' where it does not tell, or raises one of `errors`."""
+    """One cached check. `ask` returns what answered, '' where it does not tell, or raises one of UNAVAILABLE."""
 
-    def __init__(self, ask: Callable[[], Awaitable[str]], errors: tuple[type[BaseException], ...]) -> None:
+    def __init__(self, ask: Callable[[], Awaitable[str]]) -> None:
         self._ask = ask
-        self._errors = errors
         self._lock = asyncio.Lock()
         self._known: tuple[float, ServerHealth] | None = None
 
@@ -46,7 +46,7 @@ class Check:
                 version = await self._ask()
         except TimeoutError:
             state, why = "DOWN", f"no answer in {LIMIT_S} s"
-        except self._errors as error:
+        except UNAVAILABLE as error:
             reason = rejection(error) if isinstance(error, ServerException) else str(error) or repr(error)
             state, why = "DOWN", reason[:WHY_LENGTH]
         now = datetime.now(UTC)
@@ -66,7 +66,7 @@ def clickhouse_check(store: ClickHouse) -> Check:
     async def ask() -> str:
         return str((await store.select("SELECT version()"))[0][0])
 
-    return Check(ask, (StoreUnavailableError, ServerException))
+    return Check(ask)
 
 
 async def freshness(store: Store, fresh_s: float) -> Freshness | None:
@@ -109,7 +109,7 @@ class KafkaProbe:
 
     def check(self) -> Check:
         """The probe as a cached check."""
-        return Check(self.ask, (KafkaError, OSError))
+        return Check(self.ask)
 
     async def close(self) -> None:
         """Close the client."""

@@ -46,10 +46,10 @@ class Client:
     Whatever sends is one task at a time, `sending`; everything else only leaves frames here.
     """
 
-    __slots__ = ("_kind", "_limit", "_metrics", "_pending", "_wake", "ended", "subscription")
+    __slots__ = ("_limit", "_metrics", "_pending", "_wake", "ended", "kind", "subscription")
 
     def __init__(self, kind: Kind, metrics: Metrics, subscription: Subscription, limit: int) -> None:
-        self._kind = kind
+        self.kind = kind
         self._metrics = metrics
         self._limit = limit
         self._pending: dict[object, Frame] = {}
@@ -100,12 +100,12 @@ class Client:
                     self.end(*SLOW)
                     self._pending.clear()
                     break
-                sent.inc({"kind": self._kind, "type": frame.name})
+                sent.inc({"kind": self.kind, "type": frame.name})
                 if frame.as_of is not None:
-                    age.observe({"kind": self._kind}, max(0.0, time.time() - frame.as_of))
+                    age.observe({"kind": self.kind}, max(0.0, time.time() - frame.as_of))
             if self.ended is not None:
                 if self.ended == SLOW:
-                    self._metrics[SLOW_CLIENTS].inc({"kind": self._kind})
+                    self._metrics[SLOW_CLIENTS].inc({"kind": self.kind})
                 return self.ended
             self._wake.clear()
             await self._wake.wait()
@@ -146,20 +146,22 @@ class Hub:
         self.rankings = LiveRankings((), settings.live_windows)
         unit.readiness.waiting(NEED, "the rankings have not been read yet")
 
-    def join(self, kind: Kind, subscription: Subscription) -> tuple[Client, Frame]:
-        """A client that is sent changes from now on, and the snapshot before them, which is not offered yet."""
+    def join(self, kind: Kind, subscription: Subscription, hello: Frame | None = None) -> Client:
+        """A client that is sent `hello` where there is one, the snapshot, and then every change."""
         client = Client(kind, self.metrics, subscription, self._settings.live_queue)
-        snapshot = self.snapshot(subscription)
+        if hello is not None:
+            client.offer("hello", hello)
+        client.offer("snapshot", self.snapshot(subscription))
         self._clients.add(client)
         self.metrics[CONNECTIONS].inc({"kind": kind})
         if self._stopping:
             client.end(*STOPPING)
-        return client, snapshot
+        return client
 
-    def leave(self, kind: Kind, client: Client) -> None:
+    def leave(self, client: Client) -> None:
         """The client is gone."""
         self._clients.discard(client)
-        self.metrics[CONNECTIONS].dec({"kind": kind})
+        self.metrics[CONNECTIONS].dec({"kind": client.kind})
 
     def snapshot(self, subscription: Subscription) -> Frame:
         """All that is wanted now, or what of it is newer than its `since`."""

@@ -58,7 +58,7 @@ class Events(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send events until the client is gone, too slow, or the process stops."""
-        client, snapshot = self._hub.join("sse", self._subscription)
+        client = self._hub.join("sse", self._subscription)
 
         async def gone() -> None:
             while (await receive())["type"] != "http.disconnect":
@@ -72,11 +72,10 @@ class Events(Response):
         try:
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
             await write(f"retry: {RETRY_MS}\n\n".encode())
-            client.offer("snapshot", snapshot)
             await client.sending(lambda frame: write(frame.event), self._limit_s)
         finally:
             receiving.cancel()
-            self._hub.leave("sse", client)
+            self._hub.leave(client)
             self._done()
         await finish(write(b"", more=False), scope)
 
@@ -184,15 +183,14 @@ class Live:
             await socket.send_text(error.frame().text)
             return POLICY, "the subscription in the address is wrong"
         self._charge(address, subscription)
-        client, snapshot = self._hub.join("websocket", subscription)
-        client.offer("hello", hello(self._settings.live_heartbeat_s, subscription))
-        client.offer("snapshot", snapshot)
+        first = hello(self._settings.live_heartbeat_s, subscription)
+        client = self._hub.join("websocket", subscription, first)
         receiving = asyncio.create_task(self._receive(socket, client, address))
         receiving.add_done_callback(lambda _: client.end(FAILED, ""))  # unless it was ended before
         try:
             return await client.sending(lambda frame: socket.send_text(frame.text), self._settings.live_send_timeout_s)
         finally:
-            self._hub.leave("websocket", client)
+            self._hub.leave(client)
             receiving.cancel()
 
     async def _receive(self, socket: WebSocket, client: Client, address: str) -> None:

@@ -75,11 +75,9 @@ ENTRIES: Mapping[str, type[Answer]] = {ranking.name: _entry(ranking) for ranking
 SETS: Mapping[str, type[RankingSet]] = {ranking.name: _set(ranking) for ranking in RANKINGS}
 
 
-class KnownWindow(Answer):
+class KnownWindow(Window):
     """A window that has a ranking, and which revision of it is served."""
 
-    start: datetime
-    end: datetime
     status: Status
     revision: Revision
     as_of: AsOf

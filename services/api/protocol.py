@@ -24,6 +24,10 @@ Code = Literal["malformed", "unknown_type", "invalid_subscription"]
 Parser = Callable[[object, Sequence[str]], Any]
 
 
+def _frame(kind: str, **fields: Any) -> Frame:
+    return Frame(kind, "", orjson.dumps({"type": kind, **fields}).decode())
+
+
 class ProtocolError(Exception):
     """A client's message or address cannot be used; `errors` names each wrong field."""
 
@@ -35,20 +39,13 @@ class ProtocolError(Exception):
 
     def frame(self) -> Frame:
         """The error as it is sent to the client."""
-        message = {"type": "error", "code": self.code, "detail": self.detail, "errors": list(self.errors)}
-        return Frame("error", "", orjson.dumps(message).decode())
+        return _frame("error", code=self.code, detail=self.detail, errors=list(self.errors))
 
 
 def hello(heartbeat_s: float, subscription: Subscription) -> Frame:
     """The first frame."""
     seconds = int(heartbeat_s) if heartbeat_s == int(heartbeat_s) else heartbeat_s
-    message = {
-        "type": "hello",
-        "protocol": VERSION,
-        "heartbeatSeconds": seconds,
-        "subscription": subscription.described(),
-    }
-    return Frame("hello", "", orjson.dumps(message).decode())
+    return _frame("hello", protocol=VERSION, heartbeatSeconds=seconds, subscription=subscription.described())
 
 
 def _each(parse: Callable[[str], Any], limit: int) -> Parser:

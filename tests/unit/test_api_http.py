@@ -88,7 +88,7 @@ async def api(
     """A client of the application over a store in memory."""
     store = MemoryStore(answer)
     unit = Unit("api", logs.configure("api", "error"), Metrics("api"), Readiness())
-    checks = Check(up, (StoreUnavailableError,)), Check(kafka, (StoreUnavailableError,))
+    checks = Check(up), Check(kafka)
     chosen = ApiSettings(**settings, ranking=RankingSettings(windows=windows))
     app = application(unit, cast(ClickHouse, store), chosen, *checks)
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
@@ -480,7 +480,7 @@ async def test_check_is_kept_for_a_second(monkeypatch: pytest.MonkeyPatch) -> No
             return ""
         raise StoreUnavailableError("gone")
 
-    check = Check(ask, (StoreUnavailableError,))
+    check = Check(ask)
     seen = []
     for now in (0.0, 0.9, 1.1, 2.0, 2.2, 2.3, 3.5, 4.6):  # noqa: B007 - the clock reads it
         seen.append(await check.health())
@@ -518,7 +518,7 @@ async def test_check_is_shared() -> None:
         await asyncio.sleep(0)
         return ""
 
-    check = Check(count, ())
+    check = Check(count)
     assert {server.state for server in await asyncio.gather(*(check.health() for _ in range(50)))} == {"UP"}
     assert checks == 1
 
@@ -526,7 +526,7 @@ async def test_check_is_shared() -> None:
 async def test_check_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that never answers is DOWN after the limit."""
     monkeypatch.setattr("services.api.health.LIMIT_S", 0.05)
-    server = await Check(asyncio.Event().wait, ()).health()  # type: ignore[arg-type]
+    server = await Check(asyncio.Event().wait).health()  # type: ignore[arg-type]
     assert server.state == "DOWN"
     assert "no answer" in (server.why or "")
 

@@ -58,7 +58,7 @@ class Api:
         self.hub = Hub(self.unit, chosen)
         self.hub.rankings = LiveRankings(PARTITIONS, 100)
         self.hub.synced = True
-        check = Check(up, ())
+        check = Check(up)
         self.app: ASGIApp = application(
             self.unit,
             cast(ClickHouse, None),
