@@ -132,7 +132,7 @@ async def main(unit: Unit, settings: ApiSettings) -> None:
     probe = KafkaProbe(settings.kafka)
     reader = clickhouse(settings.clickhouse, settings.connections, settings.query_timeout_s, threads=THREADS)
     async with reader as store:
-        checks = clickhouse_check(store), probe.check()
+        checks = clickhouse_check(store), Check(probe.ask)
         hub = Hub(unit, settings)
         stream = live.Live(hub, settings)
         app = application(unit, store, settings, *checks, stream=stream)

@@ -9,23 +9,12 @@ from contracts.catalogue import catalogue
 from contracts.json_avro import typed
 from contracts.rankings import RANKINGS, RankingDefinition
 from contracts.time import EXAMPLE
+from services.api import models
 from services.api.live_rankings import answer
-from services.api.models import (
-    Explanation,
-    Freshness,
-    Health,
-    HealthDetails,
-    KnownWindow,
-    RankingSet,
-    Sale,
-    ServerHealth,
-    Window,
-    Windows,
-)
 from services.api.transform import WindowsCursor, write_cursor
 
 _START = datetime.fromisoformat(EXAMPLE).astimezone(UTC)
-_HOUR = Window(start=_START, end=_START + timedelta(hours=1))
+_HOUR = models.Window(start=_START, end=_START + timedelta(hours=1))
 _AS_OF = _START + timedelta(hours=1, seconds=6, milliseconds=250)
 
 
@@ -41,7 +30,7 @@ COMPETITORS: Mapping[str, str] = {ranking.name: _record(ranking)["entries"][0]["
 """A competitor of each ranking."""
 
 
-def ranking_examples(ranking: RankingDefinition) -> dict[str, RankingSet]:
+def ranking_examples(ranking: RankingDefinition) -> dict[str, models.RankingSet]:
     """Answers of a ranking: a set, and one whose sales were all deleted."""
     record = _record(ranking)
     emptied = {"status": "corrected", "revision": record["revision"] + 1, "entries": []}
@@ -51,11 +40,11 @@ def ranking_examples(ranking: RankingDefinition) -> dict[str, RankingSet]:
     }
 
 
-def explanation_example(ranking: RankingDefinition) -> Explanation:
+def explanation_example(ranking: RankingDefinition) -> models.Explanation:
     """The sales behind a rank: one."""
     fields = {"salesman_name": "Ana Beatriz Souza", "city": "São Paulo", "country": "BR", "product": "GPU"}
     name = COMPETITORS[ranking.name]
-    only = Sale(
+    only = models.Sale(
         source="files",
         sale_id="f-1001",
         version="4611686018427387905",
@@ -63,7 +52,7 @@ def explanation_example(ranking: RankingDefinition) -> Explanation:
         event_time=_START + timedelta(minutes=12, milliseconds=5),
         **{**fields, ranking.column: name},
     )
-    return Explanation(
+    return models.Explanation(
         ranking=ranking.name,
         window=_HOUR,
         name=name,
@@ -74,36 +63,36 @@ def explanation_example(ranking: RankingDefinition) -> Explanation:
     )
 
 
-def windows_example() -> Windows:
+def windows_example() -> models.Windows:
     """A page of windows with another behind it."""
-    next_hour = Window(start=_HOUR.end, end=_HOUR.end + timedelta(hours=1))
+    next_hour = models.Window(start=_HOUR.end, end=_HOUR.end + timedelta(hours=1))
     known = {"as_of": _AS_OF}
     name = RANKINGS[0].name
-    return Windows(
+    return models.Windows(
         ranking=name,
         length="1h",
         windows=[
-            KnownWindow(start=next_hour.start, end=next_hour.end, status="provisional", revision=3, **known),
-            KnownWindow(start=_HOUR.start, end=_HOUR.end, status="final", revision=48, **known),
+            models.KnownWindow(start=next_hour.start, end=next_hour.end, status="provisional", revision=3, **known),
+            models.KnownWindow(start=_HOUR.start, end=_HOUR.end, status="final", revision=48, **known),
         ],
         next_cursor=write_cursor(WindowsCursor(name, "1h", "", int(_START.timestamp()))),
     )
 
 
-_SERVER = ServerHealth(state="UP", since=_START, checked_at=_AS_OF, latency_ms=1.8, version="24.8.4.13")
-_DOWN = ServerHealth(state="DOWN", since=_START, checked_at=_AS_OF, latency_ms=1000.4, why="no answer in 1.0 s")
-_FRESH = Freshness(fresh=True, as_of=_AS_OF, age_seconds=2.1)
-_DETAILS = HealthDetails(started_at=_START, clickhouse=_SERVER, kafka=_DOWN)
-HEALTH_UP: Mapping[str, Health] = {
-    "up": Health(status="UP", clickhouse="UP", kafka="UP"),
-    "details": Health(
+_SERVER = models.ServerHealth(state="UP", since=_START, checked_at=_AS_OF, latency_ms=1.8, version="24.8.4.13")
+_DOWN = models.ServerHealth(state="DOWN", since=_START, checked_at=_AS_OF, latency_ms=1000.4, why="no answer in 1.0 s")
+_FRESH = models.Freshness(fresh=True, as_of=_AS_OF, age_seconds=2.1)
+_DETAILS = models.HealthDetails(started_at=_START, clickhouse=_SERVER, kafka=_DOWN)
+HEALTH_UP: Mapping[str, models.Health] = {
+    "up": models.Health(status="UP", clickhouse="UP", kafka="UP"),
+    "details": models.Health(
         status="UP",
         clickhouse="UP",
         kafka="UP",
         details=_DETAILS.model_copy(update={"kafka": _SERVER, "rankings": _FRESH}),
     ),
 }
-HEALTH_DOWN: Mapping[str, Health] = {
-    "down": Health(status="DOWN", clickhouse="UP", kafka="DOWN"),
-    "details": Health(status="DOWN", clickhouse="UP", kafka="DOWN", details=_DETAILS),
+HEALTH_DOWN: Mapping[str, models.Health] = {
+    "down": models.Health(status="DOWN", clickhouse="UP", kafka="DOWN"),
+    "details": models.Health(status="DOWN", clickhouse="UP", kafka="DOWN", details=_DETAILS),
 }

@@ -107,10 +107,6 @@ class KafkaProbe:
         await self._client.fetch_all_metadata()
         return ""
 
-    def check(self) -> Check:
-        """The probe as a cached check."""
-        return Check(self.ask)
-
     async def close(self) -> None:
         """Close the client."""
         if self._client is not None:

@@ -14,23 +14,12 @@ from starlette.websockets import WebSocket, WebSocketClose, WebSocketDisconnect
 
 from chassis.asgi import ABORT
 from contracts.text import quoted
-from services.api import asyncapi
+from services.api import asyncapi, protocol
 from services.api.hub import GONE, Client, Hub
 from services.api.limits import ConnectionLimiter, FixedWindowLimiter, TokenBucket
 from services.api.live_rankings import Subscription
 from services.api.metrics import REJECTED
 from services.api.problems import RETRY_AFTER_S, problem, validation_error
-from services.api.protocol import (
-    LARGEST_MESSAGE,
-    SUBPROTOCOL,
-    ProtocolError,
-    from_message,
-    from_query,
-    hello,
-    origin_allowed,
-    token_offered,
-    token_right,
-)
 from services.api.settings import ApiSettings
 
 PATH = "/api/v1/sales/live"
@@ -111,10 +100,10 @@ class Live:
             HTTPException: 403 for the origin, 401 for the token.
         """
         headers = connection.headers
-        if not origin_allowed(headers.get("origin"), headers.get("host"), self._origins):
+        if not protocol.origin_allowed(headers.get("origin"), headers.get("host"), self._origins):
             detail = f"pages of {quoted(headers['origin'])} may not connect; API_LIVE_ORIGINS lists those that may"
             raise self._rejection(403, "origin", detail)
-        if not token_right(token_offered(headers.get("authorization"), subprotocols), self._token):
+        if not protocol.token_right(protocol.token_offered(headers.get("authorization"), subprotocols), self._token):
             detail = "a token is needed: Authorization: Bearer, or the subprotocol bearer.<token>"
             raise self._rejection(401, "token", detail)
 
@@ -158,7 +147,7 @@ class Live:
             denial = problem(socket.scope, error.status_code, error.detail, headers=error.headers)
             await socket.send_denial_response(denial)
             return
-        await socket.accept(SUBPROTOCOL if SUBPROTOCOL in offered else None)
+        await socket.accept(protocol.SUBPROTOCOL if protocol.SUBPROTOCOL in offered else None)
         try:
             self._enter(address)
             try:
@@ -178,12 +167,12 @@ class Live:
             WebSocketDisconnect: the client is gone.
         """
         try:
-            subscription = from_query(socket.query_params.multi_items(), self._hub.labels)
-        except ProtocolError as error:
+            subscription = protocol.from_query(socket.query_params.multi_items(), self._hub.labels)
+        except protocol.ProtocolError as error:
             await socket.send_text(error.frame().text)
             return POLICY, "the subscription in the address is wrong"
         self._charge(address, subscription)
-        first = hello(self._settings.live_heartbeat_s, subscription)
+        first = protocol.hello(self._settings.live_heartbeat_s, subscription)
         client = self._hub.join("websocket", subscription, first)
         receiving = asyncio.create_task(self._receive(socket, client, address))
         receiving.add_done_callback(lambda _: client.end(FAILED, ""))  # unless it was ended before
@@ -207,15 +196,15 @@ class Live:
             if not limiter.take(clock()):
                 client.end(POLICY, "too many messages (API_LIVE_MESSAGES_PER_MINUTE)")
                 return
-            if len(text if text is not None else message["bytes"]) > LARGEST_MESSAGE:
-                client.end(POLICY, f"a message may have {LARGEST_MESSAGE} characters")
+            if len(text if text is not None else message["bytes"]) > protocol.LARGEST_MESSAGE:
+                client.end(POLICY, f"a message may have {protocol.LARGEST_MESSAGE} characters")
                 return
             try:
                 self._answer(client, text, address)
             except HTTPException as error:
                 client.end(TRY_AGAIN, error.detail)
                 return
-            except ProtocolError as error:
+            except protocol.ProtocolError as error:
                 errors += 1
                 client.offer(("error", errors), error.frame())
                 if errors >= MAX_ERRORS:
@@ -226,12 +215,12 @@ class Live:
         """Do what a message requests.
 
         Raises:
-            ProtocolError: it cannot be done.
+            protocol.ProtocolError: it cannot be done.
             HTTPException: the subscription costs too much now.
         """
         if text is None:
-            raise ProtocolError("malformed", "a message must be text, not binary")
-        request = from_message(text, self._hub.labels)
+            raise protocol.ProtocolError("malformed", "a message must be text, not binary")
+        request = protocol.from_message(text, self._hub.labels)
         if request == "ping":
             client.offer("heartbeat", self._hub.heartbeat())
         else:
@@ -249,8 +238,8 @@ class Live:
             query = [item for item in query if item[0] != "since"] + [("since", request.headers["last-event-id"])]
         self._admit(request, [])
         try:
-            subscription = from_query(query, self._hub.labels)
-        except ProtocolError as error:
+            subscription = protocol.from_query(query, self._hub.labels)
+        except protocol.ProtocolError as error:
             raise validation_error(*((item["field"], item["value"], item["detail"]) for item in error.errors)) from None
         self._enter(address)
         try:

@@ -500,7 +500,7 @@ async def test_checks_of_servers_that_do_not_answer(monkeypatch: pytest.MonkeyPa
     probe = KafkaProbe(KafkaSettings(host="127.0.0.1", port=port))
     async with silent, clickhouse(ClickHouseSettings(host="127.0.0.1", native_port=port), 2, 5.0) as store:
         began = asyncio.get_running_loop().time()
-        states = await asyncio.gather(clickhouse_check(store).health(), probe.check().health())
+        states = await asyncio.gather(clickhouse_check(store).health(), Check(probe.ask).health())
         took = asyncio.get_running_loop().time() - began
         await probe.close()
     assert [server.state for server in states] == ["DOWN", "DOWN"]

@@ -8,25 +8,10 @@ from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
 from contracts.rankings import RANKINGS
 from contracts.time import EXAMPLE
+from services.api import transform
 from services.api.examples import COMPETITORS
 from services.api.models import RankingName
 from services.api.problems import validation_error
-from services.api.transform import (
-    COUNTRIES,
-    C,
-    Cursor,
-    WindowChoice,
-    WindowsCursor,
-    composed,
-    parse_country,
-    parse_cursor,
-    parse_instant,
-    parse_ranking,
-    parse_whole_number,
-    parse_window,
-    write_cursor,
-    wrong_names,
-)
 
 
 def examples(**by_request: Any) -> dict[str, Any]:
@@ -35,14 +20,14 @@ def examples(**by_request: Any) -> dict[str, Any]:
 
 
 _INSTANT = {"type": "string", "format": "date-time"}
-_COUNTRY = {"type": "string", "enum": COUNTRIES}
+_COUNTRY = {"type": "string", "enum": transform.COUNTRIES}
 _PER_COUNTRY = [ranking.name for ranking in RANKINGS if ranking.per_country]
 _NAMES = {ranking.name: ranking.name for ranking in RANKINGS}
 _FIRST = RANKINGS[0].name
 
 Window = Annotated[
-    WindowChoice,
-    BeforeValidator(parse_window),
+    transform.WindowChoice,
+    BeforeValidator(transform.parse_window),
     WithJsonSchema({"anyOf": [{"type": "string", "enum": ["latest", "latest-final"]}, _INSTANT], "default": "latest"}),
     Query(
         description="`latest`; `latest-final`, the newest window whose status is final or corrected; or the start of a "
@@ -53,18 +38,18 @@ Window = Annotated[
 Limit = Annotated[
     int,
     Field(ge=1, le=10),
-    BeforeValidator(parse_whole_number),
+    BeforeValidator(transform.parse_whole_number),
     Query(description="at most so many ranks", openapi_examples=examples(newest=3)),
 ]
 Country = Annotated[
     str,
-    AfterValidator(parse_country),
+    AfterValidator(transform.parse_country),
     WithJsonSchema({**_COUNTRY, "default": "BR"}),
     Query(description="ISO 3166 alpha-2 code", openapi_examples=examples(newest="BR")),
 ]
 CountryOfRanking = Annotated[
     str | None,
-    AfterValidator(parse_country),
+    AfterValidator(transform.parse_country),
     WithJsonSchema(_COUNTRY),
     Query(
         description=f"only with ranking={' or '.join(_PER_COUNTRY)}: ISO 3166 alpha-2 code (BR)",
@@ -73,19 +58,19 @@ CountryOfRanking = Annotated[
 ]
 Ranking = Annotated[
     RankingName,
-    AfterValidator(parse_ranking),
+    AfterValidator(transform.parse_ranking),
     Query(description="which ranking", openapi_examples=examples(**_NAMES, page=_FIRST)),
 ]
 Page = Annotated[
     int,
     Field(ge=1, le=500),
-    BeforeValidator(parse_whole_number),
+    BeforeValidator(transform.parse_whole_number),
     Query(description="at most so many in one answer", openapi_examples=examples(page=1)),
 ]
 Name = Annotated[
     str,
     Field(min_length=1, max_length=255),
-    BeforeValidator(composed),
+    BeforeValidator(transform.composed),
     Query(
         description="the competitor, as ranked",
         openapi_examples=examples(**COMPETITORS, page=COMPETITORS[_FIRST]),
@@ -93,13 +78,13 @@ Name = Annotated[
 ]
 From = Annotated[
     datetime | None,
-    BeforeValidator(parse_instant),
+    BeforeValidator(transform.parse_instant),
     WithJsonSchema(_INSTANT),
     Query(alias="from", description="only windows that start then or later", openapi_examples=examples(period=EXAMPLE)),
 ]
 To = Annotated[
     datetime | None,
-    BeforeValidator(parse_instant),
+    BeforeValidator(transform.parse_instant),
     WithJsonSchema(_INSTANT),
     Query(
         alias="to",
@@ -122,20 +107,20 @@ Details = Annotated[
 ]
 
 
-def cursor(example: Cursor | WindowsCursor, belongs_to: str) -> Any:
+def cursor(example: transform.Cursor | transform.WindowsCursor, belongs_to: str) -> Any:
     """The description of the parameter `cursor`."""
     description = f"`nextCursor` of the answer before; {belongs_to}"
-    return Query(description=description, openapi_examples=examples(page=write_cursor(example)))
+    return Query(description=description, openapi_examples=examples(page=transform.write_cursor(example)))
 
 
-def read_cursor(kind: type[C], text: str) -> C:
+def read_cursor(kind: type[transform.C], text: str) -> transform.C:
     """The cursor of this kind.
 
     Raises:
         RequestValidationError: there is none in the text.
     """
     try:
-        return parse_cursor(kind, text)
+        return transform.parse_cursor(kind, text)
     except ValueError as error:
         raise validation_error(("cursor", text, str(error))) from None
 
@@ -147,7 +132,7 @@ async def _only_known(request: Request) -> None:
         RequestValidationError: there is such a parameter.
     """
     known = {parameter.alias for parameter in request.scope["route"].dependant.query_params}
-    wrong = wrong_names(request.query_params.multi_items(), known)
+    wrong = transform.wrong_names(request.query_params.multi_items(), known)
     if wrong:
         raise validation_error(*wrong)
 
