@@ -18,11 +18,6 @@ class TokenBucket:
         self._clock = clock
         self._full_at: dict[str, float] = {}
 
-    @property
-    def clients(self) -> int:
-        """How many clients are kept."""
-        return len(self._full_at)
-
     def take(self, client: str, cost: int = 1) -> float:
         """Take `cost` tokens and return 0 where there is at least one; otherwise the seconds until there is one.
 
