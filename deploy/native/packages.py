@@ -51,9 +51,14 @@ def _version_of(*command: str) -> tuple[int, ...] | None:
     return version(run.stdout or run.stderr)
 
 
+def debian_postgres() -> list[tuple[int, Path]]:
+    """The versions of Debian's Postgres with the folder of their programs, the newest last."""
+    return sorted((int(path.parts[-3]), path.parent) for path in Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+
+
 def _postgres() -> tuple[int, ...] | None:
-    debian = [int(path.parts[-3]) for path in Path("/usr/lib/postgresql").glob("*/bin/initdb")]
-    return (max(debian),) if debian else _version_of("initdb", "--version")
+    debian = debian_postgres()
+    return debian[-1][:1] if debian else _version_of("initdb", "--version")
 
 
 def _clickhouse() -> tuple[int, ...] | None:
@@ -137,9 +142,7 @@ def _administrator() -> list[str] | None:
 def fingerprint() -> str:
     """The programs that would be used, with their times: asking each for its version takes seconds."""
     programs = [shutil.which(name, path=SEARCH_PATH) for name in PROGRAMS]
-    paths = [Path(path).resolve() for path in programs if path] + sorted(
-        Path("/usr/lib/postgresql").glob("*/bin/initdb")
-    )
+    paths = [Path(path).resolve() for path in programs if path] + [folder / "initdb" for _, folder in debian_postgres()]
     return "".join(f"{path} {path.stat().st_mtime_ns}\n" for path in paths)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import asyncpg
 
 from chassis.settings import LINEAGE_DATABASE, REGISTRY_DATABASE, PostgresSettings, load
+from deploy.native import packages
 from deploy.native.settings import ROOT, NativeSettings
 
 ACCOUNT = "postgres"
@@ -21,9 +22,9 @@ def bin_dir() -> Path:
 
     A folder that does not hold `initdb` is returned where there is none, so that a message can name it.
     """
-    debian = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
+    debian = packages.debian_postgres()
     if debian:
-        return debian[-1].parent
+        return debian[-1][1]
     initdb = shutil.which("initdb")
     return Path(initdb).resolve().parent if initdb else Path("/usr/lib/postgresql/15/bin")
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from chassis.settings import REGISTRY_DATABASE
-from deploy.native import postgres, probes
+from deploy.native import packages, postgres, probes
 from deploy.native.settings import ROOT, NativeSettings, secret
 from deploy.native.table import TABLE, Described, fill
 
@@ -59,8 +59,7 @@ Node = Process | Step
 
 def _program(*names: str) -> str:
     """The first of these commands that the machine has, with its path; the last name where it has none."""
-    path = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"
-    return next(filter(None, (shutil.which(name, path=path) for name in names)), names[-1])
+    return next(filter(None, (shutil.which(name, path=packages.SEARCH_PATH) for name in names)), names[-1])
 
 
 def clickhouse_command() -> tuple[str, ...]:
