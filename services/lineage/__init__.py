@@ -1,1 +1,1 @@
-"""Receives OpenLineage events, serves the part of Marquez's HTTP API that its clients use, and draws the graph."""
+"""Receives OpenLineage events, answers the part of Marquez's HTTP API that its clients use, and draws the graph."""

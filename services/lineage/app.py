@@ -31,7 +31,7 @@ def application(unit: Unit, store: Store) -> ASGIApp:
     received = unit.metrics[RECEIVED]
     routes.problems(app, unit.log)
     app.include_router(routes.api(store, lambda outcome: received.inc({"outcome": outcome})))
-    app.include_router(routes.page())
+    app.mount("/", routes.Page())
 
     async def by_encoded_path(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -55,12 +55,7 @@ async def apply_retention(unit: Unit, store: Store, keep_days: int) -> None:
 async def watch(unit: Unit, store: Store, address: str) -> None:
     """Not ready while the database does not answer."""
     while True:
-        try:
-            await store.rows("SELECT 1")
-            unit.readiness.met(SERVER)
-        except UNAVAILABLE as error:
-            unit.readiness.waiting(SERVER, f"{SERVER} at {address} (setting {SETTING}) is unreachable: {error!r}")
-            unit.metrics.connection_failed(SERVER)
+        await unit.retry_until_available(SERVER, address, SETTING, lambda: store.rows("SELECT 1"), UNAVAILABLE)
         await asyncio.sleep(WATCH_S)
 
 

@@ -74,13 +74,8 @@ INSERT INTO edges AS e VALUES ($1, $2, $3, $4, $5, $6, jsonb_strip_nulls($7::jso
 ON CONFLICT (job_namespace, job_name, run_id, direction, namespace, name) DO UPDATE SET
     facets = jsonb_strip_nulls(e.facets || $7::jsonb)
 """
-NAMESPACES = """
-SELECT namespace AS name, min(created_at) AS created_at, max(updated_at) AS updated_at FROM (
-    SELECT namespace, created_at, updated_at FROM jobs UNION ALL SELECT namespace, created_at, updated_at FROM datasets
-) named GROUP BY namespace ORDER BY namespace
-"""
 JOBS = "SELECT * FROM jobs ORDER BY namespace, name"
-DATASETS = "SELECT * FROM datasets ORDER BY namespace, name"
+DATASET = "SELECT * FROM datasets WHERE namespace = $1 AND name = $2"
 # the edges of each job's newest run that has any, else those of no run
 CURRENT_EDGES = """
 SELECT e.* FROM edges e JOIN (
@@ -90,12 +85,9 @@ SELECT e.* FROM edges e JOIN (
 ) newest USING (job_namespace, job_name, run_id)
 ORDER BY e.namespace, e.name
 """
-EDGES_OF_RUNS = "SELECT * FROM edges WHERE run_id = ANY($1) ORDER BY namespace, name"
 LATEST_RUNS = """
 SELECT DISTINCT ON (job_namespace, job_name) * FROM runs ORDER BY job_namespace, job_name, created_at DESC
 """
-RUNS_OF_JOB = "SELECT * FROM runs WHERE job_namespace = $1 AND job_name = $2 ORDER BY created_at DESC"
-RUN = "SELECT * FROM runs WHERE id = $1"
 
 
 async def _json_columns(connection: "Connection") -> None:
@@ -176,17 +168,6 @@ class Store:
     async def rows(self, query: str, *values: Any) -> Sequence[Row]:
         """The rows of one of this module's queries."""
         return [dict(row) for row in await self._pool.fetch(query, *values)]
-
-    async def events(
-        self, after: datetime, before: datetime, *, newest_first: bool, limit: int, offset: int
-    ) -> tuple[Sequence[Row], int]:
-        """A page of the events of a period, and how many there are in all."""
-        order = "DESC" if newest_first else "ASC"
-        period = "FROM events WHERE event_time >= $1 AND event_time < $2"
-        query = f"SELECT body {period} ORDER BY event_time {order}, id {order} LIMIT $3 OFFSET $4"
-        page = await self.rows(query, after, before, limit, offset)
-        total = await self.rows(f"SELECT count(*) AS n {period}", after, before)
-        return page, total[0]["n"]
 
 
 @asynccontextmanager

@@ -1,8 +1,6 @@
-"""Pure: rows of the database as Marquez's API describes them, and the graphs that follow from them."""
+"""Pure: rows of the database as Marquez's API describes them."""
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid5
@@ -17,16 +15,15 @@ def instant(at: datetime | None) -> str | None:
     return None if at is None else at.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
-def named(row: Row) -> Json:
-    """What a namespace, a job and a dataset have in common."""
-    return {"name": row["name"], "createdAt": instant(row["created_at"]), "updatedAt": instant(row["updated_at"])}
-
-
 def _described(row: Row) -> Json:
+    """What a job and a dataset have in common."""
     facets = row["facets"]
-    return named(row) | {
+    return {
         "id": {"namespace": row["namespace"], "name": row["name"]},
         "namespace": row["namespace"],
+        "name": row["name"],
+        "createdAt": instant(row["created_at"]),
+        "updatedAt": instant(row["updated_at"]),
         "description": facets.get("documentation", {}).get("description"),
         "tags": [],
         "facets": facets,
@@ -59,17 +56,13 @@ def dataset(row: Row) -> Json:
     }
 
 
-def run(row: Row, edges: Sequence[Row]) -> Json:
+def _run(row: Row, edges: Iterable[Row]) -> Json:
     """A run with what it read and wrote."""
     begun, ended = row["started_at"], row["ended_at"]
-
-    def touched(direction: str) -> list[Json]:
-        return [
-            {"datasetVersionId": {"namespace": each["namespace"], "name": each["name"]}, "facets": each["facets"]}
-            for each in edges
-            if each["direction"] == direction
-        ]
-
+    touched: dict[str, list[Json]] = {"in": [], "out": []}
+    for edge in edges:
+        version = {"namespace": edge["namespace"], "name": edge["name"]}
+        touched[edge["direction"]].append({"datasetVersionId": version, "facets": edge["facets"]})
     return {
         "id": str(row["id"]),
         "createdAt": instant(row["created_at"]),
@@ -78,105 +71,21 @@ def run(row: Row, edges: Sequence[Row]) -> Json:
         "startedAt": instant(begun),
         "endedAt": instant(ended),
         "durationMs": round((ended - begun).total_seconds() * 1000) if begun and ended else None,
-        "inputDatasetVersions": touched("in"),
-        "outputDatasetVersions": touched("out"),
+        "inputDatasetVersions": touched["in"],
+        "outputDatasetVersions": touched["out"],
         "facets": row["facets"],
     }
 
 
-def job(row: Row, edges: Sequence[Row], latest: Json | None) -> Json:
-    """A job with its current inputs and outputs, and its newest run."""
+def job(row: Row, edges: Collection[Row], latest: Row | None) -> Json:
+    """A job with its current inputs and outputs, and its newest run; `edges` may be those of a run before."""
     kind = row["facets"].get("jobType", {}).get("processingType", "BATCH")
-
-    def touched(direction: str) -> list[Json]:
-        return [{"namespace": e["namespace"], "name": e["name"]} for e in edges if e["direction"] == direction]
-
+    touched: dict[str, list[Json]] = {"in": [], "out": []}
+    for edge in edges:
+        touched[edge["direction"]].append({"namespace": edge["namespace"], "name": edge["name"]})
     return _described(row) | {
         "type": "STREAM" if kind == "STREAMING" else kind,
-        "inputs": touched("in"),
-        "outputs": touched("out"),
-        "latestRun": latest,
+        "inputs": touched["in"],
+        "outputs": touched["out"],
+        "latestRun": None if latest is None else _run(latest, [e for e in edges if e["run_id"] == latest["id"]]),
     }
-
-
-@dataclass
-class _Node:
-    """A node of a graph, and the ids of its neighbours."""
-
-    kind: str
-    data: Json
-    before: set[str] = field(default_factory=set)
-    after: set[str] = field(default_factory=set)
-
-
-def _link(nodes: Mapping[str, _Node], origin: str, destination: str) -> None:
-    if origin in nodes:
-        nodes[origin].after.add(destination)
-        nodes[destination].before.add(origin)
-
-
-def _graph(nodes: Mapping[str, _Node], starts: Sequence[str], steps: int, *, downstream: bool = True) -> Json:
-    """The nodes within so many edges of the starts: upstream, and downstream where wanted."""
-    wanted = set(starts)
-    for way in ("before", "after") if downstream else ("before",):
-        seen, edge = set(starts), set(starts)
-        for _ in range(steps):
-            edge = {other for name in edge for other in getattr(nodes[name], way)} - seen
-            seen |= edge
-        wanted |= seen
-    return {
-        "graph": [
-            {
-                "id": name,
-                "type": nodes[name].kind,
-                "data": nodes[name].data,
-                "inEdges": [{"origin": o, "destination": name} for o in sorted(nodes[name].before & wanted)],
-                "outEdges": [{"origin": name, "destination": o} for o in sorted(nodes[name].after & wanted)],
-            }
-            for name in sorted(wanted)
-        ]
-    }
-
-
-def _id(kind: str, each: Json, *names: str) -> str:
-    return ":".join((kind, each["namespace"], each["name"], *names))
-
-
-def lineage(datasets: Sequence[Json], jobs: Sequence[Json], node_id: str, depth: int) -> Json | None:
-    """The graph around a node, at most `depth` jobs upstream and downstream; None if there is no such node."""
-    nodes = {_id("dataset", each): _Node("DATASET", each) for each in datasets}
-    nodes |= {_id("job", each): _Node("JOB", each) for each in jobs}
-    for each in jobs:
-        for read in each["inputs"]:
-            _link(nodes, _id("dataset", read), _id("job", each))
-        for written in each["outputs"]:
-            _link(nodes, _id("job", each), _id("dataset", written))
-    return _graph(nodes, [node_id], 2 * depth) if node_id in nodes else None
-
-
-def column_lineage(
-    datasets: Sequence[Json], jobs: Sequence[Json], node_id: str, depth: int, *, downstream: bool
-) -> Json | None:
-    """The fields that a dataset, a field (`datasetField:...`) or a job's outputs derive from; None: no such node."""
-    nodes: dict[str, _Node] = {}
-    of: dict[str, list[str]] = defaultdict(list)
-    for each in datasets:
-        for declared in each["fields"]:
-            name = _id("datasetField", each, declared["name"])
-            data = {"namespace": each["namespace"], "dataset": each["name"], "field": declared["name"]}
-            data |= {"fieldType": declared["type"], "transformationType": None, "inputFields": []}
-            nodes[name] = _Node("DATASET_FIELD", data)
-            of[_id("dataset", each)].append(name)
-    for each in datasets:
-        derived = each["facets"].get("columnLineage", {}).get("fields", {})
-        for name, facet in ((_id("datasetField", each, made), facet) for made, facet in derived.items()):
-            for read in facet["inputFields"] if name in nodes else ():
-                kinds = [one.get("subtype") for one in read.get("transformations") or [{}]]
-                nodes[name].data["transformationType"] = facet.get("transformationType") or kinds[0]
-                source = {"namespace": read["namespace"], "dataset": read["name"], "field": read["field"]}
-                nodes[name].data["inputFields"].append(source)
-                _link(nodes, _id("datasetField", read, read["field"]), name)
-    for each in jobs:
-        of[_id("job", each)] = [name for out in each["outputs"] for name in of[_id("dataset", out)]]
-    starts = [node_id] if node_id in nodes else of.get(node_id)
-    return None if starts is None else _graph(nodes, starts, depth, downstream=downstream)

@@ -1,4 +1,4 @@
-"""The lineage service on a real Postgres, read by Marquez's own Python client."""
+"""The lineage service on a real Postgres, read as its page, the command line and Marquez's Python client read it."""
 
 import asyncio
 import json
@@ -66,15 +66,16 @@ class Lineage:
             answer = await self.post(event)
             assert answer.status_code == 201, answer.text
 
-    async def call(self, method: str, *arguments: Any, **more: Any) -> Any:
-        """The answer of a method of Marquez's client."""
-        return await asyncio.to_thread(getattr(self.client, method), *arguments, **more)
-
-    async def graph(self, node: str, **parameters: Any) -> dict[str, dict[str, Any]]:
-        """The lineage graph around a node, by the ids of its nodes."""
-        answer = await self.http.get("/lineage", params={"nodeId": node, **parameters})
+    async def job(self, name: str) -> dict[str, Any]:
+        """A job of this test, as the list of all jobs describes it."""
+        answer = await self.http.get("/jobs", params={"limit": 10_000})
         answer.raise_for_status()
-        return {each["id"]: each for each in answer.json()["graph"]}
+        (one,) = (each for each in answer.json()["jobs"] if (each["namespace"], each["name"]) == (self.namespace, name))
+        return dict(one)
+
+    async def read_dataset(self, name: str) -> Any:
+        """A dataset of this test, as Marquez's client reads it."""
+        return await asyncio.to_thread(self.client.get_dataset, self.source, name)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -94,13 +95,8 @@ async def lineage(url: str) -> AsyncIterator[Lineage]:
     await reader.http.aclose()
 
 
-def names(answer: Mapping[str, Any], kind: str) -> list[str]:
-    """The names in a list of the client."""
-    return [each["name"] for each in answer[kind]]
-
-
-async def test_marquez_client_reads_the_events_of_a_unit(lineage: Lineage) -> None:
-    """Namespaces, jobs, runs, datasets and columns, over the transport that units use."""
+async def test_the_events_of_a_unit_are_read_back(lineage: Lineage) -> None:
+    """The job with its run, and the dataset with its columns, over the transport that units use."""
     kafka = KafkaSettings(host=lineage.namespace)
     consumed = topic_dataset(kafka, "sales.files")
     published = derived(topic_dataset(kafka, "sales.unified"), consumed, {"city": ("city",)}, "TRANSFORMATION")
@@ -112,89 +108,46 @@ async def test_marquez_client_reads_the_events_of_a_unit(lineage: Lineage) -> No
         run.emit(RunState.START)
         rows["sales.unified"] = 41
         run.emit(RunState.RUNNING)
-    await read_back(lineage, run.run_id)
-    await columns_read_back(lineage)
-
-
-async def read_back(lineage: Lineage, run_id: str) -> None:
-    """The client's view of the unit's run."""
-    namespace, source = lineage.namespace, lineage.source
-    assert {namespace, source} <= set(names(await lineage.call("list_namespaces", limit=1000), "namespaces"))
-    assert (await lineage.call("get_namespace", namespace))["name"] == namespace
-
-    assert names(await lineage.call("list_jobs", namespace), "jobs") == ["files"]
-    job = await lineage.call("get_job", namespace, "files")
+    source = lineage.source
+    job = await lineage.job("files")
     assert (job["type"], job["latestRun"]["state"]) == ("STREAM", "RUNNING")
     assert job["inputs"] == [{"namespace": source, "name": "sales.files"}]
     assert job["outputs"] == [{"namespace": source, "name": "sales.unified"}]
-    (listed,) = (await lineage.call("list_job_runs", namespace, "files"))["runs"]
-    assert listed["id"] == run_id
-    one = await lineage.call("get_job_run", run_id)
-    (output,) = one["outputDatasetVersions"]
-    assert output["facets"]["outputStatistics"]["rowCount"] == 41
-    assert (one["startedAt"] is not None, one["endedAt"], one["durationMs"]) == (True, None, None)
+    latest = job["latestRun"]
+    (output,) = latest["outputDatasetVersions"]
+    assert (latest["id"], output["facets"]["outputStatistics"]["rowCount"]) == (run.run_id, 41)
+    assert (latest["startedAt"] is not None, latest["endedAt"], latest["durationMs"]) == (True, None, None)
 
-    assert names(await lineage.call("list_datasets", source), "datasets") == ["sales.files", "sales.unified"]
-    dataset = await lineage.call("get_dataset", source, "sales.unified")
+    dataset = await lineage.read_dataset("sales.unified")
     assert (dataset["type"], dataset["sourceName"]) == ("STREAM", source)
     assert {"name": "amount", "type": "decimal(18,2)", "tags": [], "description": None} in dataset["fields"]
     assert dataset["facets"]["ownership"]["owners"][0]["name"] == "team:sales-platform"
     assert dataset["description"].startswith("The validated changelog")
-
-
-async def columns_read_back(lineage: Lineage) -> None:
-    """The client's view of the columns."""
-    namespace, source = lineage.namespace, lineage.source
-    columns = await lineage.call("get_column_lineage_by_dataset", source, "sales.unified")
-    nodes = {node["id"]: node for node in columns["graph"]}
-    made = nodes[f"datasetField:{source}:sales.unified:city"]
-    assert made["data"]["inputFields"] == [{"namespace": source, "dataset": "sales.files", "field": "city"}]
-    assert made["inEdges"][0]["origin"] == f"datasetField:{source}:sales.files:city"
-    assert made["data"]["transformationType"] == "TRANSFORMATION"
-    by_field = await lineage.call(
-        "get_column_lineage_by_dataset_field", source, "sales.files", "city", with_downstream=True
-    )
-    assert len(by_field["graph"]) == 2
-    by_job = await lineage.call("get_column_lineage_by_job", namespace, "files")
-    assert {node["id"] for node in by_job["graph"]} == set(nodes)
+    (made_from,) = dataset["facets"]["columnLineage"]["fields"]["city"]["inputFields"]
+    assert (made_from["namespace"], made_from["name"], made_from["field"]) == (source, "sales.files", "city")
+    assert made_from["transformations"][0]["subtype"] == "TRANSFORMATION"
 
 
 async def test_a_missing_object_is_404_and_named(lineage: Lineage) -> None:
     """Marquez's client raises; the body names the object, in Marquez's form."""
     with pytest.raises(APIError):
-        await lineage.call("get_job", lineage.namespace, "nothing")
-    for path in ("/namespaces/none", f"/jobs/runs/{uuid.uuid4()}", "/lineage?nodeId=job:none:none", "/nowhere"):
+        await lineage.read_dataset("nothing")
+    for path in (f"/namespaces/{lineage.namespace}/datasets/none", "/nowhere"):
         answer = await lineage.http.get(path)
         assert (answer.status_code, answer.json()["code"]) == (404, 404), path
         assert answer.json()["message"]
 
 
-async def test_the_graph_reaches_as_far_as_requested(lineage: Lineage) -> None:
-    """Every dataset and job upstream and downstream, edges both ways; `depth` counts jobs; side branches are out."""
-    read, first, second, side = (lineage.dataset(name) for name in ("read", "first", "second", "side"))
-    for job, inputs, outputs in (
-        ("one", [read], [first]),
-        ("two", [first], [second]),
-        ("other", [read], [side]),
-    ):
-        await lineage.send(lineage.event("START", str(uuid.uuid4()), job=job, inputs=inputs, outputs=outputs))
-    source, namespace = lineage.source, lineage.namespace
-
-    whole = await lineage.graph(f"dataset:{source}:second")
-    assert set(whole) == {f"dataset:{source}:{name}" for name in ("read", "first", "second")} | {
-        f"job:{namespace}:one",
-        f"job:{namespace}:two",
-    }
-    node = whole[f"job:{namespace}:two"]
-    assert node["type"] == "JOB"
-    assert node["inEdges"] == [{"origin": f"dataset:{source}:first", "destination": f"job:{namespace}:two"}]
-    assert node["outEdges"] == [{"origin": f"job:{namespace}:two", "destination": f"dataset:{source}:second"}]
-    assert node["data"]["latestRun"]["state"] == "RUNNING"
-    near = await lineage.graph(f"dataset:{source}:second", depth=1)
-    assert set(near) == {f"dataset:{source}:{name}" for name in ("first", "second")} | {f"job:{namespace}:two"}
-    middle = await lineage.graph(f"job:{namespace}:one")
-    assert f"job:{namespace}:other" not in middle
-    assert f"job:{namespace}:two" in middle
+async def test_as_many_jobs_are_listed_as_requested(lineage: Lineage) -> None:
+    """`limit` bounds the list and not the count; a wrong one is 422, in Marquez's form and with its name."""
+    for job in ("one", "two"):
+        await lineage.send(lineage.event("START", str(uuid.uuid4()), job=job))
+    answer = (await lineage.http.get("/jobs", params={"limit": 1})).json()
+    assert len(answer["jobs"]) == 1
+    assert answer["totalCount"] >= 2
+    wrong = await lineage.http.get("/jobs", params={"limit": -1})
+    assert (wrong.status_code, wrong.json()["code"]) == (422, 422)
+    assert "limit" in wrong.json()["message"]
 
 
 async def test_the_newest_run_decides_what_a_job_reads(lineage: Lineage) -> None:
@@ -206,7 +159,7 @@ async def test_the_newest_run_decides_what_a_job_reads(lineage: Lineage) -> None
         lineage.event("RUNNING", new, 6, inputs=[lineage.dataset("c")]),
         lineage.event("RUNNING", old, 7, inputs=[lineage.dataset("a")]),  # an older worker goes on for a while
     )
-    job = await lineage.call("get_job", lineage.namespace, "job")
+    job = await lineage.job("job")
     assert [each["name"] for each in job["inputs"]] == ["b", "c"]
     assert job["latestRun"]["id"] == new
 
@@ -221,24 +174,20 @@ async def test_the_order_of_events_does_not_matter(lineage: Lineage, order: tupl
         lineage.event("FAIL", run, 2, facets={"errorMessage": {"message": "no disk"}}),
     ]
     await lineage.send(*(events[index] for index in order))
-    read = await lineage.call("get_job_run", run)
+    read = (await lineage.job("job"))["latestRun"]
     assert (read["state"], read["durationMs"]) == ("FAILED", 120_000)
     assert read["startedAt"] == "2026-02-19T12:00:00.000000Z"
     assert read["facets"]["errorMessage"]["message"] == "no disk"
 
 
 async def test_a_repeated_event_changes_nothing(lineage: Lineage) -> None:
-    """The same event is kept once, also when it is sent many times at once."""
-    event = lineage.event("START", str(uuid.uuid4()), outputs=[lineage.dataset("d")])
+    """The same event is taken once, also when it is sent many times at once, and again after a newer one."""
+    run = str(uuid.uuid4())
+    event = lineage.event("START", run, facets={"errorMessage": {"message": "old"}}, outputs=[lineage.dataset("d")])
     answers = await asyncio.gather(*(lineage.post(event) for _ in range(8)))
     assert {answer.status_code for answer in answers} == {201}
-    period: dict[str, str | int] = {
-        "after": NOON.isoformat(),
-        "before": (NOON + timedelta(seconds=1)).isoformat(),
-        "limit": 10_000,
-    }
-    kept = (await lineage.http.get("/events/lineage", params=period)).json()
-    assert [each for each in kept["events"] if each["job"]["namespace"] == lineage.namespace] == [event]
+    await lineage.send(lineage.event("RUNNING", run, facets={"errorMessage": {"message": "new"}}), event)
+    assert (await lineage.job("job"))["latestRun"]["facets"]["errorMessage"]["message"] == "new"
 
 
 async def test_events_about_datasets_and_jobs_alone_are_accepted(lineage: Lineage) -> None:
@@ -250,7 +199,7 @@ async def test_events_about_datasets_and_jobs_alone_are_accepted(lineage: Lineag
     for minute, facets in enumerate((one, two)):
         at = (NOON + timedelta(minutes=minute)).isoformat()
         await lineage.send({"eventTime": at, "producer": PRODUCER, "dataset": lineage.dataset("d", **facets)})
-        seen.append(await lineage.call("get_dataset", source, "d"))
+        seen.append(await lineage.read_dataset("d"))
     job = {"namespace": lineage.namespace, "name": "planned"}
     await lineage.send(
         {"eventTime": NOON.isoformat(), "producer": PRODUCER, "job": job, "inputs": [lineage.dataset("d")]}
@@ -258,7 +207,7 @@ async def test_events_about_datasets_and_jobs_alone_are_accepted(lineage: Lineag
     first, dataset = seen
     assert ([each["name"] for each in dataset["fields"]], dataset["description"]) == (["b"], None)
     assert dataset["currentVersion"] != first["currentVersion"]
-    planned = await lineage.call("get_job", lineage.namespace, "planned")
+    planned = await lineage.job("planned")
     assert (planned["inputs"], planned["latestRun"]) == ([{"namespace": source, "name": "d"}], None)
 
 
@@ -281,7 +230,8 @@ async def test_a_malformed_event_is_rejected_with_the_field(lineage: Lineage, ch
     answer = await lineage.post({**lineage.event("START", str(uuid.uuid4())), **change})
     assert (answer.status_code, answer.json()["code"]) == (422, 422)
     assert field in answer.json()["message"]
-    assert (await lineage.http.get(f"/namespaces/{lineage.namespace}")).status_code == 404
+    jobs = (await lineage.http.get("/jobs", params={"limit": 10_000})).json()["jobs"]
+    assert lineage.namespace not in {job["namespace"] for job in jobs}
 
 
 async def test_bodies_that_are_no_json_or_too_long_are_rejected(lineage: Lineage) -> None:
@@ -297,12 +247,11 @@ async def test_names_with_slashes_colons_and_accents_are_found(lineage: Lineage)
     """A client encodes names in the path; the bucket's root is `/`, and a name may look like a path of the API."""
     for name in ("/", "a/datasets/b", "São Paulo: 50 % #1?"):
         await lineage.send(lineage.event("START", str(uuid.uuid4()), outputs=[lineage.dataset(name)]))
-        assert (await lineage.call("get_dataset", lineage.source, name))["name"] == name
-        assert f"dataset:{lineage.source}:{name}" in await lineage.graph(f"dataset:{lineage.source}:{name}")
+        assert (await lineage.read_dataset(name))["name"] == name
 
 
 async def test_old_events_and_runs_are_deleted(lineage: Lineage, servers: Mapping[str, str]) -> None:
-    """Old ended runs are deleted, the newest run of a job stays, and so does the graph."""
+    """Old events and ended runs are deleted; the newest run of a job stays, and so do its edges."""
     long_ago = (datetime(2020, 1, 1, tzinfo=UTC) - NOON) // timedelta(minutes=1)
     first, last = str(uuid.uuid4()), str(uuid.uuid4())
     for run, minute in ((first, 0), (last, 10)):
@@ -319,11 +268,11 @@ async def test_old_events_and_runs_are_deleted(lineage: Lineage, servers: Mappin
     )
     async with opened(settings) as store:
         assert await store.delete(datetime(2020, 2, 1, tzinfo=UTC)) >= 5
-    runs = (await lineage.call("list_job_runs", lineage.namespace, "job"))["runs"]
-    assert [run["id"] for run in runs] == [last]
-    assert len(await lineage.graph(f"job:{lineage.namespace}:job")) == 2
-    kept = (await lineage.http.get("/events/lineage", params={"before": "2020-02-01T00:00:00Z"})).json()
-    assert kept["totalCount"] == 0
+        runs = await store.rows("SELECT id FROM runs WHERE job_namespace = $1", lineage.namespace)
+        kept = await store.rows("SELECT id FROM events WHERE event_time < $1", datetime(2020, 2, 1, tzinfo=UTC))
+    assert ([str(run["id"]) for run in runs], kept) == ([last], [])
+    job = await lineage.job("job")
+    assert (job["latestRun"]["id"], job["outputs"]) == (last, [{"namespace": lineage.source, "name": "d"}])
 
 
 async def test_the_page_names_itself_and_loads_nothing_from_elsewhere(lineage: Lineage) -> None:
@@ -360,6 +309,6 @@ async def test_a_failed_run_carries_its_error(lineage: Lineage) -> None:
         run = JobRun(events, "files", Datasets())
         run.emit(RunState.START)
         run.emit(RunState.FAIL, Failure("the disk is full"))
-    read = await lineage.call("get_job_run", run.run_id)
+    read = (await lineage.job("files"))["latestRun"]
     assert (read["state"], read["facets"]["errorMessage"]["message"]) == ("FAILED", "the disk is full")
     assert read["endedAt"] is not None
