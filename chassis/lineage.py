@@ -32,6 +32,9 @@ ANSWER_S = 2.0  # a server that takes longer is unavailable
 CLOSE_S = 2.0  # a stop waits this long for the last events
 PAUSES_S = (0.5, 1.0, 2.0, 5.0, 15.0)
 
+Failure = error_message_run.ErrorMessageRunFacet
+"""Why a run failed: message, programming language and, where there is one, stack trace."""
+
 
 def client(settings: LineageSettings, unit: str) -> OpenLineageClient:
     """A client with the configured transport, which makes one attempt for each event."""
@@ -135,20 +138,6 @@ class Events:
             await asyncio.to_thread(self._client.close, 0.0)
 
 
-@dataclass(frozen=True)
-class Failure:
-    """Why a run failed, for the error facet."""
-
-    message: str
-    language: str = "python"
-    trace: str | None = None
-
-
-def failure(error: BaseException) -> Failure:
-    """An exception as the reason of a failed run."""
-    return Failure(f"{type(error).__name__}: {error}", trace="".join(traceback.format_exception(error)))
-
-
 @dataclass
 class JobRun:
     """One run of a job: every event of it has the same run id.
@@ -181,10 +170,7 @@ class JobRun:
         rows = dict(self.published())
         run = Run(runId=self.run_id)
         if why is not None:
-            error = error_message_run.ErrorMessageRunFacet(
-                message=why.message, programmingLanguage=why.language, stackTrace=why.trace
-            )
-            run.facets = {"errorMessage": error}
+            run.facets = {"errorMessage": why}
         job = Job(namespace=self.events.settings.namespace, name=self.job)
         if whole:
             kind = job_type_job.JobTypeJobFacet("STREAMING", integration=self.integration, jobType="JOB")
@@ -256,14 +242,7 @@ class WatchedJob:
 
 def counted(metrics: Metrics, datasets: Datasets) -> Callable[[], Mapping[str, int]]:
     """The rows of each counted output so far, from the process's own counters."""
-
-    def published() -> Mapping[str, int]:
-        return {
-            name: sum(metrics.recorded(topic, outcome) for topic, outcome in entries)
-            for name, entries in datasets.counted.items()
-        }
-
-    return published
+    return lambda: {name: sum(metrics.recorded(*series) for series in of) for name, of in datasets.counted.items()}
 
 
 @asynccontextmanager
@@ -287,7 +266,8 @@ async def unit_run(events: Events, unit: str, datasets: Datasets, metrics: Metri
     try:
         yield
     except Exception as error:
-        run.emit(RunState.FAIL, failure(error))
+        trace = "".join(traceback.format_exception(error))
+        run.emit(RunState.FAIL, Failure(f"{type(error).__name__}: {error}", "python", trace))
         raise
     else:
         run.emit(RunState.COMPLETE)

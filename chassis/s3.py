@@ -10,7 +10,7 @@ import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import aiohttp
 import tenacity
@@ -18,7 +18,7 @@ from obstore.exceptions import BaseError
 from obstore.store import S3Store
 from yarl import URL
 
-from chassis.s3_protocol import Account, ListingError, Object, page_of, signed
+from chassis.s3_protocol import ListingError, Object, page_of, signed
 from chassis.settings import S3Settings
 from contracts.text import quoted
 
@@ -44,24 +44,17 @@ Unreachable = (UnreachableError, BaseError, OSError)
 OUTCOMES: Mapping[int, type[Exception]] = {404: GoneError, 412: ChangedError}
 
 
-def account(settings: S3Settings) -> Account:
-    """Who signs the requests to the store."""
-    host = urlsplit(settings.endpoint).netloc
-    return Account(settings.access_key, settings.secret_key.get_secret_value(), settings.region, host)
-
-
 class Bucket:
     """Reads one bucket; a request is tried again for some seconds, then its error is raised."""
 
     def __init__(self, settings: S3Settings, session: aiohttp.ClientSession) -> None:
-        self._session, self._name, self._endpoint = session, settings.bucket, settings.endpoint.rstrip("/")
-        self._account = account(settings)
+        self._session, self._settings = session, settings
 
     async def _get(self, key: str, query: Mapping[str, str], headers: Mapping[str, str]) -> bytes:
-        path = quote(f"/{self._name}" + (f"/{key}" if key else ""), safe="/-_.~")
+        path = quote(f"/{self._settings.bucket}" + (f"/{key}" if key else ""), safe="/-_.~")
         search = "&".join(f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in sorted(query.items()))
-        url = URL(f"{self._endpoint}{path}" + (f"?{search}" if search else ""), encoded=True)
-        headers = signed(self._account, "GET", path, search, headers, now=datetime.now(UTC))
+        url = URL(f"{self._settings.endpoint.rstrip('/')}{path}" + (f"?{search}" if search else ""), encoded=True)
+        headers = signed(self._settings, "GET", path, search, headers, now=datetime.now(UTC))
         try:
             async with self._session.get(url, headers=headers) as response:
                 body = await response.read()

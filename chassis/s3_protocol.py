@@ -6,9 +6,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from urllib.parse import urlsplit
 
 from lxml import etree
 
+from chassis.settings import S3Settings
 from contracts.text import quoted
 from contracts.time import parse_instant, to_ms
 
@@ -33,35 +35,25 @@ class Object:
     size: int
 
 
-@dataclass(frozen=True)
-class Account:
-    """Who signs requests, for which region of which host."""
-
-    access_key: str
-    secret_key: str
-    region: str
-    host: str
-
-
 def signed(
-    account: Account, method: str, path: str, query: str, headers: Mapping[str, str], *, now: datetime
+    settings: S3Settings, method: str, path: str, query: str, headers: Mapping[str, str], *, now: datetime
 ) -> dict[str, str]:
     """The headers (in lower case) with those that sign the request: AWS Signature Version 4.
 
     The request has no body, or `headers` say what stands for it in `x-amz-content-sha256`.
     """
     date = now.strftime("%Y%m%dT%H%M%SZ")
-    own = {"host": account.host, "x-amz-content-sha256": EMPTY_SHA256, "x-amz-date": date}
+    own = {"host": urlsplit(settings.endpoint).netloc, "x-amz-content-sha256": EMPTY_SHA256, "x-amz-date": date}
     every = dict(sorted({**own, **headers}.items()))
     names = ";".join(every)
     lines = [method, path, query, *(f"{name}:{value}" for name, value in every.items()), "", names]
     canonical = "\n".join([*lines, every["x-amz-content-sha256"]])
-    scope = f"{date[:8]}/{account.region}/s3/aws4_request"
+    scope = f"{date[:8]}/{settings.region}/s3/aws4_request"
     text = "\n".join(["AWS4-HMAC-SHA256", date, scope, hashlib.sha256(canonical.encode()).hexdigest()])
-    key = f"AWS4{account.secret_key}".encode()
+    key = f"AWS4{settings.secret_key.get_secret_value()}".encode()
     for part in (*scope.split("/"), text):
         key = hmac.digest(key, part.encode(), "sha256")
-    credential = f"{account.access_key}/{scope}"
+    credential = f"{settings.access_key}/{scope}"
     every["authorization"] = f"AWS4-HMAC-SHA256 Credential={credential}, SignedHeaders={names}, Signature={key.hex()}"
     return every
 

@@ -46,7 +46,7 @@ async def put(environment: Mapping[str, str], key: str, content: bytes) -> bool:
     url = URL(settings.endpoint + path, encoded=True)
     async with aiohttp.ClientSession() as session:
         unsigned = {"x-amz-content-sha256": "UNSIGNED-PAYLOAD"}
-        headers = signed(s3.account(settings), "PUT", path, "", unsigned, now=datetime.now(UTC))
+        headers = signed(settings, "PUT", path, "", unsigned, now=datetime.now(UTC))
         async with session.put(url, data=content, headers=headers) as response:
             return response.status == 200
 

@@ -308,7 +308,7 @@ async def test_a_failed_run_carries_its_error(lineage: Lineage) -> None:
     async with events.sending():
         run = JobRun(events, "files", Datasets())
         run.emit(RunState.START)
-        run.emit(RunState.FAIL, Failure("the disk is full"))
+        run.emit(RunState.FAIL, Failure("the disk is full", "python"))
     read = (await lineage.job("files"))["latestRun"]
     assert (read["state"], read["facets"]["errorMessage"]["message"]) == ("FAILED", "the disk is full")
     assert read["endedAt"] is not None

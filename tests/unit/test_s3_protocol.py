@@ -4,13 +4,13 @@ from datetime import UTC, datetime
 
 import pytest
 
-from chassis.s3_protocol import Account, ListingError, Object, page_of, signed
+from chassis.s3_protocol import ListingError, Object, page_of, signed
+from chassis.settings import S3Settings
 
-ACCOUNT = Account(
-    "AKIAIOSFODNN7EXAMPLE",
-    "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
-    "us-east-1",
-    "examplebucket.s3.amazonaws.com",
+SETTINGS = S3Settings(
+    endpoint="https://examplebucket.s3.amazonaws.com",
+    access_key="AKIAIOSFODNN7EXAMPLE",
+    secret_key="wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
 )
 NOW = datetime(2013, 5, 24, tzinfo=UTC)
 
@@ -30,7 +30,7 @@ NOW = datetime(2013, 5, 24, tzinfo=UTC)
 )
 def test_signatures(path: str, query: str, more: dict[str, str], signature: str) -> None:
     """A request is signed as in the examples of AWS's documentation of Signature Version 4."""
-    headers = signed(ACCOUNT, "GET", path, query, more, now=NOW)
+    headers = signed(SETTINGS, "GET", path, query, more, now=NOW)
     assert headers["authorization"].endswith(f"Signature={signature}")
 
 
