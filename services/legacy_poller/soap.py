@@ -1,7 +1,6 @@
 """The SOAP client (zeep): one operation, whose answer is bounded."""
 
 import asyncio
-import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,8 +13,6 @@ from zeep.transports import AsyncTransport
 from services.legacy_poller.answer import OPERATION, AnswerError, sales_of
 
 MAX_WSDL_BYTES = 4 * 1024 * 1024
-
-
 # what a call can raise that another call may not: the service or the network is at fault, never a sale
 Unanswered = (AnswerError, Error, httpx.HTTPError, OSError, etree.LxmlError, ValueError)
 
@@ -24,49 +21,43 @@ class _BoundedTransport(AsyncTransport):
     """Reads at most `limit` bytes of an answer and MAX_WSDL_BYTES of the WSDL, unpacked, each within `timeout_s`."""
 
     def __init__(self, limit: int, timeout_s: float) -> None:
-        super().__init__(  # type: ignore[no-untyped-call]
-            client=httpx.AsyncClient(timeout=timeout_s), wsdl_client=httpx.Client(timeout=timeout_s), timeout=timeout_s
-        )
+        super().__init__(client=httpx.AsyncClient(timeout=timeout_s))  # type: ignore[no-untyped-call]
+        self.wsdl_client.close()  # the WSDL comes through the other one
         self._limit = limit
         self._timeout_s = timeout_s
+        self._loop = asyncio.get_running_loop()
 
-    async def post(self, address: str, message: bytes, headers: dict[str, str]) -> httpx.Response:
-        """POST and read the bounded answer.
+    async def _read(self, method: str, address: str, what: str, limit: int, **request: Any) -> httpx.Response:
+        """The answer to a request, read within its bounds.
 
         Raises:
-            AnswerError: the answer is longer than the limit.
-            TimeoutError: the whole answer took longer than the deadline (a service that drips bytes does not hang us).
+            AnswerError: it is longer than `limit`, or the whole took longer than the deadline (a service that drips
+                bytes does not hang us).
+            httpx.HTTPError: the service does not answer.
         """
         body = bytearray()
-        async with (
-            asyncio.timeout(self._timeout_s),
-            self.client.stream("POST", address, content=message, headers=headers) as answer,
-        ):
-            async for part in answer.aiter_bytes():
-                body += part
-                if len(body) > self._limit:
-                    raise AnswerError(f"the answer is longer than {self._limit} bytes")
+        try:
+            async with (
+                asyncio.timeout(self._timeout_s),
+                self.client.stream(method, address, **request) as answer,
+            ):
+                async for part in answer.aiter_bytes():
+                    body += part
+                    if len(body) > limit:
+                        raise AnswerError(f"{what} is longer than {limit} bytes")
+        except TimeoutError:
+            raise AnswerError(f"{what} was not there within {self._timeout_s:g} s") from None
         kept = {name: value for name, value in answer.headers.items() if name == "content-type"}
         return httpx.Response(answer.status_code, headers=kept, content=bytes(body), request=answer.request)
 
-    def _load_remote_data(self, url: str) -> bytes:
-        """The WSDL, or what it imports; called in a thread.
+    async def post(self, address: str, message: bytes, headers: dict[str, str]) -> httpx.Response:
+        """POST and read the bounded answer; raises as `_read` does."""
+        return await self._read("POST", address, "the answer", self._limit, content=message, headers=headers)
 
-        Raises:
-            AnswerError: it is longer than MAX_WSDL_BYTES, or the whole took longer than the deadline.
-            httpx.HTTPError: the service does not answer, or with an error.
-        """
-        body = bytearray()
-        ends = time.monotonic() + self._timeout_s
-        with self.wsdl_client.stream("GET", url) as answer:
-            answer.raise_for_status()
-            for part in answer.iter_bytes():
-                body += part
-                if len(body) > MAX_WSDL_BYTES:
-                    raise AnswerError(f"the WSDL is longer than {MAX_WSDL_BYTES} bytes")
-                if time.monotonic() > ends:
-                    raise AnswerError(f"the WSDL was not there within {self._timeout_s:g} s")
-        return bytes(body)
+    def _load_remote_data(self, url: str) -> bytes:
+        """The WSDL, or what it imports; called in a thread. Raises as `_read` does, and for an answer with an error."""
+        reading = self._read("GET", url, "the WSDL", MAX_WSDL_BYTES)
+        return asyncio.run_coroutine_threadsafe(reading, self._loop).result().raise_for_status().content
 
 
 @dataclass(frozen=True)
@@ -89,7 +80,6 @@ class SalesClient:
     async def close(self) -> None:
         """Close the connections."""
         await self.client.transport.aclose()
-        self.client.transport.wsdl_client.close()
 
 
 def _binding(client: Any) -> str:
@@ -98,10 +88,10 @@ def _binding(client: Any) -> str:
     Raises:
         ValueError: none has it.
     """
-    for name, binding in client.wsdl.bindings.items():
-        if OPERATION in binding.all():
-            return str(name)
-    raise ValueError(f"the WSDL has no operation {OPERATION}")
+    name = next((name for name, binding in client.wsdl.bindings.items() if OPERATION in binding.all()), None)
+    if name is None:
+        raise ValueError(f"the WSDL has no operation {OPERATION}")
+    return str(name)
 
 
 async def connect(url: str, timeout_s: float, max_answer_bytes: int) -> SalesClient:
@@ -119,5 +109,4 @@ async def connect(url: str, timeout_s: float, max_answer_bytes: int) -> SalesCli
         return SalesClient(client, client.create_service(_binding(client), url))
     except BaseException:
         await transport.aclose()
-        transport.wsdl_client.close()
         raise
