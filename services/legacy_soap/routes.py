@@ -1,6 +1,6 @@
 """The SOAP service (spyne) and the ASGI application around it, which bounds what it reads."""
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
+from collections.abc import Iterable
 from typing import Any
 
 from a2wsgi import WSGIMiddleware
@@ -8,7 +8,10 @@ from spyne import Application, ComplexModel, Decimal, Long, ServiceBase, Unicode
 from spyne import Iterable as SpyneIterable
 from spyne.protocol.soap import Soap11
 from spyne.server.wsgi import WsgiApplication
+from starlette.datastructures import MutableHeaders
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from chassis.unit import Unit
 from services.legacy_soap.book import Book, BookedSale
@@ -18,11 +21,6 @@ from services.legacy_soap.transform import RejectedError, message_of
 NAMESPACE = "urn:placar:sales"
 PATH = "/ws/sales"
 WORKERS = 8
-
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 class Sale(ComplexModel):  # type: ignore[misc] # spyne has no types
@@ -86,50 +84,44 @@ def soap_application(book: Book, unit: Unit, url: str) -> WsgiApplication:
     return wsgi
 
 
-async def _body(receive: Receive, limit: int) -> bytes | None:
-    """The request's body, or None as soon as it is longer than `limit` bytes."""
-    body: bytes = b""
-    while True:
-        message = await receive()
-        body += message.get("body", b"")
-        if len(body) > limit:
-            return None
-        if not message.get("more_body", False):
-            return body
-
-
-def _message(scope: Scope, headers: Mapping[str, str], body: bytes | None, limit: int) -> bytes:
+async def _message(request: Request, limit: int) -> bytes:
     """What the SOAP layer reads of a request.
 
     Raises:
         RejectedError: the request does not reach it.
+        ClientDisconnect: the client went away before it had sent all of it.
     """
-    if scope["path"].rstrip("/") != PATH:
+    if request.url.path.rstrip("/") != PATH:
         raise RejectedError(404, f"the service is at {PATH}, its description at {PATH}?wsdl")
-    if body is None:
-        raise RejectedError(413, f"a request has at most {limit} bytes")
-    if scope["method"] != "POST":
-        return body
-    return message_of(body, headers.get("content-encoding", ""), headers.get("content-type", ""))
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > limit:
+            raise RejectedError(413, f"a request has at most {limit} bytes")
+    if request.method != "POST":
+        return bytes(body)
+    headers = request.headers
+    return message_of(bytes(body), headers.get("content-encoding", ""), headers.get("content-type", ""))
 
 
-def asgi(soap: WsgiApplication, limit: int) -> Asgi:
+def asgi(soap: WsgiApplication, limit: int) -> ASGIApp:
     """The service at PATH, which reads a request of at most `limit` bytes and no document type declaration."""
     inner: Any = WSGIMiddleware(soap, workers=WORKERS)
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         try:
-            message = _message(scope, headers, await _body(receive, limit), limit)
+            message = await _message(Request(scope, receive), limit)
+        except ClientDisconnect:
+            return
         except RejectedError as rejection:
             await PlainTextResponse(f"{rejection}\n", rejection.status)(scope, receive, send)
             return
-        headers |= {"content-type": "text/xml; charset=utf-8", "content-length": str(len(message))}
+        headers = MutableHeaders(raw=list(scope["headers"]))
+        headers.update({"content-type": "text/xml; charset=utf-8", "content-length": str(len(message))})
 
-        async def replay() -> MutableMapping[str, Any]:
+        async def replay() -> Message:
             return {"type": "http.request", "body": message, "more_body": False}
 
-        encoded = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
-        await inner({**scope, "headers": encoded}, replay, send)
+        await inner({**scope, "headers": headers.raw}, replay, send)
 
     return app
