@@ -42,29 +42,9 @@ class Unit:
         attempt: Callable[[], Awaitable[T]],
         retry_on: type[BaseException] | tuple[type[BaseException], ...],
     ) -> T:
-        """Try until `server` answers, with backoff up to 10 s; not ready meanwhile.
-
-        Each failure is logged with the address and the setting that decides it; errors outside `retry_on` are raised.
-        """
-
-        def report(state: tenacity.RetryCallState) -> None:
-            error = state.outcome.exception() if state.outcome else None
-            why = f"{server} at {address} (setting {setting}) is unreachable: {error!r}"
-            self.readiness.waiting(server, why)
-            self.metrics.connection_failed(server)
-            self.log.warning("unreachable", server=server, address=address, setting=setting, error=repr(error))
-
+        """Try until `server` answers, not ready until it does; otherwise as `retry_until_available`."""
         self.readiness.waiting(server, f"connecting to {address} (setting {setting})")
-        retrying = tenacity.AsyncRetrying(
-            wait=tenacity.wait_exponential_jitter(multiplier=0.2, max=10),
-            retry=tenacity.retry_if_exception_type(retry_on),
-            before_sleep=report,
-        )
-
-        async def once() -> T:  # a coroutine function, whatever `attempt` is: tenacity awaits no other
-            return await attempt()
-
-        result: T = await retrying(once)
+        result = await self.retry_until_available(server, address, setting, attempt, retry_on)
         self.readiness.met(server)
         return result
 
@@ -75,12 +55,34 @@ class Unit:
         setting: str,
         attempt: Callable[[], Awaitable[T]],
         retry_on: type[BaseException] | tuple[type[BaseException], ...],
+        *,
+        longest_s: float = 10,
     ) -> T:
-        """The attempt's result; only where the server is unavailable as in `connect`, not ready until it is back."""
-        try:
+        """Try until `server` answers, with pauses up to `longest_s` seconds; not ready from the first failure on.
+
+        Each failure is logged with the address and the setting that decides it; errors outside `retry_on` are raised.
+        """
+
+        def report(state: tenacity.RetryCallState) -> None:
+            error = repr(state.outcome.exception() if state.outcome else None)[:500]
+            why = f"{server} at {address} (setting {setting}) is unreachable: {error}"
+            self.readiness.waiting(server, why)
+            self.metrics.connection_failed(server)
+            self.log.warning("unreachable", server=server, address=address, setting=setting, error=error)
+
+        retrying = tenacity.AsyncRetrying(
+            wait=tenacity.wait_exponential_jitter(multiplier=0.2, max=longest_s),
+            retry=tenacity.retry_if_exception_type(retry_on),
+            before_sleep=report,
+        )
+
+        async def once() -> T:  # a coroutine function, whatever `attempt` is: tenacity awaits no other
             return await attempt()
-        except retry_on:
-            return await self.connect(server, address, setting, attempt, retry_on)
+
+        result: T = await retrying(once)
+        if retrying.statistics["attempt_number"] > 1:
+            self.readiness.met(server)
+        return result
 
 
 async def cancellable(work: Coroutine[Any, Any, None], patience_s: float = 1.0) -> None:

@@ -109,7 +109,9 @@ async def watch(
     try:
         while True:
             try:
-                now = await unit.connect("kafka connect", settings.connect.url, SETTING, attempt, httpx.TransportError)
+                now = await unit.retry_until_available(
+                    "kafka connect", settings.connect.url, SETTING, attempt, httpx.TransportError
+                )
             except RejectedError as error:
                 now = Verdict("wait", str(error))
             trouble = await _trouble(settings, wanted)

@@ -71,12 +71,8 @@ class Poller:
 
     async def round(self) -> None:
         """List once and read everything that is new; an object that cannot be read does not stop the others."""
-        try:
-            wanted = await self._listed()
-        except UnreachableError as error:
-            self._unit.log.warning("listing_failed", error=str(error))
-            endpoint = self._settings.s3.endpoint
-            wanted = await self._unit.connect("s3", endpoint, s3.SETTING, self._listed, UnreachableError)
+        endpoint = self._settings.s3.endpoint
+        wanted = await self._unit.retry_until_available("s3", endpoint, s3.SETTING, self._listed, UnreachableError)
         if self._settings.whole_files:  # its sale ids are known only where it is read from its beginning
             wanted = [(listed, replace(reading, offset=0, rows=0)) for listed, reading in wanted]
         # versions are noted before the first row under them is published, all at once: one wait for many small files

@@ -3,7 +3,6 @@
 import asyncio
 import time
 
-import tenacity
 from aiokafka import AIOKafkaProducer
 from lxml import etree
 
@@ -57,30 +56,21 @@ class Poller:
 
     async def round(self) -> None:
         """One successful call, after as many as it takes, and its publication."""
-        retrying = tenacity.AsyncRetrying(
-            wait=tenacity.wait_exponential_jitter(multiplier=0.5, max=self._settings.interval_s),
-            retry=tenacity.retry_if_exception_type(Unanswered),
-            before_sleep=self._failed,
+        settings = self._settings
+        answer = await self._unit.retry_until_available(
+            SERVER, settings.service.url, SETTING, self._call, Unanswered, longest_s=settings.interval_s
         )
-        answer: tuple[int, list[etree._Element | bytes]] = await retrying(self._call)
-        self._unit.readiness.met(SERVER)
         self._calls.inc({"outcome": "answered"})
         await self._publish(*answer)
 
     async def _call(self) -> tuple[int, list[etree._Element | bytes]]:
         called_at = now_ms()
         start = since(self._cursor, called_at, round(self._settings.overlap_s * 1000))
-        return called_at, await self._service.recent_sales(start)
-
-    def _failed(self, state: tenacity.RetryCallState) -> None:
-        error = repr(state.outcome.exception() if state.outcome else None)[:500]
-        address = self._settings.service.url
-        self._calls.inc({"outcome": "failed"})
-        self._unit.metrics.connection_failed(SERVER)
-        self._unit.readiness.waiting(SERVER, f"{SERVER} at {address} (setting {SETTING}) does not answer: {error}")
-        self._unit.log.warning(
-            "call_failed", address=address, setting=SETTING, attempt=state.attempt_number, error=error
-        )
+        try:
+            return called_at, await self._service.recent_sales(start)
+        except Unanswered:
+            self._calls.inc({"outcome": "failed"})
+            raise
 
     async def _publish(self, called_at: int, sales: list[etree._Element | bytes]) -> None:
         fetched_at = fetch_time(self._cursor, called_at)

@@ -61,6 +61,26 @@ async def test_connect_waits_for_the_server(wrapped: bool, unit: Unit, monkeypat
     assert 'placar_connection_failures_total{server="kafka",unit="example"} 2' in scraped(unit.metrics)
 
 
+async def test_a_server_that_answers_again_is_not_waited_for(unit: Unit) -> None:
+    """The first failure is reported too; an answer ends only what its own attempts waited for."""
+    missing: list[dict[str, str]] = []
+
+    async def attempt() -> None:
+        missing.append(unit.readiness.missing)
+        if len(missing) == 1:
+            raise ConnectionResetError("gone")
+
+    unit.readiness.waiting("start", "starting")
+    await unit.retry_until_available("kafka", "127.0.0.1:1", "KAFKA_PORT", attempt, OSError, longest_s=0.01)
+    assert "kafka" not in missing[0]
+    assert "gone" in missing[1]["kafka"]
+    assert "kafka" not in unit.readiness.missing
+    assert 'placar_connection_failures_total{server="kafka",unit="example"} 1' in scraped(unit.metrics)
+    unit.readiness.waiting("kafka", "another attempt waits for it")
+    await unit.retry_until_available("kafka", "127.0.0.1:1", "KAFKA_PORT", attempt, OSError)
+    assert "another attempt" in unit.readiness.missing["kafka"]
+
+
 async def test_connect_raises_what_waiting_cannot_heal(unit: Unit) -> None:
     """An error that is not about reaching the server is raised at once."""
 
