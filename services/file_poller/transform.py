@@ -12,6 +12,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from chassis.results import Rejected
 from chassis.s3_protocol import Object
+from contracts.text import quoted
 from contracts.time import at_ms
 from services.file_poller.splitter import KEPT_BYTES, MAX_ROW_BYTES, Raw
 
@@ -102,8 +103,7 @@ def pending(objects: Iterable[Object], known: Mapping[str, Reading]) -> list[tup
 
 def shown(content: bytes) -> str:
     """Bytes for a message: shortened, readable whatever they are."""
-    text = content[:SHOWN].decode("utf-8", errors="backslashreplace")
-    return repr(text) + ("..." if len(content) > SHOWN else "")
+    return quoted(content[: 2 * SHOWN].decode("utf-8", errors="backslashreplace"), SHOWN)
 
 
 def rejected_start(head: bytes) -> Rejected | None:
