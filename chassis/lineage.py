@@ -38,15 +38,15 @@ Failure = error_message_run.ErrorMessageRunFacet
 
 def client(settings: LineageSettings, unit: str) -> OpenLineageClient:
     """A client with the configured transport, which makes one attempt for each event."""
-    if settings.transport == "off":
-        return OpenLineageClient(config={"transport": {"type": "noop"}})
+    transport: dict[str, Any] = {"type": "noop"}
     if settings.transport == "http":
-        http = {"type": "http", "url": settings.url, "timeout": ANSWER_S, "retry": {"total": 0, "status_forcelist": []}}
-        return OpenLineageClient(config={"transport": http})
-    folder = Path(settings.file_dir)
-    folder.mkdir(parents=True, exist_ok=True)
-    path = str(folder / f"{unit}.jsonl")
-    return OpenLineageClient(config={"transport": {"type": "file", "log_file_path": path, "append": True}})
+        retry = {"total": 0, "status_forcelist": []}
+        transport = {"type": "http", "url": settings.url, "timeout": ANSWER_S, "retry": retry}
+    elif settings.transport == "file":
+        folder = Path(settings.file_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        transport = {"type": "file", "log_file_path": str(folder / f"{unit}.jsonl"), "append": True}
+    return OpenLineageClient(config={"transport": transport})
 
 
 def tries(failure: Exception) -> float:
