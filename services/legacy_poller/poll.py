@@ -8,6 +8,7 @@ from lxml import etree
 
 from chassis import dead_letters, kafka, progress
 from chassis.kafka import Record
+from chassis.results import Rejected
 from chassis.unit import Unit
 from contracts.codec import Encoder
 from services.legacy_poller.metrics import CALLS
@@ -81,7 +82,7 @@ class Poller:
         position = progress.record(self._encoders[progress.TOPIC], self._unit.name, CURSOR, cursor.position())
         await kafka.publish(self._client, [position])
         self._cursor = cursor
-        rejections = [item.rejection for item in new if item.rejection is not None]
+        rejections = [item.outcome for item in new if isinstance(item.outcome, Rejected)]
         dead = len(rejections)
         self._unit.metrics.record(TOPIC, "received", len(items))
         self._unit.metrics.record(TOPIC, "published", len(new) - dead)
@@ -93,14 +94,7 @@ class Poller:
 
     def _record(self, item: Item) -> Record:
         key = None if item.sale_id is None else item.sale_id.encode()
-        if item.record is not None:
-            return Record(TOPIC, key, self._encoders[TOPIC](item.record))
-        assert item.rejection is not None  # noqa: S101 - an item has a record or a rejection
-        return dead_letters.dead_letter(
-            self._encoders[dead_letters.TOPIC],
-            self._unit.name,
-            item.rejection,
-            topic=TOPIC,
-            key=key,
-            value=item.content,
-        )
+        if not isinstance(item.outcome, Rejected):
+            return Record(TOPIC, key, self._encoders[TOPIC](item.outcome))
+        encode = self._encoders[dead_letters.TOPIC]
+        return dead_letters.dead_letter(encode, self._unit.name, item.outcome, topic=TOPIC, key=key, value=item.content)

@@ -75,8 +75,7 @@ class Item:
 
     sale_id: str | None
     identity: bytes
-    record: Mapping[str, Any] | None
-    rejection: Rejected | None
+    outcome: Mapping[str, Any] | Rejected
     digest: bytes
     content: bytes
 
@@ -89,7 +88,7 @@ def item(sale: etree._Element | bytes, fetched_at: int) -> Item:
     if isinstance(sale, bytes):
         rejection = Rejected("legacy_malformed", "the sale is not well-formed XML, the others of the answer are read")
         digest = _digest(sale)
-        return Item(None, digest, None, rejection, digest, sale[:KEPT_BYTES])
+        return Item(None, digest, rejection, digest, sale[:KEPT_BYTES])
     content = etree.tostring(sale, encoding="utf-8", with_tail=False)
     given = {etree.QName(child).localname: child.text for child in sale if isinstance(child.tag, str)}
     record: dict[str, Any] = {field: given.get(name) for field, name in TEXTS.items()}
@@ -108,9 +107,8 @@ def item(sale: etree._Element | bytes, fetched_at: int) -> Item:
     # without an id, or unreadable, it stands for itself
     identity = values if problem or not sale_id else _digest(sale_id.encode())
     record["fetched_at"] = fetched_at
-    if problem:
-        return Item(sale_id, identity, None, Rejected("legacy_malformed", problem), values, content)
-    return Item(sale_id, identity, record, None, values, content)
+    outcome = Rejected("legacy_malformed", problem) if problem else record
+    return Item(sale_id, identity, outcome, values, content)
 
 
 def _digest(content: bytes) -> bytes:

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lxml import etree
 
+from chassis.results import Rejected
 from services.legacy_poller.transform import (
     MAX_SEEN,
     Cursor,
@@ -39,7 +40,7 @@ def sale(sale_id: str, amount: str = "1.00") -> Item:
 def test_values_pass_as_they_are() -> None:
     """Texts, a negative amount and trailing zeros travel exactly; what is absent is null."""
     one = item(element(saleId="L1", salesmanName=" José ", amount=" -10.500 ", saleDate="5"), 99)
-    assert one.record == {
+    assert one.outcome == {
         "sale_id": "L1",
         "salesman_name": " José ",
         "city": None,
@@ -55,17 +56,16 @@ def test_values_pass_as_they_are() -> None:
 def test_an_amount_that_is_no_decimal_passes_as_its_text(amount: str) -> None:
     """The poller does not judge amounts: the stream says what is wrong with one."""
     one = sale("L1", amount)
-    assert one.record is not None
-    assert one.record["amount"] == amount
+    assert not isinstance(one.outcome, Rejected)
+    assert one.outcome["amount"] == amount
 
 
 @pytest.mark.parametrize("date", ["", "yesterday", "1.5", "9" * 19, "٣"])
 def test_a_date_that_the_contract_cannot_carry_is_rejected(date: str) -> None:
     """A saleDate that is no 64-bit number is a dead letter with the sale's own XML."""
     one = item(element(saleId="L1", saleDate=date or " "), 1)
-    assert one.record is None
-    assert one.rejection is not None
-    assert one.rejection.reason == "legacy_malformed"
+    assert isinstance(one.outcome, Rejected)
+    assert one.outcome.reason == "legacy_malformed"
     assert b"saleDate" in one.content
 
 
@@ -73,9 +73,9 @@ def test_a_sale_that_is_not_well_formed_is_rejected_once() -> None:
     """The bytes of a malformed sale are a dead letter, and no news when the next answer repeats them."""
     bad = b"<Sale><saleId>A & B</saleId></Sale>"
     one = item(bad, 1)
-    assert (one.sale_id, one.record, one.content) == (None, None, bad)
-    assert one.rejection is not None
-    assert one.rejection.reason == "legacy_malformed"
+    assert (one.sale_id, one.content) == (None, bad)
+    assert isinstance(one.outcome, Rejected)
+    assert one.outcome.reason == "legacy_malformed"
     assert news([item(bad, 2)], after(Cursor(), [one], 1, 1).seen) == []
     assert len(item(b"<Sale>" + b"x" * 500_000, 1).content) <= 64 * 1024
 
@@ -83,7 +83,7 @@ def test_a_sale_that_is_not_well_formed_is_rejected_once() -> None:
 def test_an_oversized_sale_is_rejected() -> None:
     """A sale that would not fit into a record is a dead letter of bounded size."""
     one = item(element(saleId="L1", product="x" * 500_000), 1)
-    assert one.record is None
+    assert isinstance(one.outcome, Rejected)
     assert len(one.content) <= 64 * 1024
 
 
@@ -126,7 +126,7 @@ def test_a_sale_changed_back_is_news() -> None:
 def test_the_last_of_one_sale_in_an_answer_counts() -> None:
     """An answer that holds an old and a new state of a sale means the later one, also when that was published."""
     answer = [sale("L1", "1.00"), sale("L1", "2.00")]
-    assert [item.record and item.record["amount"] for item in news(answer, {})] == ["2.00"]
+    assert [item.outcome["amount"] for item in news(answer, {}) if not isinstance(item.outcome, Rejected)] == ["2.00"]
     assert news(answer, after(Cursor(), answer, 1, 1).seen) == []
 
 
@@ -149,8 +149,8 @@ def test_published_in_order_gives_what_the_service_said_last(calls: list[list[tu
     for number, answer in enumerate(calls):
         items = [sale(sale_id, amount) for sale_id, amount in answer]
         for new in news(items, known.seen):
-            assert new.record is not None
-            published[new.record["sale_id"]] = new.record["amount"]
+            assert not isinstance(new.outcome, Rejected)
+            published[new.outcome["sale_id"]] = new.outcome["amount"]
         known = after(known, items, number, number)
         state.update(answer)
     assert published == state
@@ -180,7 +180,7 @@ def test_a_strange_position_is_the_beginning(position: dict[str, object] | None)
 
 def test_the_position_fits_into_a_record() -> None:
     """However many sales an answer holds, the newest of them are remembered in less than a record may hold."""
-    many = [Item(None, n.to_bytes(8, "big"), None, None, n.to_bytes(8, "big"), b"") for n in range(MAX_SEEN + 10)]
+    many = [Item(None, n.to_bytes(8, "big"), {}, n.to_bytes(8, "big"), b"") for n in range(MAX_SEEN + 10)]
     known = after(Cursor(), many, 1, 1)
     assert len(str(known.position()["seen"])) < 1_000_000
     assert news(many[10:], known.seen) == []
