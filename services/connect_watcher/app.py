@@ -34,7 +34,6 @@ CANNOT = (
     KafkaError,
     asyncpg.PostgresError,
     OSError,
-    TimeoutError,
 )
 
 

@@ -36,6 +36,6 @@ async def trouble(settings: PostgresSettings, slot: str, publication: str) -> st
             rows = await database.fetch(TROUBLE, slot, publication)
         finally:
             await database.close(timeout=TIMEOUT_S)
-    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         return f"postgres at {settings.host}:{settings.port} (setting {SETTING}) does not answer: {error!r}"
     return "; ".join(row[0] for row in rows)

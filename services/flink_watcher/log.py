@@ -39,7 +39,7 @@ class SalesLog:
         where = f"{TOPIC} at {self._kafka.bootstrap} (settings {kafka.SETTING})"
         try:
             yield where
-        except (KafkaError, OSError, TimeoutError, RegistryUnavailableError) as error:
+        except (KafkaError, OSError, RegistryUnavailableError) as error:
             raise LogError(f"{where}: {error!r}") from error
 
     async def parts(self, group: str) -> list[Part]:

@@ -22,7 +22,6 @@ ERRORS = (
     asyncpg.PostgresError,
     asyncpg.InterfaceError,
     OSError,
-    TimeoutError,
 )
 
 
