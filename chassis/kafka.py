@@ -15,6 +15,7 @@ from chassis.settings import KafkaSettings
 if TYPE_CHECKING:  # commands, which are no units, start a second sooner without
     from chassis.unit import Unit
 
+STOP_S = 0.5  # without a group there is nobody to take leave of
 WATCH_INTERVAL_S = 5.0
 SETTING = "KAFKA_HOST, KAFKA_PORT"
 
@@ -195,7 +196,20 @@ async def reading(command: str, settings: KafkaSettings, topics: Sequence[str]) 
     try:
         yield client
     finally:
-        await client.stop()
+        await _stopped(client)
+
+
+async def _stopped(client: AIOKafkaConsumer) -> None:
+    """Stop a consumer that is in no group.
+
+    aiokafka's `stop` cancels the task that fetches and waits for its end. Soon after `assign` that task is itself
+    cancelling the requests of the former assignment and loses the cancellation (0.14.0), and `stop` would wait for
+    ever. It passes a cancellation of its own on to the task.
+    """
+    stopping = asyncio.create_task(client.stop())
+    while not (await asyncio.wait([stopping], timeout=STOP_S))[0]:
+        stopping.cancel()
+    await stopping
 
 
 async def partitions(client: AIOKafkaConsumer) -> dict[str, list[int]]:
