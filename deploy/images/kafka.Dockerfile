@@ -10,6 +10,7 @@ WORKDIR /build
 COPY deploy/__init__.py deploy/
 COPY deploy/native/__init__.py deploy/native/jars.py deploy/native/jars.lock deploy/native/packages.py deploy/native/
 COPY deploy/native/maven deploy/native/maven
+COPY deploy/connect/java deploy/connect/java
 RUN python3 -c "from pathlib import Path; from deploy.native import jars; jars.ensure(Path('/opt/placar'))"
 
 FROM ${BASE}

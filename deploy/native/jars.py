@@ -18,7 +18,10 @@ STAMP = ".verified"
 REPORT_INTERVAL_S = 5.0
 CHUNK = 1 << 20
 CONVERTER = "io.apicurio.registry.utils.converter.AvroConverter"
-CONVERTER_MANIFEST = "plugins/apicurio-converter/services.jar"
+CONVERTER_FOLDER = "plugins/apicurio-converter"
+CONVERTER_MANIFEST = f"{CONVERTER_FOLDER}/services.jar"
+JAVA_SOURCES = Path(__file__).parents[1] / "connect" / "java"
+JAVA_CLASSES = f"{CONVERTER_FOLDER}/placar-connect.jar"
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,28 @@ def _declare_converter(folder: Path) -> None:
         jar.writestr(zipfile.ZipInfo("META-INF/services/org.apache.kafka.connect.storage.Converter"), CONVERTER + "\n")
 
 
+def _compile(folder: Path, work: Path) -> None:
+    """Compile our own Java classes beside the converter, into a jar of the same bytes each time.
+
+    Raises:
+        InstallError: the compiler rejects them.
+    """
+    shutil.rmtree(work, ignore_errors=True)
+    jars = [*(folder / CONVERTER_FOLDER).glob("*.jar"), *(folder / "kafka").glob("*.jar")]
+    compiler = next((folder / "compiler").glob("ecj-*.jar"))
+    run = subprocess.run(
+        ["java", "-jar", compiler, "-17", "-proc:none", "-cp", ":".join(map(str, jars)), "-d", work, JAVA_SOURCES],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if run.returncode != 0:
+        raise InstallError(f"{JAVA_SOURCES.name} does not compile:\n{run.stdout}{run.stderr}")
+    with zipfile.ZipFile(folder / JAVA_CLASSES, "w") as jar:
+        for path in sorted(work.rglob("*.class")):
+            jar.writestr(zipfile.ZipInfo(path.relative_to(work).as_posix()), path.read_bytes())
+
+
 def _fetch(folder: Path, cache: Path) -> None:
     """Let Maven fill the folder, and report progress every few seconds.
 
@@ -92,6 +117,7 @@ def _fetch(folder: Path, cache: Path) -> None:
         command += [f"-Djars.dir={folder}", f"-Dwork.dir={cache / 'work'}", "package"]
         _run_maven(command, profile)
     _declare_converter(folder)
+    _compile(folder, cache / "classes")
 
 
 def _run_maven(command: list[str], profile: str) -> None:

@@ -605,7 +605,7 @@ def test_flink_is_configured_as_natively() -> None:
     text = (ROOT / "deploy" / "flink" / "config.yaml").read_text("utf-8")
     natively = {key: value.strip().strip('"') for key, value in re.findall(r"^([a-z][\w.-]+): (.*)$", text, re.M)}
     natively["env.java.opts.all"] = natively["env.java.opts.all"].split(" -Djava.io.tmpdir")[0]
-    natively["env.java.opts.taskmanager"] = TABLE.words["HOT"]
+    natively["env.java.opts.taskmanager"] = f"-XX:+UseParallelGC {TABLE.words['HOT']}"
     here = {
         key: str(value)
         for key, value in resources()["FlinkDeployment", "ranking"]["spec"]["flinkConfiguration"].items()
