@@ -6,6 +6,7 @@ import io
 import runpy
 import zipfile
 from collections.abc import Iterable, Mapping
+from functools import cache
 from pathlib import Path
 
 from contracts.windows import window_length
@@ -39,10 +40,15 @@ def sources(root: Path) -> list[Path]:
     return sorted(path for pattern in SOURCES for path in root.glob(pattern))
 
 
+@cache
+def _program(text: str) -> str:
+    """What of a module runs: no comments and no layout."""
+    return ast.dump(ast.parse(text))
+
+
 def _content(path: Path) -> bytes:
-    """What of a file runs: no comments and no layout."""
     text = path.read_text("utf-8")
-    return (ast.dump(ast.parse(text)) if path.suffix == ".py" else text).encode()
+    return (_program(text) if path.suffix == ".py" else text).encode()
 
 
 def _ranked(root: Path) -> str:
