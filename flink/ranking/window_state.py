@@ -8,7 +8,7 @@ as much.
 """
 
 from collections import OrderedDict, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -92,19 +92,24 @@ class _WindowCache:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._cached: OrderedDict[str, Window] = OrderedDict()
+        self._names = 0
         self._unwritten: set[str] = set()
 
     def get(self, window_key: str) -> Window:
         """The window; changes to it stay."""
         if window_key not in self._cached:
-            self._cached[window_key] = snapshot.load(
-                self._store.totals.get(window_key), self._store.published.get(window_key)
-            )
+            window = snapshot.load(self._store.totals.get(window_key), self._store.published.get(window_key))
+            self._cached[window_key] = window
+            self._names += len(window.totals)
         self._cached.move_to_end(window_key)
         return self._cached[window_key]
 
-    def changed(self, window_key: str) -> None:
-        """Its totals are no longer those of the store."""
+    def put(self, window_key: str, totals: Mapping[str, Total]) -> None:
+        """Put absolute totals into the window."""
+        window = self.get(window_key)
+        before = len(window.totals)
+        put(window, totals)
+        self._names += len(window.totals) - before
         self._unwritten.add(window_key)
 
     def write(self) -> None:
@@ -115,10 +120,9 @@ class _WindowCache:
 
     def trim(self) -> None:
         """Drop the windows that were used longest ago, beyond NAMES_IN_MEMORY."""
-        names = sum(len(window.totals) for window in self._cached.values())
-        while names > NAMES_IN_MEMORY and len(self._cached) > 1:
+        while self._names > NAMES_IN_MEMORY and len(self._cached) > 1:
             window_key, window = self._cached.popitem(last=False)
-            names -= len(window.totals)
+            self._names -= len(window.totals)
             if window_key in self._unwritten:
                 self._unwritten.remove(window_key)
                 self._store.totals.put(window_key, snapshot.totals(window))
@@ -188,8 +192,7 @@ class WindowState:
         )
         changes = self._accepted(now_ms)
         for window_key, totals in changes.items():
-            put(self._windows.get(window_key), totals)
-            self._windows.changed(window_key)
+            self._windows.put(window_key, totals)
         publications = []
         if self._rules.shadow:
             for window_key in changes:
