@@ -50,6 +50,7 @@ class ClickHouse:
             password=settings.password.get_secret_value(),
             connect_timeout=min(timeout_s, 5.0),
             sync_request_timeout=min(timeout_s, 5.0),
+            send_receive_timeout=None,  # a timer for each read; the whole statement is bounded below
             settings={"max_threads": threads} if threads else {},
         )
 

@@ -68,7 +68,9 @@ class Database:
 
 
 @asynccontextmanager
-async def database(servers: Mapping[str, str], windows: str = DEFAULT) -> AsyncIterator[Database]:
+async def database(
+    servers: Mapping[str, str], windows: str = DEFAULT, timeout_s: float = 10
+) -> AsyncIterator[Database]:
     """A new database with the shipped tables for these window lengths, dropped at the end."""
     lengths = window_lengths(windows)
     settings = ClickHouseSettings(
@@ -80,7 +82,7 @@ async def database(servers: Mapping[str, str], windows: str = DEFAULT) -> AsyncI
         password=SecretStr(servers["CLICKHOUSE_PASSWORD"]),
     )
     await ddl.apply(settings, ddl.scripts(lengths))
-    async with clickhouse(settings, 4, 10) as store:
+    async with clickhouse(settings, 4, timeout_s) as store:
         try:
             plans = await checked_plans(store, load_mappings(MAPPINGS_FILE, lengths), catalogue(lengths))
             yield Database(store, settings, {plan.topic: plan for plan in plans})

@@ -102,6 +102,11 @@ def test_one_length_has_no_further_table() -> None:
     assert set(scripts(LENGTHS[:1])) == {*files, *(each.table for each in RANKINGS)}
 
 
+def test_sales_are_found_by_time_for_every_ranking() -> None:
+    """The table of sales by time has each column by which a ranking's sales are chosen."""
+    assert {"country", *(ranking.column for ranking in RANKINGS)} <= TABLES["sales_by_time"][0].keys()
+
+
 def test_a_further_ranking_needs_only_its_row(monkeypatch: pytest.MonkeyPatch) -> None:
     """A row more in the table of rankings has a mapping and a table, which fit each other and the rankings' schema."""
     row = replace(BY_NAME["salesman"], name="x", column="product", topic="rankings.x", table="top_x")
