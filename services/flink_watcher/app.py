@@ -134,18 +134,19 @@ def once(*, rebuilt: bool = False, skipped: bool = False) -> int:
     Before that, have all rankings `rebuilt`, or the record `skipped` that stopped the job.
     """
     settings = load(WatcherSettings)
+    as_it_was = f"not {'skipped' if skipped else 'rebuilt'}, the job is as it was"
     try:
         asyncio.run(_once(settings, rebuilt=rebuilt, skipped=skipped))
     except NotDoneError as error:
-        why, status = f"not {'skipped' if skipped else 'rebuilt'}, the job is as it was: {error}", 1
+        why = f"{as_it_was}: {error}"
     except httpx.TransportError as error:
-        flink = f"flink at {settings.flink.url} (setting {SETTING})"
-        why, status = f"not rebuilt, the job is as it was: {flink} is unreachable: {error!r}", 1
+        why = f"{as_it_was}: flink at {settings.flink.url} (setting {SETTING}) is unreachable: {error!r}"
     except NotRunningError as error:
-        why, status = f"ranking job not running: {error}", 1
+        why = f"ranking job not running: {error}"
     except WrongSettingError as error:
-        why, status = str(error), 2
+        sys.stderr.write(f"{error}\n")
+        return 2
     else:
         return 0
     sys.stderr.write(f"{why}\n")
-    return status
+    return 1

@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import ExitStack, asynccontextmanager
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -77,15 +77,6 @@ class Reconciler:
     log: structlog.stdlib.BoundLogger
     follows: bool = False
 
-    @asynccontextmanager
-    async def _locked(self) -> AsyncIterator[None]:
-        lock = self.record.locked()
-        await asyncio.to_thread(lock.__enter__)
-        try:
-            yield
-        finally:
-            lock.__exit__(None, None, None)
-
     def _target(self, last: Submission | None) -> Target:
         environment = self.environment
         if self.follows and last is not None and last.configuration is not None:
@@ -100,7 +91,7 @@ class Reconciler:
             NotDoneError: the step could not be done; the message says why.
             WrongSettingError: the job rejects its configuration; trying again is no use.
         """
-        async with self._locked():
+        async with self.record.locked():
             last = self.record.read()
             target = self._target(last)
             jobs = await self.flink.jobs(JOB_NAME)
@@ -150,7 +141,7 @@ class Reconciler:
         Raises:
             NotDoneError: there is none, or the broker is unavailable.
         """
-        async with self._locked():
+        async with self.record.locked():
             last = self.record.read()
             if last is None or last.blocked is None:
                 raise NotDoneError("the job is not stopped for a record that it cannot decode")
@@ -253,7 +244,7 @@ class Reconciler:
                 job is as it was and the shadow is ended.
         """
         with ExitStack() as until_recorded:
-            async with self._locked():
+            async with self.record.locked():
                 if not until_recorded.enter_context(self.record.rebuilding()):
                     raise RebuildError("another rebuild is under way; wait for its end")
                 target = self._target(self.record.read())
@@ -269,10 +260,10 @@ class Reconciler:
             emit(f"job {SHADOW_NAME} {shadow} reads sales.unified from the earliest; the rankings go on meanwhile")
             try:
                 await caught_up(self.flink, self.sales, shadow, group, emit=emit, patience_s=self.settings.deadline_s)
-                async with self._locked():
+                async with self.record.locked():
                     await self._hand_over(shadow, target, since_ms)
             except BaseException:
-                async with self._locked():
+                async with self.record.locked():
                     await self._end_shadow(shadow)
                 raise
         emit("caught up; switching")

@@ -3,11 +3,12 @@
 The JobManager forgets its jobs when it dies, so this file and the checkpoint folders are all that is left then.
 """
 
+import asyncio
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
@@ -58,8 +59,8 @@ class Record:
         with self.rebuilding() as free:
             return not free
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
+    @asynccontextmanager
+    async def locked(self) -> AsyncIterator[None]:
         """Hold the record alone among all processes; a command and the running watcher must not submit at once.
 
         A child that is given open files (`close_fds=False`) holds it too, until it ends.
@@ -67,7 +68,7 @@ class Record:
         self._folder.mkdir(parents=True, exist_ok=True)
         with (self._folder / "ranking.lock").open("w") as lock:
             os.set_inheritable(lock.fileno(), True)
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            await asyncio.to_thread(fcntl.flock, lock, fcntl.LOCK_EX)
             yield
 
     def read(self) -> Submission | None:
