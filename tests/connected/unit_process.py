@@ -13,15 +13,17 @@ import aiohttp
 
 from chassis.metrics import IN_FLIGHT
 from tests.connected.streams import free_port, until
+from tests.runtime import ROOT
 
 
 class UnitProcess:
     """Started, queried and ended by a test; its log is appended to `log`."""
 
-    def __init__(self, module: str, environment: Mapping[str, str], log: Path) -> None:
+    def __init__(self, module: str, environment: Mapping[str, str], log: Path, root: Path = ROOT) -> None:
         self.ops_port = free_port()
         self._module = module
         self._log = log
+        self._root = root
         self._environment = {
             **os.environ,
             "LINEAGE_TRANSPORT": "off",
@@ -34,7 +36,7 @@ class UnitProcess:
         """Start it."""
         with self._log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", self._module, env=self._environment, stderr=log
+                sys.executable, "-m", self._module, cwd=self._root, env=self._environment, stderr=log
             )
 
     @property
@@ -94,10 +96,10 @@ class UnitProcess:
 
 @asynccontextmanager
 async def unit_process(
-    module: str, environment: Mapping[str, str], log: Path, *, wait: bool = False
+    module: str, environment: Mapping[str, str], log: Path, *, wait: bool = False, root: Path = ROOT
 ) -> AsyncIterator[UnitProcess]:
-    """A started unit, with `wait` a ready one; stopped at the end if it still runs."""
-    process = UnitProcess(module, environment, log)
+    """A started unit of the source tree `root`, with `wait` a ready one; stopped at the end if it still runs."""
+    process = UnitProcess(module, environment, log, root)
     await process.start()
     try:
         if wait:

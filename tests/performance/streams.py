@@ -5,9 +5,10 @@
    metrics, and by two. Rate and CPU are those between the tenth part and the last record, as the ends of
    `sales.unified` tell; CPU is that of the consuming processes alone, and of a worker all that it does besides, its
    operations port included.
-2. Live: `--rate` sales a second for `--live` seconds; each is timed from its acknowledgement by the broker until it has
-   been read from `sales.unified`.
-3. Decode, transform and encode alone, CPU per record, in this process.
+2. Decode, transform and encode alone, CPU per record, in this process.
+
+With `--rate` instead, such as `--rate 1000,3000`: what the unit `cdc` costs while so many sales a second come for
+`--seconds` (tests/performance/streams_live.py), with `--against` beside the unit of another source tree, in turn.
 
 With `--lineage` instead: catching up by one worker in turn without lineage, with a lineage server that rejects
 connections, and with one that takes them and never answers, an event each second (60 times as many as by default).
@@ -18,19 +19,17 @@ Everything shares the machine: broker, workers and this program. Ends with 1 whe
 import argparse
 import asyncio
 import socket
-import statistics
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import psutil
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.partitioner import murmur2
 from schema_registry.client import AsyncSchemaRegistryClient
 
@@ -42,20 +41,15 @@ from contracts.codec import Decoder
 from streams.legacy.agents import agent
 from streams.legacy.settings import Settings
 from tests.connected.unit_process import UnitProcess, unit_process
+from tests.performance.catch_up import Figures, follow, median, rewind, say, show
+from tests.performance.streams_live import steady
 from tests.rankings import registry_of
 from tests.runtime import Runtime, start_runtime
 
 RAW, UNIFIED, GROUP = "sales.legacy", "sales.unified", "legacy"
 BATCH = 1000
-PATIENCE_S = 1800.0
 ALONE = 20_000
-SETTLED_S = 1.0  # nothing more came for so long: the end
 CITIES = ("São Paulo", "RIO DE JANEIRO", "Curitiba", "recife", "Fortaleza", "Niterói", "Campinas", "Salvador")
-
-
-def say(line: str) -> None:
-    """One line of the command's output."""
-    print(line, flush=True)  # noqa: T201 - a command's output
 
 
 def sale(number: int, now: datetime) -> dict[str, Any]:
@@ -122,31 +116,6 @@ async def bare(group: str) -> None:
             await consumer.commit()
 
 
-@dataclass(frozen=True)
-class Figures:
-    """What was measured of a catch-up: events a second, CPU in µs per event, RSS in MiB at 10 %, half and the end."""
-
-    rate: float
-    cpu_us: float
-    rss: tuple[int, int, int]
-
-
-@dataclass(frozen=True)
-class Mark:
-    """A moment of a catch-up: records published by then, CPU seconds used and MiB resident."""
-
-    at: float
-    done: int
-    cpu_s: float
-    rss: int
-
-    @classmethod
-    def of(cls, at: float, done: int, processes: Sequence[psutil.Process]) -> "Mark":
-        """What the processes have used at the moment."""
-        used = sum(sum(process.cpu_times()[:2]) for process in processes)
-        return cls(at, done, used, sum(process.memory_info().rss for process in processes) >> 20)
-
-
 class Bench:
     """A runtime, what is in its raw topic, and one consumer that follows the ends of `sales.unified`."""
 
@@ -155,60 +124,13 @@ class Bench:
         self._count = count
         self._watcher = watcher
 
-    async def _published(self) -> int:
-        partitions = [TopicPartition(UNIFIED, number) for number in range(catalogue()[UNIFIED].partitions)]
-        return sum((await self._watcher.end_offsets(partitions)).values())
-
-    async def _rewind(self) -> None:
-        """Have the unit's group begin at the first record again."""
-        client = AIOKafkaConsumer(
-            bootstrap_servers=f"127.0.0.1:{self._runtime.env['KAFKA_PORT']}", group_id=GROUP, enable_auto_commit=False
-        )
-        await client.start()
-        try:
-            partitions = [TopicPartition(RAW, number) for number in range(catalogue()[RAW].partitions)]
-            client.assign(partitions)
-            await client.commit(await client.beginning_offsets(partitions))
-        finally:
-            await client.stop()
-
-    async def _follow(
-        self, processes: Sequence[psutil.Process], ready: Callable[[], Awaitable[bool]] | None = None
-    ) -> Figures:
-        """Measure until every record is published once more; from the tenth part on, and not before all are ready."""
-        before = await self._published()
-        marks: list[Mark] = []
-        last, changed, end = before, time.monotonic(), time.monotonic() + PATIENCE_S
-        while True:
-            now, done = time.monotonic(), await self._published()
-            if done > last:
-                last, changed = done, now
-                newest = Mark.of(now, done - before, processes)
-            share = (done - before) / self._count
-            if share >= (0.1, 0.5, 9)[len(marks)] and (marks or ready is None or await ready()):
-                marks.append(newest)
-            if share >= 1 and now - changed > SETTLED_S:
-                break
-            if now > end:
-                raise SystemExit(f"only {done - before:,} of {self._count:,} records came within {PATIENCE_S:g} s")
-            await asyncio.sleep(0.05)
-        if len(marks) < 2:
-            raise SystemExit("too few records to measure anything: give a larger --changes")
-        first, half = marks
-        events = newest.done - first.done
-        return Figures(
-            events / (newest.at - first.at),
-            (newest.cpu_s - first.cpu_s) / events * 1e6,
-            (first.rss, half.rss, newest.rss),
-        )
-
     async def bare(self, number: int) -> Figures:
         """One catch-up of the bare loop."""
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", __spec__.name, "--bare", f"bare-{number}", env=dict(self._runtime.env)
         )
         try:
-            return await self._follow([psutil.Process(process.pid)])
+            return await follow(self._watcher, self._count, [psutil.Process(process.pid)])
         finally:
             process.terminate()
             await process.wait()
@@ -218,7 +140,7 @@ class Bench:
         self, count: int, folder: Path, module: str = "streams.legacy", **more: str
     ) -> AsyncIterator[list[UnitProcess]]:
         """That many workers of the unit, from the first record on; `more` are further environment variables."""
-        await self._rewind()
+        await rewind(self._runtime.env["KAFKA_PORT"], GROUP, RAW)
         async with AsyncExitStack() as stack:
             yield [
                 await stack.enter_async_context(
@@ -234,45 +156,7 @@ class Bench:
             async def ready() -> bool:
                 return all([await worker.ready() for worker in workers])
 
-            return await self._follow([psutil.Process(worker.pid) for worker in workers], ready)
-
-    async def live(self, producer: AIOKafkaProducer, encode: codec.Encoder, rate: float, seconds: float) -> list[float]:
-        """Publish at `rate`; seconds from the acknowledgement of each sale until it has been read from the output."""
-        acknowledged: dict[bytes, float] = {}
-        seen: dict[bytes, float] = {}
-        reader = AIOKafkaConsumer(
-            UNIFIED, bootstrap_servers=f"127.0.0.1:{self._runtime.env['KAFKA_PORT']}", auto_offset_reset="latest"
-        )
-        await reader.start()
-        await reader.seek_to_end()
-        total = int(rate * seconds)
-
-        async def read() -> None:
-            end = time.monotonic() + seconds + 60
-            while len(seen) < total and time.monotonic() < end:
-                batches = await reader.getmany(timeout_ms=200)
-                now = time.monotonic()
-                for messages in batches.values():
-                    seen.update((m.key, now) for m in messages if m.key.startswith(b"legacy:live-"))
-
-        def acknowledge(key: bytes) -> Callable[[Any], None]:
-            return lambda _: acknowledged.__setitem__(key, time.monotonic())
-
-        reading = asyncio.create_task(read())
-        begun, pending = time.monotonic(), []
-        for number in range(total):
-            record = {**sale(number, datetime.now(UTC)), "sale_id": f"live-{number}"}
-            sent = await producer.send(RAW, encode(record), key=f"live-{number}".encode())
-            sent.add_done_callback(acknowledge(f"legacy:live-{number}".encode()))
-            pending.append(sent)
-            if number % 20 == 19:
-                await asyncio.sleep(max(0.0, begun + number / rate - time.monotonic()))
-        await asyncio.gather(*pending)
-        took = time.monotonic() - begun
-        await reading
-        await reader.stop()
-        say(f"live: {total:,} sales at {total / took:,.0f}/s, {total - len(seen)} never came")
-        return [seen[key] - acknowledged[key] for key in seen]
+            return await follow(self._watcher, self._count, [psutil.Process(worker.pid) for worker in workers], ready)
 
 
 async def alone(client: AsyncSchemaRegistryClient) -> dict[str, float]:
@@ -299,17 +183,6 @@ async def alone(client: AsyncSchemaRegistryClient) -> dict[str, float]:
     return {step: seconds / ALONE * 1e6 for step, seconds in spent.items()}
 
 
-def median(figures: Sequence[Figures]) -> Figures:
-    """The figures of the run with the median rate."""
-    return sorted(figures, key=lambda one: one.rate)[(len(figures) - 1) // 2]
-
-
-def show(name: str, figures: Figures) -> None:
-    """One run; RSS at 10 %, at half and at the end."""
-    rss = " → ".join(str(one) for one in figures.rss)
-    say(f"{name:<12} {figures.rate:8,.0f} events/s {figures.cpu_us:6.1f} µs CPU an event, RSS {rss} MiB")
-
-
 async def lineage(bench: Bench, rounds: int, folder: Path) -> bool:
     """What a lineage server costs that is unavailable."""
     with socket.create_server(("127.0.0.1", 0), backlog=1000) as silent, socket.socket() as closed:
@@ -333,7 +206,16 @@ async def lineage(bench: Bench, rounds: int, folder: Path) -> bool:
 
 
 async def measure(runtime: Runtime, arguments: argparse.Namespace, folder: Path) -> bool:
-    """All parts; whether every record arrived."""
+    """What was asked for; whether every record arrived."""
+    if arguments.rate:
+        return await steady(
+            runtime,
+            folder,
+            arguments.rate,
+            seconds=arguments.seconds,
+            rounds=arguments.rounds,
+            against=arguments.against,
+        )
     bootstrap = f"127.0.0.1:{runtime.env['KAFKA_PORT']}"
     client = registry_of(runtime)
     encode = await codec.encoder(client, catalogue()[RAW])
@@ -359,26 +241,25 @@ async def measure(runtime: Runtime, arguments: argparse.Namespace, folder: Path)
         say(f"one worker / bare loop: {one.rate / plain.rate:.2f}; two workers / one: {two.rate / one.rate:.2f}")
         cost = one.cpu_us / unmeasured.cpu_us - 1
         say(f"with metrics / without: rate {one.rate / unmeasured.rate:.3f}, CPU an event {cost:+.1%}")
-        if arguments.live <= 0:
-            return True
-        async with unit_process("streams.legacy", runtime.env, folder / "live.log", wait=True):
-            latencies = await bench.live(producer, encode, arguments.rate, arguments.live)
-        cuts = statistics.quantiles(latencies, n=100, method="inclusive")
-        shown = ", ".join(f"p{percent} {cuts[percent - 1]:.3f}" for percent in (50, 95, 99))
-        say(f"live latency, seconds: {shown}, max {max(latencies):.3f}")
-        return len(latencies) == int(arguments.rate * arguments.live)
+        return True
     finally:
         await producer.stop()
         await watcher.stop()
+
+
+def rates(text: str) -> tuple[float, ...]:
+    """Rates, separated by commas."""
+    return tuple(map(float, text.split(",")))
 
 
 def main() -> int:
     """Parse arguments, measure, print; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--changes", type=int, default=300_000)
-    parser.add_argument("--rounds", type=int, default=2, help="each of the four, in turn")
-    parser.add_argument("--rate", type=float, default=2000.0, help="sales a second, live")
-    parser.add_argument("--live", type=float, default=60.0, help="seconds of live sales; 0: none")
+    parser.add_argument("--rounds", type=int, default=2, help="of everything, in turn")
+    parser.add_argument("--rate", type=rates, default=(), help="sales a second, one rate after the other; only that")
+    parser.add_argument("--seconds", type=float, default=20.0, help="of each rate")
+    parser.add_argument("--against", type=Path, metavar="FOLDER", help="another source tree, in turn with this")
     parser.add_argument(
         "--lineage", action="store_true", help="what a lineage server costs that is unavailable; only that"
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import asyncpg
 import httpx
+import orjson
 import pytest
 
 from tests.connected.capture.debezium import (
@@ -23,6 +24,7 @@ from tests.connected.capture.debezium import (
 )
 from tests.connected.sources import service
 from tests.connected.streams import Servers, until
+from tests.performance.streams_live import SCHEMA
 
 pytestmark = pytest.mark.timeout(300)  # some of them restart Kafka Connect
 
@@ -372,3 +374,13 @@ async def test_the_slot_advances_while_nothing_is_sold(open_shop: Shop) -> None:
 
     await until(advanced, "the slot confirms the position after the other table's changes", 60)
     assert await open_shop.sql.fetchval("SHOW max_slot_wal_keep_size") == "512MB"
+
+
+async def test_schema_of_the_bench(open_shop: Shop, servers: Mapping[str, str]) -> None:
+    """The envelopes of `task bench:streams` are in the schema that Debezium registered first."""
+    (number,) = ids = open_shop.next_ids(1)
+    await open_shop.sell(number)
+    await open_shop.agree(ids, "captured")
+    registered = await Servers(servers).client.get_schema("sales.postgres-value", version=1)
+    assert registered is not None
+    assert registered.schema.raw_schema == orjson.loads(SCHEMA.read_bytes())
