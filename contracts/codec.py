@@ -11,6 +11,7 @@ from fastavro.schema import SchemaParseException, UnknownType
 from schema_registry.client import AsyncSchemaRegistryClient
 
 from contracts.catalogue import Topic
+from contracts.projection import Prune, projection
 from contracts.text import shortened
 
 MAGIC = 0
@@ -164,14 +165,21 @@ class Decoder:
     def __init__(self, registry: AsyncSchemaRegistryClient, topic: Topic) -> None:
         self._registry = registry
         self._reader = parse(topic.avro)
-        self._schemas: dict[int, tuple[Any, Any]] = {}
+        self._schemas: dict[int, tuple[Any, Any, Prune | None]] = {}
 
-    async def _known(self, schema_id: int) -> tuple[Any, Any]:
-        """The schema that the id stands for, and the reader's, None where it is the same."""
+    async def _known(self, schema_id: int) -> tuple[Any, Any, Prune | None]:
+        """How records of this schema id are read: its schema, the reader's where the two must be resolved, the rest."""
         _, writer = await _writer(self._registry, schema_id)
         # fastavro would compare the two for every record
-        self._schemas[schema_id] = writer, None if writer == self._reader else self._reader
-        return self._schemas[schema_id]
+        known: tuple[Any, Any, Prune | None]
+        if writer == self._reader:
+            known = writer, None, None
+        elif projected := projection(writer, self._reader):
+            known = projected[0], None, projected[1]
+        else:
+            known = writer, self._reader, None
+        self._schemas[schema_id] = known
+        return known
 
     async def decode(self, payload: bytes) -> dict[str, Any]:
         """One record as a mapping; decimals are Decimal, timestamp-millis are aware UTC datetimes.
@@ -181,5 +189,8 @@ class Decoder:
             whatever the client raises when the registry does not answer; the record is not to blame.
         """
         schema_id, body = _split(payload)
-        writer, reader = self._schemas.get(schema_id) or await self._known(schema_id)
-        return _record(schema_id, body, writer, reader)
+        writer, reader, prune = self._schemas.get(schema_id) or await self._known(schema_id)
+        record = _record(schema_id, body, writer, reader)
+        if prune:
+            prune(record)
+        return record
