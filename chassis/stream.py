@@ -139,11 +139,10 @@ def written_at(timestamp_ms: int | None, now: datetime) -> datetime:
         return now
 
 
-async def process(agent: Agent, decoder: Decoder, message: Any) -> Result:
+async def process(agent: Agent, decoder: Decoder, message: Any, now: datetime) -> Result:
     """What one raw Kafka message becomes."""
     if message.value is None:
         return Ignored("tombstone")
-    now = datetime.now(UTC)
     try:
         record = await decoder.decode(message.value)
     except DecodeError as error:
@@ -178,7 +177,8 @@ class Worker:
 
     async def process(self, messages: Sequence[Any]) -> list[Result]:
         """What each message becomes."""
-        return [await process(self._agent, self._codecs.decoder, message) for message in messages]
+        now = datetime.now(UTC)
+        return [await process(self._agent, self._codecs.decoder, message, now) for message in messages]
 
     async def deliver(self, processed: Sequence[Output], rejected: Sequence[Record]) -> None:
         """Publish what the messages became, and await the broker's acknowledgement of all of it."""

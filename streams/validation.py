@@ -25,6 +25,7 @@ MAX_TEXT = 255
 MAX_INTEGER_DIGITS = 16
 MAX_SCALE = 2
 CENT = Decimal("0.01")
+AMOUNT_LIMIT = Decimal(10) ** MAX_INTEGER_DIGITS
 
 # field of the unified sale -> the field of a fetched record that it is made from, for lineage
 COLUMNS = {
@@ -49,7 +50,20 @@ class InvalidError(Exception):
         self.rejected = Rejected(reason, f"{field} is {quoted(value)}")
 
 
-def text(field: str, value: str | None) -> str:
+def _clean(value: str) -> tuple[str, str | None]:
+    """The text as contracts/sale.py normalizes it, and the code of the rule that it breaks."""
+    clean = normalized(value)
+    if not clean:
+        return value, "field_missing"
+    if not clean.isprintable() and "Cc" in map(unicodedata.category, clean):
+        return clean, "field_control_character"
+    return clean, "field_too_long" if len(clean) > MAX_TEXT else None
+
+
+_clean_shared = lru_cache(maxsize=4096)(_clean)
+
+
+def text(field: str, value: str | None, clean: Callable[[str], tuple[str, str | None]] = _clean) -> str:
     """The text as contracts/sale.py normalizes it.
 
     Raises:
@@ -57,14 +71,15 @@ def text(field: str, value: str | None) -> str:
     """
     if value is None:
         raise InvalidError("field_missing", field, value)
-    written, value = value, normalized(value)
-    if not value:
-        raise InvalidError("field_missing", field, written)
-    if not value.isprintable() and "Cc" in map(unicodedata.category, value):
-        raise InvalidError("field_control_character", field, value)
-    if len(value) > MAX_TEXT:
-        raise InvalidError("field_too_long", field, value)
+    value, broken = clean(value)
+    if broken:
+        raise InvalidError(broken, field, value)
     return value
+
+
+def shared(field: str, value: str | None) -> str:
+    """As `text`, for what many sales have in common: those of usual length are remembered."""
+    return text(field, value, _clean_shared if value is not None and len(value) <= MAX_TEXT else _clean)
 
 
 def _fold(value: str) -> str:
@@ -85,7 +100,7 @@ def _canonical(written: str) -> str:
 
 def city(field: str, value: str | None) -> str:
     """The canonical spelling of a known city ("SAO PAULO" is "São Paulo"); an unknown one passes as written."""
-    return _canonical(text(field, value))
+    return _canonical(shared(field, value))
 
 
 @cache
@@ -95,7 +110,7 @@ def _country_codes() -> frozenset[str]:
 
 def country(field: str, value: str | None) -> str:
     """An ISO 3166-1 alpha-2 code in upper case; lower-case ASCII is taken too, nothing else is."""
-    written = text(field, value)
+    written = shared(field, value)
     code = written.upper()
     if not written.isascii() or code not in _country_codes():
         raise InvalidError("country_unknown", field, written)
@@ -115,6 +130,8 @@ def amount(field: str, value: str | Decimal | None) -> Decimal:
     if isinstance(value, Decimal):
         if not value.is_finite():
             raise InvalidError("amount_malformed", field, value)
+        if CENT <= value < AMOUNT_LIMIT and (exact := value.quantize(CENT)) == value:
+            return exact
         written = format(value, "f")
         if "." in written:
             written = written.rstrip("0")
@@ -210,11 +227,11 @@ def sale(raw: RawSale, source: SourceName, received: datetime, version_now: int)
         return {
             "sale_id": text("sale_id", raw.sale_id),
             "source": source,
-            "salesman_name": text("salesman_name", raw.salesman_name),
+            "salesman_name": shared("salesman_name", raw.salesman_name),
             "city": city("city", raw.city),
             "country": country("country", raw.country),
             "amount": amount("amount", raw.amount),
-            "product": text("product", raw.product),
+            "product": shared("product", raw.product),
             "event_time": raw.event_time(),
             "ingestion_time": received,
             "version": version("version", version_now),
@@ -240,11 +257,11 @@ def deletion(raw: RawSale, source: SourceName, received: datetime, version_now: 
         return {
             "sale_id": text("sale_id", raw.sale_id),
             "source": source,
-            "salesman_name": lenient(lambda: text("salesman_name", raw.salesman_name), ""),
+            "salesman_name": lenient(lambda: shared("salesman_name", raw.salesman_name), ""),
             "city": lenient(lambda: city("city", raw.city), ""),
             "country": lenient(lambda: country("country", raw.country), ""),
             "amount": lenient(lambda: amount("amount", raw.amount), Decimal("0.00")),
-            "product": lenient(lambda: text("product", raw.product), ""),
+            "product": lenient(lambda: shared("product", raw.product), ""),
             "event_time": lenient(raw.event_time, EPOCH),
             "ingestion_time": received,
             "version": version("version", version_now),
