@@ -2,15 +2,17 @@
 
 import asyncio
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import cast
 
 import faust
 import pytest
+from aiokafka import AIOKafkaConsumer
 from faust.types import TP
 
 from chassis.batches import Batch
-from chassis.faust_transport import Consumer, Transport
+from chassis.faust_transport import AT_ONCE, GATHERED, Consumer, Transport
 
 PARTITION = TP("raw", 0)
 GENERATION = 7
@@ -142,3 +144,24 @@ async def test_nothing_is_lost_where_a_fetch_meets_the_seek_of_a_rebalance(
         draining.cancel()
         await asyncio.wait([draining])
     assert [record.offset for record in first.records] == list(range(10))
+
+
+async def test_fetches_gather_while_records_come(consumer: Consumer) -> None:
+    """The first record after a silence is asked for at once, and what follows it in one answer a tenth of a second."""
+    thread, fetched = consumer._new_consumer_thread(), [{PARTITION: [1]}, {PARTITION: [2]}, {}]
+
+    async def fetched_records(*_: object, **__: object) -> dict[TP, list[int]]:
+        return fetched.pop(0)
+
+    fetcher = SimpleNamespace(
+        _closed=False, fetched_records=fetched_records, _subscriptions=SimpleNamespace(fetch_context=nullcontext)
+    )
+    asked = []
+    consumer.app.flow_control.resume()
+    consumer.resume_flow()
+    while fetched:
+        await thread._fetch_records(
+            cast(AIOKafkaConsumer, SimpleNamespace(_closed=False, _fetcher=fetcher)), {PARTITION}
+        )
+        asked.append((fetcher._fetch_min_bytes, fetcher._fetch_max_wait_ms))
+    assert asked == [GATHERED, GATHERED, AT_ONCE]
