@@ -54,6 +54,17 @@ def test_text_is_clean_or_rejected(value: str) -> None:
         assert validation.text("product", clean) == clean
 
 
+def test_only_texts_of_usual_length_are_remembered() -> None:
+    """A text that can only be rejected takes no memory after it was, however long; one that can be stored does."""
+    validation.shared("product", "remembered once")
+    before = validation._clean_shared.cache_info()
+    assert tried(validation.shared, "x" * 256).reason == "field_too_long"
+    assert validation.shared("product", "remembered once") == "remembered once"
+    after = validation._clean_shared.cache_info()
+    assert (after.currsize, after.hits) == (before.currsize, before.hits + 1)
+    assert after.maxsize == 4096
+
+
 @pytest.mark.parametrize(
     ("written", "clean"),
     [
