@@ -9,20 +9,19 @@ from deploy.native.packages import InstallError
 from deploy.native.settings import ROOT, NativeSettings
 
 
-def _flink_environment(home: Path) -> bool:
-    """The environment of the ranking job and of Flink itself, from its own lock; returns whether it was recreated.
+def python_environment(venv: Path, lock: Path, what: str) -> bool:
+    """A Python environment of exactly what its lock names; returns whether it was recreated.
 
     Raises:
         InstallError: uv is missing or ended with an error.
     """
-    venv, lock = home / "flink-venv", ROOT / "flink" / "requirements.lock"
     stamp = venv / "lock"
     if stamp.is_file() and stamp.read_bytes() == lock.read_bytes():
         return False
-    uv = shutil.which("uv", path=f"{home / 'tools' / 'bin'}:{packages.SEARCH_PATH}")
+    uv = shutil.which("uv", path=f"{venv.parent / 'tools' / 'bin'}:{packages.SEARCH_PATH}")
     if uv is None:
         raise InstallError("uv is missing: run ./taskw instead of task, or install uv")
-    print("Flink and its Python environment (about 250 MB to download, 830 MB on disk) ...", flush=True)
+    print(f"{what} ...", flush=True)
     for command in (
         [uv, "venv", "--quiet", "--allow-existing", "--python", "3.11", str(venv)],
         [uv, "pip", "sync", "--require-hashes", "--python", str(venv / "bin" / "python"), str(lock)],
@@ -31,6 +30,12 @@ def _flink_environment(home: Path) -> bool:
             raise InstallError(f"{' '.join(command)} failed; check the network and repeat")
     shutil.copyfile(lock, stamp)
     return True
+
+
+def _flink_environment(home: Path) -> bool:
+    """The environment of the ranking job and of Flink itself; returns whether it was recreated."""
+    what = "Flink and its Python environment (about 250 MB to download, 830 MB on disk)"
+    return python_environment(home / "flink-venv", ROOT / "flink" / "requirements.lock", what)
 
 
 def _flink_libraries(home: Path) -> None:

@@ -10,6 +10,8 @@
 With `--rate` instead, such as `--rate 1000,3000`: what the unit `cdc` costs while so many sales a second come for
 `--seconds` (tests/performance/streams_live.py), with `--against` beside the unit of another source tree, in turn.
 
+With `--peers` instead: the work of the unit `cdc` in other libraries beside ours (tests/performance/streams_peers.py).
+
 With `--lineage` instead: catching up by one worker in turn without lineage, with a lineage server that rejects
 connections, and with one that takes them and never answers, an event each second (60 times as many as by default).
 
@@ -43,6 +45,7 @@ from streams.legacy.settings import Settings
 from tests.connected.unit_process import UnitProcess, unit_process
 from tests.performance.catch_up import Figures, follow, median, rewind, say, show
 from tests.performance.streams_live import steady
+from tests.performance.streams_peers import beside
 from tests.rankings import registry_of
 from tests.runtime import Runtime, start_runtime
 
@@ -216,6 +219,8 @@ async def measure(runtime: Runtime, arguments: argparse.Namespace, folder: Path)
             rounds=arguments.rounds,
             against=arguments.against,
         )
+    if arguments.peers:
+        return await beside(runtime, folder, arguments.changes, arguments.rounds)
     bootstrap = f"127.0.0.1:{runtime.env['KAFKA_PORT']}"
     client = registry_of(runtime)
     encode = await codec.encoder(client, catalogue()[RAW])
@@ -263,6 +268,7 @@ def main() -> int:
     parser.add_argument(
         "--lineage", action="store_true", help="what a lineage server costs that is unavailable; only that"
     )
+    parser.add_argument("--peers", action="store_true", help="cdc's work in other libraries beside ours; only that")
     parser.add_argument("--bare", metavar="GROUP", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.bare:
