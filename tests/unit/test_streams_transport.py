@@ -3,12 +3,15 @@
 import asyncio
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
+from time import monotonic
 from types import SimpleNamespace
 from typing import cast
 
 import faust
 import pytest
 from aiokafka import AIOKafkaConsumer
+from aiokafka.consumer.subscription_state import TopicPartitionState
+from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
 from faust.types import TP
 
 from chassis.batches import Batch
@@ -165,3 +168,19 @@ async def test_fetches_gather_while_records_come(consumer: Consumer) -> None:
         )
         asked.append((fetcher._fetch_min_bytes, fetcher._fetch_max_wait_ms))
     assert asked == [GATHERED, GATHERED, AT_ONCE]
+
+
+async def test_position_that_is_not_known_yet(consumer: Consumer) -> None:
+    """Faust's watch passes over a partition between its seek and the position that comes of it."""
+    state = TopicPartitionState(SimpleNamespace())
+    state.timestamp = monotonic() * 1000
+    state.highwater = 7
+    assert not state.has_valid_position
+    assignment = SimpleNamespace(active=True, state_value=lambda _: state)
+    fetcher = SimpleNamespace(_subscriptions=SimpleNamespace(subscription=SimpleNamespace(assignment=assignment)))
+    thread = consumer._new_consumer_thread()
+    thread._consumer = SimpleNamespace(_fetcher=fetcher)
+    thread.time_started = monotonic()
+    thread.verify_event_path(monotonic(), PARTITION)
+    with pytest.raises(AssertionError):
+        AIOKafkaConsumerThread.verify_event_path(thread, monotonic(), PARTITION)
