@@ -1,23 +1,23 @@
 """`task bench:rankings`: what the ranking job costs, on a runtime of its own.
 
-1. Catching up: `--changes` seeded changes are in `sales.unified` before the job is submitted. CPU seconds are those of
-   both TaskManagers and their Python workers, from the submission to the last set, so with their start and warming up;
-   the rate counts from the first running task.
-2. Live: `--rate` sales a second for `--live` seconds; every tenth is a probe with a name of its own, timed from its
-   acknowledgement by the broker until the set that holds it has been read from `rankings.city`.
-3. Checkpoints: duration and size, as Flink reports them, of the last ten of 1 and of those of 2.
+1. Catching up: `--changes` seeded changes are in `sales.unified` before the job is submitted; with `--windows`, sales
+   that make so many windows. CPU seconds are those of both TaskManagers and their Python workers, from the submission
+   to the last set, so with their start and warming up; the rate counts from the first running task.
+2. Idle: the share of a core that these processes use for `--idle` seconds in which nothing is sold.
+3. Live: `--rate` sales a second for `--live` seconds, of which twenty a second are probes with a name of their
+   own, each timed from its acknowledgement by the broker until the set that holds it has been read.
+4. Checkpoints: duration and size, as Flink reports them, of the last ten of 1 and of those of 3.
 
 Ends with 1 when a set is not what the batch oracle makes of the same changes.
 """
 
 import argparse
 import asyncio
-import random
 import re
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -33,60 +33,14 @@ from aiokafka.partitioner import murmur2
 from contracts import codec
 from contracts.catalogue import catalogue
 from tests import oracle
+from tests.performance.rankings_sales import HOURS, changes, spread
 from tests.rankings import SALES, Reader, follower, jobs, registry_of
 from tests.runtime import Runtime, start_runtime
 
-HOURS = 37
-CITIES, PEOPLE = 400, 1000
-DELAYS = {"postgres": timedelta(seconds=1), "legacy": timedelta(hours=3), "files": timedelta(hours=36)}
-
-
-def changes(count: int, seed: int, start: datetime) -> Iterator[dict[str, Any]]:
-    """`count` changes in the order of their arrival, evenly over HOURS hours from `start`.
-
-    80 % inserts, 12 % updates, 5 % deletes, 3 % repeats. Three sources tell of their sales after DELAYS; two changes of
-    three come to one of the last thousand sales, the third to any sale.
-    """
-    chance = random.Random(seed)
-    step = timedelta(hours=HOURS) / count
-    sales: list[dict[str, Any]] = []
-    for number in range(count):
-        draw = chance.random()
-        arrived = start + number * step
-        if draw >= 0.2 or not sales:
-            source = chance.choices(list(DELAYS), (55, 20, 25))[0]
-            sale = {
-                "sale_id": str(number),
-                "source": source,
-                "salesman_name": f"Vendedor {chance.randrange(PEOPLE):04}",
-                "city": f"Cidade {chance.randrange(CITIES):03}",
-                "country": chance.choices(("BR", "PT"), (9, 1))[0],
-                "amount": Decimal(chance.randrange(100, 1_000_000)).scaleb(-2),
-                "product": "Laptop",
-                "event_time": arrived - DELAYS[source],
-                "ingestion_time": arrived,
-                "version": 1,
-                "deleted": False,
-            }
-            sales.append(sale)
-            yield sale
-            continue
-        first = max(0, len(sales) - 1000) if chance.random() < 2 / 3 else 0
-        index = chance.randrange(first, len(sales))
-        if draw >= 0.17:
-            yield sales[index]
-            continue
-        sale = {
-            **sales[index],
-            "ingestion_time": arrived,
-            "version": sales[index]["version"] + 1,
-            "deleted": draw < 0.05,
-        }
-        if draw >= 0.05:
-            sale["amount"] = Decimal(chance.randrange(100, 1_000_000)).scaleb(-2)
-            sale["city"] = f"Cidade {chance.randrange(CITIES):03}"
-        sales[index] = sale
-        yield sale
+PROBES = 20.0
+"""Probes a second."""
+TICK_S = 0.1
+"""Sales of so many seconds are sold at once."""
 
 
 async def preload(producer: AIOKafkaProducer, encode: codec.Encoder, records: list[dict[str, Any]]) -> None:
@@ -215,12 +169,15 @@ def right(reader: Reader, records: list[dict[str, Any]]) -> bool:
 
 def percentiles(values: list[float]) -> str:
     """p50, p95 and maximum of some numbers."""
-    p95 = statistics.quantiles(values, n=20, method="inclusive")[-1]
+    p95 = statistics.quantiles(values, n=20, method="inclusive")[-1] if len(values) > 1 else values[0]
     return f"p50 {statistics.median(values):.2f}, p95 {p95:.2f}, max {max(values):.2f}"
 
 
 def say_checkpoints(when: str, done: list[dict[str, Any]]) -> None:
     """Duration and size of the checkpoints."""
+    if not done:
+        say(f"no checkpoint {when}")
+        return
     seconds = percentiles([one["end_to_end_duration"] / 1000 for one in done])
     written = percentiles([one["checkpointed_size"] / 1e6 for one in done])
     say(f"{len(done)} checkpoints {when}: seconds {seconds}; written by each: MB {written}")
@@ -239,26 +196,28 @@ async def live(
     probed = [hour - timedelta(days=20, hours=number) for number in range(500)]
 
     async def sell() -> None:
-        due = time.monotonic()
+        begun = time.monotonic()
+        every = max(10, round(rate / PROBES))
         for number, sale in enumerate(source):
+            if (ahead := begun + number / rate - time.monotonic()) > 0:
+                await asyncio.sleep(max(ahead, TICK_S))
             now = datetime.now(UTC)
             record = {**sale, "sale_id": f"live-{sale['sale_id']}", "event_time": now, "ingestion_time": now}
-            if number % 10 == 0:
-                hour = probed[(number // 10) % len(probed)]
+            probe = number % every == 0
+            if probe:
                 record |= {
                     "sale_id": f"probe-{number}",
                     "city": f"Sonda {number}",
-                    "event_time": hour,
+                    "event_time": probed[(number // every) % len(probed)],
+                    "amount": Decimal(1_000_000),  # in the first ten, whatever else the window has
                     "deleted": False,
                 }
             sold.append(record)
             key = f"{record['source']}:{record['sale_id']}".encode()
             delivery = await producer.send(SALES, encode(record), key=key)
-            if number % 10 == 0:
+            if probe:
                 await delivery
                 waiting[record["city"]] = time.monotonic()
-            due += 1 / rate
-            await asyncio.sleep(max(0.0, due - time.monotonic()))
 
     seen = {key: len(every) for key, every in reader.sets.items()}
     selling = asyncio.create_task(sell())
@@ -278,11 +237,36 @@ async def live(
     return latencies, sold
 
 
+def say_cpu(what: str, before: Mapping[str, float], after: Mapping[str, float], count: int) -> None:
+    """CPU seconds between two moments, and for each of `count` changes."""
+    java, python = after["java"] - before["java"], after["python"] - before["python"]
+    each = (java + python) / count * 1e6
+    say(f"CPU {what}: {java:.1f} s Java + {python:.1f} s Python = {each:.0f} µs a change")
+
+
+async def say_idle(cpu: Cpu, seconds: float) -> None:
+    """The share of a core that goes into nothing."""
+    begun, before = time.monotonic(), cpu.used()
+    await asyncio.sleep(seconds)
+    after, passed = cpu.used(), time.monotonic() - begun
+    java, python = ((after[kind] - before[kind]) / passed for kind in ("java", "python"))
+    say(f"idle for {passed:.0f} s: {java:.4f} Java + {python:.4f} Python = {java + python:.4f} of a core")
+
+
+def say_gaps(sets: Iterable[Sequence[Mapping[str, Any]]]) -> None:
+    """How soon one set of a window follows another."""
+    gaps = [(later["as_of"] - earlier["as_of"]).total_seconds() for every in sets for earlier, later in pairwise(every)]
+    say(f"seconds between two sets of one window: least {min(gaps):.2f}, median {statistics.median(gaps):.2f}")
+
+
 async def measure(runtime: Runtime, arguments: argparse.Namespace) -> bool:
-    """All three parts; whether every set was right."""
+    """All four parts; whether every set was right."""
     encode = await codec.encoder(registry_of(runtime), catalogue()[SALES])
-    start = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(hours=HOURS)
-    records = list(changes(arguments.changes, arguments.seed, start))
+    hour = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
+    if arguments.windows:
+        records = list(spread(arguments.windows, hour))
+    else:
+        records = list(changes(arguments.changes, arguments.seed, hour - timedelta(hours=HOURS)))
     producer = AIOKafkaProducer(bootstrap_servers=f"127.0.0.1:{runtime.env['KAFKA_PORT']}", linger_ms=5)
     await producer.start()
     cpu = Cpu(runtime)
@@ -293,29 +277,26 @@ async def measure(runtime: Runtime, arguments: argparse.Namespace) -> bool:
             before = cpu.used()
             flink, begun = await submitted(runtime, client)
             ended, used = await caught_up(reader, cpu, flink, len(records))
-            java, python = used["java"] - before["java"], used["python"] - before["python"]
-            alive = len(oracle.current(records))
             count, seconds = len(records), ended - begun
             say(f"caught up: {count:,} changes in {seconds:.1f} s, {count / seconds:,.0f}/s")
-            each = (java + python) / count * 1e6
-            say(f"CPU: {java:.0f} s Java + {python:.0f} s Python = {each:.0f} µs a change")
+            say(f"windows: {len(reader.sets):,}")
+            say_cpu("catching up", before, used, count)
             say(f"resident MiB: {cpu.memory()}")
             ok = right(reader, records)
             behind = await flink.checkpoints()
+            last = max((one["id"] for one in behind), default=0)
+            await say_idle(cpu, arguments.idle)
             before_live = {key: len(every) for key, every in reader.sets.items()}
+            before = cpu.used()
             latencies, sold = await live(producer, encode, reader, arguments.rate, arguments.live)
-            await caught_up(reader, cpu, flink, len(records) + len(sold))
+            _, used = await caught_up(reader, cpu, flink, count + len(sold))
             say(f"live at {arguments.rate:g}/s, {len(latencies)} probes, seconds to the set: {percentiles(latencies)}")
-            gaps = [
-                (later["as_of"] - earlier["as_of"]).total_seconds()
-                for key, every in reader.sets.items()
-                for earlier, later in pairwise(every[before_live.get(key, 0) :])
-            ]
-            say(f"seconds between two sets of one window: least {min(gaps):.2f}, median {statistics.median(gaps):.2f}")
+            say_cpu("live", before, used, len(sold))
+            say_gaps([every[before_live.get(key, 0) :] for key, every in reader.sets.items()])
             done = await flink.checkpoints()
             say_checkpoints("catching up", behind)
-            say_checkpoints("live", [one for one in done if one["id"] > behind[-1]["id"]])
-            size = done[-1]["state_size"]
+            say_checkpoints("live", [one for one in done if one["id"] > last])
+            size, alive = done[-1]["state_size"], len(oracle.current(records))
             say(f"whole state {size / 1e6:.1f} MB for {alive:,} live sales = {size / alive:.0f} bytes each")
             return right(reader, records + sold) and ok
     finally:
@@ -326,8 +307,10 @@ def main() -> int:
     """Parse arguments, measure, print; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--changes", type=int, default=1_000_000)
+    parser.add_argument("--windows", type=int, default=0, help="windows in the state, instead of the changes")
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--rate", type=float, default=200.0, help="sales a second, live")
+    parser.add_argument("--idle", type=float, default=30.0, help="seconds without sales")
     parser.add_argument("--live", type=float, default=60.0, help="seconds of live sales")
     arguments = parser.parse_args()
     needed = ("contracts", "jobmanager", "taskmanager1", "taskmanager2")
