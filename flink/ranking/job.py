@@ -39,7 +39,7 @@ def _flink_options(configuration: Configuration) -> dict[str, str]:
         # The totals are keyed by the sink's key, so the order of a key's rows is already right.
         "table.exec.sink.upsert-materialize": "NONE",
         "python.execution-mode": "process",  # thread mode fails to start with this version
-        "python.fn-execution.bundle.time": "20",
+        "python.fn-execution.bundle.time": "60",
         "python.fn-execution.bundle.size": "10000",
     }
 

@@ -14,6 +14,9 @@ SEPARATOR = "|"
 CLOCK = "@"
 """How the key of a source's clock begins; the source follows, and the total is its newest epoch ms."""
 
+FETCH_WAIT_MS = 2_000
+"""So long the broker keeps a fetch that finds nothing; one that comes to find something is answered at once."""
+
 TOTALS_COLUMNS = (("ranking_window", "STRING NOT NULL"), ("entry", "STRING"), ("total_key", "STRING NOT NULL"))
 """The function sees the first two: the ranking window to which the row belongs, and its total."""
 TOTALS_KEY = ("total_key",)
@@ -40,6 +43,7 @@ def sales_table(configuration: Configuration, windows: Sequence[RankingWindow]) 
   'connector' = 'kafka', 'topic' = 'sales.unified',
   'properties.bootstrap.servers' = '{configuration.kafka}', 'properties.group.id' = '{configuration.group}',
   'scan.startup.mode' = 'earliest-offset', 'properties.isolation.level' = 'read_committed',
+  'properties.fetch.max.wait.ms' = '{FETCH_WAIT_MS}',
   'format' = 'avro-confluent', 'avro-confluent.url' = '{configuration.registry_url}'
 )"""
 
