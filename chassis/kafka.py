@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # commands, which are no units, start a second sooner without
 
 STOP_S = 0.5  # without a group there is nobody to take leave of
 WATCH_INTERVAL_S = 5.0
+GATHERED_BYTES = 128 * 1024
 SETTING = "KAFKA_HOST, KAFKA_PORT"
 
 Client = TypeVar("Client", AIOKafkaProducer, AIOKafkaConsumer)
@@ -60,6 +61,8 @@ def _consumer(
     topics: Sequence[str],
     group: str | None,
     listener: ConsumerRebalanceListener | None = None,
+    *,
+    gather_ms: int = 0,
 ) -> AIOKafkaConsumer:
     client = AIOKafkaConsumer(
         *([] if listener else topics),
@@ -69,6 +72,8 @@ def _consumer(
         enable_auto_commit=False,
         auto_offset_reset="earliest",
         isolation_level="read_committed",
+        fetch_min_bytes=GATHERED_BYTES if gather_ms else 1,
+        fetch_max_wait_ms=gather_ms or 500,
     )
     if listener:
         client.subscribe(topics, listener=listener)
@@ -122,13 +127,18 @@ def consumer(
     topics: Sequence[str],
     group: str | None,
     listener: ConsumerRebalanceListener | None = None,
+    *,
+    gather_ms: int = 0,
 ) -> AbstractAsyncContextManager[AIOKafkaConsumer]:
     """A started consumer from the earliest offset, without auto-commit, while the context lasts; waits for the broker.
 
     With `group` None there is no group and no commit: the reader begins at the earliest offset each time. `listener` is
-    told of the group's rebalances.
+    told of the group's rebalances. With `gather_ms` the broker keeps a fetch for so long, unless GATHERED_BYTES are
+    there before: fewer fetches with more in each.
     """
-    return _connected(unit, settings, lambda: _consumer(unit.name, settings, topics, group, listener))
+    return _connected(
+        unit, settings, lambda: _consumer(unit.name, settings, topics, group, listener, gather_ms=gather_ms)
+    )
 
 
 async def publish(client: AIOKafkaProducer, records: Iterable[Record]) -> int:

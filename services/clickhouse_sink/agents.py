@@ -1,10 +1,11 @@
-"""The sink's loop: gather each topic's records until they are due, insert them as one block, commit their offsets."""
+"""The sink's loop: gather each topic's records until they are due, insert them as one block, commit what is written."""
 
 import asyncio
 import time
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
@@ -19,16 +20,16 @@ from contracts.codec import DecodeError, Decoder
 from services.clickhouse_sink.mapping import Flush, Plan
 from services.clickhouse_sink.metrics import BATCH_RECORDS, DELAY, RANKING_DELAY, ROWS
 from services.clickhouse_sink.settings import SinkSettings
-from services.clickhouse_sink.transform import RejectedError, Row, identity, newer, rows
+from services.clickhouse_sink.transform import RejectedError, Row, identity, newer, rows_of_each
 
 MAX_POLL_RECORDS = 2000
 POLL_S = 0.5
 COMMIT_S = 5.0
+COMMIT_EVERY_S = 1.0
 SUPERSEDED = Ignored("a newer record of the same batch replaces it")
 
 
-@dataclass(frozen=True)
-class Stored:
+class Stored(NamedTuple):
     """A record that goes into the table, its rows, and its Kafka timestamp in milliseconds."""
 
     record: Mapping[str, Any]
@@ -49,7 +50,28 @@ class TableWriter:
 
     async def process(self, messages: Sequence[Any]) -> list[Stored | Rejected | Ignored]:
         """The rows of each message, if it is the newest of its identity."""
-        return newest(self.plan, [await stored(self.plan, self.decoder, message) for message in messages])
+        decoded = [await self._decoded(message) for message in messages]
+        good = [position for position, record in enumerate(decoded) if isinstance(record, dict)]
+        results: list[Any] = decoded
+        for position, made in zip(good, rows_of_each(self.plan, [decoded[position] for position in good]), strict=True):
+            results[position] = (
+                Rejected("store_rejected", str(made)[:500])
+                if isinstance(made, RejectedError)
+                else Stored(decoded[position], made, messages[position].timestamp)
+            )
+        return newest(self.plan, results)
+
+    async def _decoded(self, message: Any) -> Any:
+        """The record of one message, Rejected or Ignored. A tombstone is ignored: nothing here is deleted by key."""
+        if message.value is None:
+            return Ignored("tombstone")
+        try:
+            record = await self.decoder.decode(message.value)
+        except DecodeError as error:
+            return Rejected(error.reason, error.detail)
+        if self.plan.of_record:
+            record |= {"$partition": message.partition, "$offset": message.offset}
+        return record
 
     async def deliver(self, processed: Sequence[Stored], rejected: Sequence[Record]) -> None:
         """Publish the dead letters and insert the rows as one block; waits for ClickHouse."""
@@ -74,20 +96,6 @@ class TableWriter:
         metrics.observe(RANKING_DELAY, labels, behind([record.record for record in records]))
         metrics[BATCH_RECORDS].observe(labels, len(records))
         metrics[ROWS].add({"table": table}, len(block))
-
-
-async def stored(plan: Plan, decoder: Decoder, message: Any) -> Stored | Rejected | Ignored:
-    """The rows of one message. A tombstone is ignored: nothing here is deleted by key."""
-    if message.value is None:
-        return Ignored("tombstone")
-    try:
-        record = await decoder.decode(message.value)
-        record |= {"$partition": message.partition, "$offset": message.offset}
-        return Stored(record, rows(plan, record), message.timestamp)
-    except DecodeError as error:
-        return Rejected(error.reason, error.detail)
-    except RejectedError as error:
-        return Rejected("store_rejected", str(error)[:500])
 
 
 def newest(plan: Plan, results: list[Stored | Rejected | Ignored]) -> list[Stored | Rejected | Ignored]:
@@ -125,6 +133,8 @@ class Group(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no
         self._settings = settings
         self._committing = asyncio.Lock()
         self._consumer: AIOKafkaConsumer | None = None
+        self._done: dict[TopicPartition, int] = {}
+        self._due_s = 0.0
         self.generation = 0
 
     def joined(self, consumer: AIOKafkaConsumer) -> None:
@@ -132,33 +142,51 @@ class Group(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no
         self._consumer = consumer
 
     async def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
-        """What was fetched until now comes again. A commit that runs ends before the group goes on."""
-        async with self._committing:
-            self.generation += 1
+        """What is not written yet comes again. A commit that runs ends before the group goes on."""
+        await self.leave()
+        self._next_generation()
 
     async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
         """What was fetched since the partitions were revoked comes again, too."""
-        self.generation += 1
+        self._next_generation()
         partitions = sorted(f"{tp.topic}-{tp.partition}" for tp in assigned)
         self._unit.log.info("assigned", partitions=partitions)
 
     async def acknowledge(self, batches: Sequence[Batch]) -> None:
-        """Commit the batches, unless the group was rebalanced meanwhile; waits for the broker."""
-        offsets = {batch.tp: batch.records[-1].offset + 1 for batch in batches}
-        generation = batches[0].generation
+        """Have the next commit commit the batches, unless the group was rebalanced since they were fetched."""
+        if batches[0].generation == self.generation:
+            self._done |= {batch.tp: batch.records[-1].offset + 1 for batch in batches}
 
-        async def commit() -> None:
-            async with self._committing, asyncio.timeout(COMMIT_S):
-                if generation != self.generation or self._consumer is None:
-                    return
-                try:
-                    await self._consumer.commit(offsets)
-                except (CommitFailedError, IllegalStateError) as error:
-                    self._unit.log.warning("commit_rejected", error=repr(error))
+    async def commit_if_due(self) -> None:
+        """Commit what is acknowledged, at most every COMMIT_EVERY_S seconds; waits for the broker.
 
-        await self._unit.retry_until_available(
-            "kafka", self._settings.kafka.bootstrap, kafka.SETTING, commit, (TimeoutError, KafkaError)
-        )
+        What is not committed when the process is killed is written a second time, which changes nothing in a table.
+        """
+        if self._done and time.monotonic() >= self._due_s:
+            await self._unit.retry_until_available(
+                "kafka", self._settings.kafka.bootstrap, kafka.SETTING, self._commit, (TimeoutError, KafkaError)
+            )
+
+    async def leave(self) -> None:
+        """Commit what is acknowledged, if the broker takes it: others go on with the partitions."""
+        with suppress(TimeoutError, KafkaError):
+            await self._commit()
+
+    async def _commit(self) -> None:
+        async with self._committing, asyncio.timeout(COMMIT_S):
+            offsets = dict(self._done)
+            if not offsets or self._consumer is None:
+                return
+            try:
+                await self._consumer.commit(offsets)
+            except (CommitFailedError, IllegalStateError) as error:
+                self._unit.log.warning("commit_rejected", error=repr(error))
+            self._done = {tp: offset for tp, offset in self._done.items() if offsets.get(tp) != offset}
+            self._due_s = time.monotonic() + COMMIT_EVERY_S
+
+    def _next_generation(self) -> None:
+        self.generation += 1
+        self._done = {}
 
 
 @dataclass
@@ -205,3 +233,4 @@ async def sink(group: Group, consumer: AIOKafkaConsumer, topics: Mapping[str, Wa
             wait = waiting.due_in()
             if wait is not None and wait <= 0:
                 await waiting.consumer.handle(waiting.taken(), group)
+        await group.commit_if_due()

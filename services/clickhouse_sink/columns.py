@@ -59,14 +59,15 @@ def _seconds(value: datetime) -> int:
     return seconds
 
 
-def _same(value: Any) -> Any:
+def same(value: Any) -> Any:
+    """The value as it is."""
     return value
 
 
 # of the types that a column holds without conversion parameters: Avro's kind and ClickHouse's type
 _PLAIN: Mapping[tuple[str, str], Convert] = {
-    ("string", "String"): _same,
-    ("bytes", "String"): _same,
+    ("string", "String"): same,
+    ("bytes", "String"): same,
     ("boolean", "UInt8"): int,
     ("timestamp-millis", "Int64"): to_ms,
     ("timestamp-millis", "DateTime('UTC')"): _seconds,

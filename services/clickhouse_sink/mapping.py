@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -81,6 +82,11 @@ class Plan:
     mapping: TableMapping
     columns: tuple[str, ...]
     sources: tuple[Source, ...]
+
+    @cached_property
+    def of_record(self) -> bool:
+        """Whether a row has something of the Kafka record itself besides its value."""
+        return not OF_RECORD.keys().isdisjoint([*self.mapping.columns.values(), *self.mapping.identity])
 
 
 def ranking_mapping(ranking: RankingDefinition, table: str) -> TableMapping:

@@ -1,9 +1,10 @@
-"""Pure: a decoded record becomes the rows of its table."""
+"""Pure: decoded records become the rows of their table."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
-from services.clickhouse_sink.columns import RangeError
+from services.clickhouse_sink.columns import RangeError, same
 from services.clickhouse_sink.mapping import Plan
 
 Row = tuple[Any, ...]
@@ -57,9 +58,33 @@ def rows(plan: Plan, record: Mapping[str, Any]) -> list[Row]:
     return filled
 
 
+def rows_of_each(plan: Plan, records: Sequence[Mapping[str, Any]]) -> list[list[Row] | RejectedError]:
+    """For each record its rows, or why it has none; a table with one row per record is filled by column."""
+    if plan.mapping.each is None:
+        try:
+            return [[row] for row in _by_column(plan, records)]
+        except RangeError:
+            pass  # whose value it is shows record by record
+    results: list[list[Row] | RejectedError] = []
+    for record in records:
+        try:
+            results.append(rows(plan, record))
+        except RejectedError as error:
+            results.append(error)
+    return results
+
+
+def _by_column(plan: Plan, records: Sequence[Mapping[str, Any]]) -> list[Row]:
+    filled = []
+    for source in plan.sources:
+        values = list(map(itemgetter(source.name), records))
+        filled.append(values if source.convert is same else list(map(source.convert, values)))
+    return list(zip(*filled, strict=True))
+
+
 def identity(plan: Plan, record: Mapping[str, Any]) -> tuple[Any, ...]:
     """What names the record's rows in the table."""
-    return tuple(record[field] for field in plan.mapping.identity)
+    return tuple([record[field] for field in plan.mapping.identity])
 
 
 def newer(plan: Plan, record: Mapping[str, Any], before: Mapping[str, Any]) -> bool:

@@ -12,7 +12,7 @@ from contracts.catalogue import catalogue
 from contracts.json_avro import typed
 from services.clickhouse_sink.columns import Avro, RangeError, conversion
 from services.clickhouse_sink.mapping import Plan, check
-from services.clickhouse_sink.transform import RejectedError, identity, newer, rows
+from services.clickhouse_sink.transform import RejectedError, identity, newer, rows, rows_of_each
 from tests.unit.test_clickhouse_sink_mapping import MAPPINGS, TABLES
 
 PLANS = {topic: check(catalogue()[topic], mapping, *TABLES[mapping.table]) for topic, mapping in MAPPINGS.items()}
@@ -132,6 +132,25 @@ def test_integer_is_kept_or_rejected(value: int, column: str) -> None:
     else:
         with pytest.raises(RangeError):
             convert(value)
+
+
+@pytest.mark.parametrize("topic", list(PLANS))
+def test_many_records_become_the_rows_of_each(topic: str) -> None:
+    """A batch gives each record the rows, with the types, that it has alone."""
+    records = [example(topic, name) for name in catalogue()[topic].examples()] * 2
+    alone = [rows(PLANS[topic], record) for record in records]
+    assert repr(rows_of_each(PLANS[topic], records)) == repr(alone)
+    assert rows_of_each(PLANS[topic], []) == []
+
+
+def test_only_the_records_that_do_not_fit_are_rejected() -> None:
+    """In a batch the others keep their rows, and the rejection names the field."""
+    plan = PLANS["sales.unified"]
+    good = example("sales.unified", "sale")
+    first, wrong, last = rows_of_each(plan, [good, good | {"version": -1}, good])
+    assert first == last == rows(plan, good)
+    assert isinstance(wrong, RejectedError)
+    assert "field version: -1 is outside" in str(wrong)
 
 
 def test_highest_version_wins_and_a_tie_keeps_the_first() -> None:
