@@ -31,11 +31,9 @@ from faust.types import TP
 from faust.types.tuples import ack_lock
 
 from chassis.batches import Batch
+from chassis.kafka import gather
 
 FETCH_WAIT_S = 1.0
-# the least bytes of a fetch's answer, and for how many milliseconds the broker waits for them
-AT_ONCE = (1, 1500)
-GATHERED = (128 * 1024, 100)
 
 
 class ConsumerThread(driver.AIOKafkaConsumerThread):
@@ -49,8 +47,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
     async def _fetch_records(self, consumer: AIOKafkaConsumer, *args: Any, **options: Any) -> Any:
         """What is fetched; from the first record on the broker gathers more, until a fetch brings none."""
         records = await super()._fetch_records(consumer, *args, **options)
-        fetcher = consumer._fetcher  # which makes its next request with these
-        fetcher._fetch_min_bytes, fetcher._fetch_max_wait_ms = GATHERED if records else AT_ONCE
+        gather(consumer, coming=bool(records))
         return records
 
     def verify_event_path(self, now: float, tp: TP) -> None:

@@ -17,7 +17,9 @@ if TYPE_CHECKING:  # commands, which are no units, start a second sooner without
 
 STOP_S = 0.5  # without a group there is nobody to take leave of
 WATCH_INTERVAL_S = 5.0
-GATHERED_BYTES = 128 * 1024
+# the least bytes of a fetch's answer, and for how many milliseconds the broker waits for them
+AT_ONCE = (1, 1500)
+GATHERED = (128 * 1024, 100)
 SETTING = "KAFKA_HOST, KAFKA_PORT"
 
 Client = TypeVar("Client", AIOKafkaProducer, AIOKafkaConsumer)
@@ -61,8 +63,6 @@ def _consumer(
     topics: Sequence[str],
     group: str | None,
     listener: ConsumerRebalanceListener | None = None,
-    *,
-    gather_ms: int = 0,
 ) -> AIOKafkaConsumer:
     client = AIOKafkaConsumer(
         *([] if listener else topics),
@@ -72,8 +72,6 @@ def _consumer(
         enable_auto_commit=False,
         auto_offset_reset="earliest",
         isolation_level="read_committed",
-        fetch_min_bytes=GATHERED_BYTES if gather_ms else 1,
-        fetch_max_wait_ms=gather_ms or 500,
     )
     if listener:
         client.subscribe(topics, listener=listener)
@@ -127,18 +125,22 @@ def consumer(
     topics: Sequence[str],
     group: str | None,
     listener: ConsumerRebalanceListener | None = None,
-    *,
-    gather_ms: int = 0,
 ) -> AbstractAsyncContextManager[AIOKafkaConsumer]:
     """A started consumer from the earliest offset, without auto-commit, while the context lasts; waits for the broker.
 
     With `group` None there is no group and no commit: the reader begins at the earliest offset each time. `listener` is
-    told of the group's rebalances. With `gather_ms` the broker keeps a fetch for so long, unless GATHERED_BYTES are
-    there before: fewer fetches with more in each.
+    told of the group's rebalances.
     """
-    return _connected(
-        unit, settings, lambda: _consumer(unit.name, settings, topics, group, listener, gather_ms=gather_ms)
-    )
+    return _connected(unit, settings, lambda: _consumer(unit.name, settings, topics, group, listener))
+
+
+def gather(client: AIOKafkaConsumer, *, coming: bool) -> None:
+    """Let the broker gather the answer to each fetch while records are `coming`; after a silence it answers at once.
+
+    Fewer and larger batches while there is much, no delay for what comes first, and few fetches while nothing comes.
+    """
+    fetcher = client._fetcher  # aiokafka has no setting that changes while it runs; each request is made with these
+    fetcher._fetch_min_bytes, fetcher._fetch_max_wait_ms = GATHERED if coming else AT_ONCE
 
 
 async def publish(client: AIOKafkaProducer, records: Iterable[Record]) -> int:

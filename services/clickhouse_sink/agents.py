@@ -13,7 +13,7 @@ from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 from chassis import kafka
 from chassis.batches import Batch, BatchConsumer
 from chassis.clickhouse import SETTING, ClickHouse, StoreUnavailableError
-from chassis.kafka import Record
+from chassis.kafka import Record, gather
 from chassis.results import Ignored, Rejected
 from chassis.unit import Unit
 from contracts.codec import DecodeError, Decoder
@@ -227,6 +227,7 @@ async def sink(group: Group, consumer: AIOKafkaConsumer, topics: Mapping[str, Wa
         due = [wait for waiting in topics.values() if (wait := waiting.due_in()) is not None]
         timeout_s = max(0.0, min([POLL_S, *due]))
         polled = await consumer.getmany(timeout_ms=int(timeout_s * 1000), max_records=MAX_POLL_RECORDS)
+        gather(consumer, coming=bool(polled or due))
         for tp, messages in polled.items():
             topics[tp.topic].add(Batch(tp, group.generation, messages))
         for waiting in topics.values():

@@ -27,7 +27,6 @@ from services.clickhouse_sink.settings import SinkSettings
 
 NAME = "clickhouse_sink"
 INSERT_TIMEOUT_S = 30.0
-GATHER_MS = 100  # a fetch brings what came in so long, of all topics, which is then written and committed together
 
 
 def datasets(settings: SinkSettings) -> Datasets:
@@ -109,9 +108,7 @@ async def main(unit: Unit, settings: SinkSettings) -> None:
             batches = BatchConsumer(unit, plan.topic, writer, settings.rejections, encode_dead_letter)
             waiting[plan.topic] = Waiting(batches, plan.mapping.flush)
         group = Group(unit, settings)
-        reader = await stack.enter_async_context(
-            consumer(unit, settings.kafka, list(waiting), settings.group, group, gather_ms=GATHER_MS)
-        )
+        reader = await stack.enter_async_context(consumer(unit, settings.kafka, list(waiting), settings.group, group))
         group.joined(reader)
         unit.log.info("sink_started", tables={plan.topic: plan.mapping.table for plan in plans})
         try:

@@ -15,7 +15,8 @@ from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
 from faust.types import TP
 
 from chassis.batches import Batch
-from chassis.faust_transport import AT_ONCE, GATHERED, Consumer, Transport
+from chassis.faust_transport import Consumer, Transport
+from chassis.kafka import AT_ONCE, GATHERED
 
 PARTITION = TP("raw", 0)
 GENERATION = 7
