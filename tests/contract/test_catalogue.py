@@ -24,7 +24,10 @@ TOPICS = list(catalogue().values())
 @pytest.mark.parametrize("topic", TOPICS, ids=lambda topic: topic.name)
 def test_topic_is_described(topic: Topic) -> None:
     """Each topic has known producers and consumers, a parsable schema with a documented record, and examples."""
-    assert set(topic.producers) | set(topic.consumers) <= {*UNITS, *TOOLS, *OTHER_PROCESSES}
+    unknown = {*topic.producers, *topic.consumers} - {*UNITS, *TOOLS, *OTHER_PROCESSES}
+    assert not unknown, (
+        f"{', '.join(unknown)} of {topic.name} is no unit of deploy/native/processes.yaml, and no command"
+    )
     assert topic.producers
     assert topic.consumers
     assert fastavro.parse_schema(dict(topic.avro))

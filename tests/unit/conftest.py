@@ -6,7 +6,14 @@ import pytest
 
 from chassis.settings import load
 from deploy.native import postgres
-from deploy.native.settings import NativeSettings
+from deploy.native.settings import PORTS, NativeSettings
+
+
+@pytest.fixture(autouse=True)
+def default_ports(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No port from the shell in which the tests run."""
+    for name in PORTS:
+        monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture

@@ -100,8 +100,8 @@ def test_a_unit_declares_each_name_once_and_by_convention(unit: str) -> None:
 
 
 def test_the_page_of_metrics_is_up_to_date() -> None:
-    """docs/metrics.md follows from the declarations: after a change run `task docs:metrics`."""
-    assert catalogue.PAGE.read_text("utf-8") == catalogue.page()
+    """docs/metrics.md follows from the declarations."""
+    assert catalogue.PAGE.read_text("utf-8") == catalogue.page(), "run ./taskw docs:metrics"
 
 
 def test_a_scrape_of_a_thousand_series_takes_less_than_20_ms() -> None:

@@ -61,12 +61,13 @@ def test_every_setting_of_every_unit_is_documented_with_its_default() -> None:
             )
             if name not in DERIVED and not same:
                 wrong[name] = (shown, value)
-    assert wrong == {}
+    assert wrong == {}, "in .env.example: the value shown, and the default in the settings class"
 
 
 def test_every_port_is_documented_with_its_default() -> None:
     """.env.example and the table of ports agree, and no default is given twice."""
-    assert {name: DOCUMENTED.get(name) for name in PORTS} == {name: str(port) for name, (port, _) in PORTS.items()}
+    shown = {name: DOCUMENTED.get(name) for name in PORTS}
+    assert shown == {name: str(port) for name, (port, _) in PORTS.items()}, ".env.example, deploy/native/processes.yaml"
     assert ports.doubled({name: port for name, (port, _) in PORTS.items()}) == []
 
 

@@ -80,6 +80,7 @@ RESOURCES = {
     "ranking-job": ("FlinkDeployment", "ranking"),
 }
 HERE = sorted(UNITS.keys() - RESOURCES.keys())
+STREAMS = sorted(name for name, (module, _) in UNITS.items() if module.startswith("streams."))
 # what runs for as long as the cluster, and the steps
 RUNS = ("Deployment", "StatefulSet", "Job", "Kafka", "KafkaConnect", "FlinkDeployment", "ClickHouseInstallation")
 # server -> the settings class of its clients, and the setting that ends with its port
@@ -102,7 +103,7 @@ INGESTION = {
     ("KafkaNodePool", "broker"),
     ("Kafka", "placar"),
     ("KafkaConnect", "placar"),
-    *(("Deployment", name) for name in ("registry", "cdc", "files", "legacy", "file-poller", "legacy-poller")),
+    *(("Deployment", name) for name in ("registry", *STREAMS, "file-poller", "legacy-poller")),
     *(("Deployment", name) for name in ("legacy-soap", "connect-watcher")),
 }
 RESTRICTED = {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}}
@@ -495,10 +496,10 @@ def test_what_must_be_alone_is_never_two() -> None:
         else:
             assert (spec["replicas"], spec["strategy"]) == (1, {"type": "Recreate"}), name
             assert why, name
-    assert scaled == {"cdc", "files", "legacy", "api"}
+    assert scaled == {*STREAMS, "api"}
 
 
-@pytest.mark.parametrize("name", ["cdc", "files", "legacy"])
+@pytest.mark.parametrize("name", STREAMS)
 def test_a_streams_unit_follows_the_lag_of_its_own_topic(name: str) -> None:
     """The group and topic are the unit's, and there are never more workers than partitions."""
     module = importlib.import_module(f"{UNITS[name][0]}.agents")
@@ -524,7 +525,8 @@ def test_a_unit_has_time_to_drain(name: str) -> None:
 
 def test_the_generated_manifests_are_current() -> None:
     """`task kubernetes:generate` would change nothing."""
-    assert [path.name for path, text in generate.files().items() if path.read_text("utf-8") != text] == []
+    old = [path.name for path, text in generate.files().items() if path.read_text("utf-8") != text]
+    assert not old, f"run ./taskw kubernetes:generate for {', '.join(old)}"
 
 
 def test_a_topic_has_a_copy_on_each_broker_of_the_cluster() -> None:
