@@ -65,12 +65,12 @@ class Samples:
 
     def grown(self, rate: int) -> list[str]:
         """The consumers whose lag has grown over the run."""
-        found = []
+        grown = []
         for name, lags in self.lags.items():
             third = max(1, len(lags) // 3)
             if statistics.median(lags[-third:]) > statistics.median(lags[:third]) + SLACK_S * rate:
-                found.append(name)
-        return found
+                grown.append(name)
+        return grown
 
 
 def processes(settings: NativeSettings) -> dict[str, list[psutil.Process]]:
@@ -268,7 +268,7 @@ def p95(values: Sequence[float]) -> float:
 
 
 async def measure(settings: NativeSettings, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Idle, warm up, load, catch up; returns what was found."""
+    """Idle, warm up, load, catch up; returns the figures."""
     sent, samples = Sent(), Samples()
     async with bench(settings, sent) as on:
         _say(f"idle for {arguments.idle:g} s")
@@ -312,10 +312,10 @@ def check(runtime: Runtime, *command: str) -> bool:
     return run.returncode == 0
 
 
-def report(found: Mapping[str, Any]) -> None:
+def report(result: Mapping[str, Any]) -> None:
     """The figures as a table, then as one line of JSON."""
     table = Table("process", "CPU µs per change", "idle, cores", "memory MiB")
-    costs, idle, used = found["cpu_us_per_change"], found["idle_cores"], found["memory_mib"]
+    costs, idle, used = result["cpu_us_per_change"], result["idle_cores"], result["memory_mib"]
     for name in sorted(costs, key=costs.get, reverse=True):
         table.add_row(name, f"{costs[name]:.1f}", f"{idle.get(name, 0):.3f}", f"{used.get(name, 0):.0f}")
     table.add_section()
@@ -323,13 +323,13 @@ def report(found: Mapping[str, Any]) -> None:
     console = Console(soft_wrap=True)
     console.print(table)
     for target in ("rest", "socket"):
-        seconds = found[f"commit_to_{target}_s"]
+        seconds = result[f"commit_to_{target}_s"]
         console.print(f"commit to {target}: p50 {seconds['p50']:.2f} s, p95 {seconds['p95']:.2f} s")
-    grown = ", ".join(found["grown"])
+    grown = ", ".join(result["grown"])
     verdict = f"NOT sustained, lag has grown: {grown}" if grown else "sustained, no lag has grown"
-    console.print(f"{found['rate']}/s from {', '.join(found['sources'])} for {found['seconds']:g} s: {verdict}")
-    console.print(f"caught up {found['caught_up_s']:.1f} s after the load; ledger and audit: {found['checked']}")
-    sys.stdout.write(f"{json.dumps(found)}\n")
+    console.print(f"{result['rate']}/s from {', '.join(result['sources'])} for {result['seconds']:g} s: {verdict}")
+    console.print(f"caught up {result['caught_up_s']:.1f} s after the load; ledger and audit: {result['checked']}")
+    sys.stdout.write(f"{json.dumps(result)}\n")
 
 
 def _mix(text: str) -> Mix:
@@ -360,12 +360,12 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="placar-bench-") as folder:
         _say("starting the pipeline")
         with start_runtime(Path(folder) / "state", (), polls) as runtime, environment(runtime):
-            found = asyncio.run(measure(NativeSettings(), arguments))
+            result = asyncio.run(measure(NativeSettings(), arguments))
             ledger = check(runtime, "ledger", "--from", f"{datetime.now(UTC) - timedelta(hours=3):%Y-%m-%dT%H:%M:%SZ}")
             audit = check(runtime, "audit")
-    found["checked"] = "nothing missing, all equal" if ledger and audit else "DIFFERENCES"
-    report(found)
-    return 0 if ledger and audit and not found["grown"] else 1
+    result["checked"] = "nothing missing, all equal" if ledger and audit else "DIFFERENCES"
+    report(result)
+    return 0 if ledger and audit and not result["grown"] else 1
 
 
 @contextlib.contextmanager

@@ -70,8 +70,8 @@ def spread(windows: int, now: datetime) -> Iterator[dict[str, Any]]:
     countries = max(1, -(-windows // KEPT_HOURS) - 2)
     hours = max(1, windows // (countries + 2))
     for number in range(hours * countries * NAMES):
-        hour, place = divmod(number, countries * NAMES)
-        country, name = divmod(place, NAMES)
+        hour, index = divmod(number, countries * NAMES)
+        country, name = divmod(index, NAMES)
         event_time = now - timedelta(hours=hours - hour, minutes=-name)
         yield {
             "sale_id": f"spread-{number}",

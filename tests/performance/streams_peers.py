@@ -56,7 +56,7 @@ async def process(command: Sequence[str], environment: Mapping[str, str], log: P
 
 async def outputs(port: str, before: Mapping[TopicPartition, int], after: Mapping[TopicPartition, int]) -> Outputs:
     """What was published between two ends of the topic."""
-    found: Outputs = Counter()
+    published: Outputs = Counter()
     client = AIOKafkaConsumer(bootstrap_servers=f"127.0.0.1:{port}", enable_auto_commit=False)
     await client.start()
     try:
@@ -65,10 +65,10 @@ async def outputs(port: str, before: Mapping[TopicPartition, int], after: Mappin
             client.seek(partition, offset)
         while any([await client.position(partition) < end for partition, end in after.items()]):
             for messages in (await client.getmany(timeout_ms=500)).values():
-                found.update((message.partition, message.key, message.value) for message in messages)
+                published.update((message.partition, message.key, message.value) for message in messages)
     finally:
         await client.stop()
-    return found
+    return published
 
 
 async def beside(runtime: Runtime, folder: Path, count: int, rounds: int) -> bool:

@@ -142,8 +142,8 @@ class Trace:
             return read(record)[0]
 
         events = []
-        found = readable(search(self.client, DEAD_LETTERS, pattern), self.servers.decoder(DEAD_LETTERS))
-        async for message, dead in found:
+        dead_letters = readable(search(self.client, DEAD_LETTERS, pattern), self.servers.decoder(DEAD_LETTERS))
+        async for message, dead in dead_letters:
             if dead["topic"] not in decoders or await name_in(dead) != self.name:
                 continue
             of = None if dead["partition"] < 0 else position(dead["topic"], dead["partition"], dead["offset"])
