@@ -13,7 +13,7 @@ from tests.runtime import Runtime, start_runtime
 STARTED = ("contracts", "s3", "tables", "prometheus")
 # how the names of a group's modules begin; all others are one group
 GROUPS = {"ranking/": "flink", "test_flink_": "flink", "test_streams_": "streams", "capture/": "capture"}
-ACCOUNTS = {
+ENVIRONMENT = {
     "KAFKA_HOST": "127.0.0.1",
     "SCHEMA_REGISTRY_HOST": "127.0.0.1",
     "POSTGRES_HOST": "127.0.0.1",
@@ -28,6 +28,9 @@ ACCOUNTS = {
     "S3_SECRET_KEY": "placar-secret",
     "S3_BUCKET": "sales-data",
     "LINEAGE_TRANSPORT": "off",
+    # other tests leave what is rejected in the topics that they share
+    "REJECTED_SHARE_MAX": "0",
+    "REJECTED_RUN_MAX": "0",
 }
 
 
@@ -48,7 +51,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Groups:
 @pytest.fixture(scope="session")
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, str]]:
     """The environment variables under which a process finds the servers."""
-    with start_runtime(tmp_path_factory.mktemp("runtime"), STARTED, ACCOUNTS) as runtime:
+    with start_runtime(tmp_path_factory.mktemp("runtime"), STARTED, ENVIRONMENT) as runtime:
         yield runtime.env
 
 

@@ -17,6 +17,7 @@ from schema_registry.client import AsyncSchemaRegistryClient
 from chassis import logs, stream
 from chassis.metrics import Metrics
 from chassis.ops import Readiness
+from chassis.rejections import RejectionSettings
 from chassis.settings import KafkaSettings, RegistrySettings
 from chassis.stream import Agent, StreamSettings
 from chassis.unit import Unit
@@ -88,8 +89,9 @@ class Servers:
         self.client = AsyncSchemaRegistryClient(self.registry.url)
 
     def settings(self, **more: Any) -> StreamSettings:
-        """Settings of a unit against these servers."""
-        return StreamSettings(kafka=self.kafka, registry=self.registry, ops_port=free_port(), **more)
+        """Settings of a unit against these servers; it goes on whatever other tests have left in its topic."""
+        never = RejectionSettings(share_max=0, run_max=0)
+        return StreamSettings(kafka=self.kafka, registry=self.registry, rejections=never, ops_port=free_port(), **more)
 
     async def encode(self, topic: str, records: Sequence[Mapping[str, Any]]) -> list[bytes]:
         """Examples (JSON values) as the topic's producer writes them; Debezium's schema is registered on the way."""

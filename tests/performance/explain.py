@@ -27,7 +27,7 @@ from contracts.rankings import RANKINGS, RankingDefinition
 from contracts.time import iso
 from contracts.windows import WindowLength, topics, window_lengths
 from services.clickhouse_sink.transform import rows
-from tests.connected.conftest import ACCOUNTS
+from tests.connected.conftest import ENVIRONMENT
 from tests.connected.serving import Database, database, ranking_set
 from tests.connected.test_api import api
 from tests.runtime import start_runtime
@@ -147,7 +147,7 @@ async def served(arguments: argparse.Namespace, scale: Scale) -> AsyncIterator[t
     """An API over a database of its own, filled: the database and a client of the API."""
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        runtime = stack.enter_context(start_runtime(folder / "state", ("tables",), ACCOUNTS))
+        runtime = stack.enter_context(start_runtime(folder / "state", ("tables",), ENVIRONMENT))
         db = await stack.enter_async_context(database(runtime.env, arguments.windows, timeout_s=120))
         await fill(db, scale, window_lengths(arguments.windows))
         started = api(runtime.env, db, folder, RANKING_WINDOWS=arguments.windows)

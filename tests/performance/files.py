@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from services.file_poller.transform import HEADER
-from tests.connected.conftest import ACCOUNTS
+from tests.connected.conftest import ENVIRONMENT
 from tests.connected.sources import bucket, peak_bytes, service
 from tests.connected.streams import until
 from tests.connected.unit_process import UnitProcess
@@ -85,7 +85,7 @@ def main() -> None:
     given = parser.parse_args()
     with (
         tempfile.TemporaryDirectory() as folder,
-        start_runtime(Path(folder) / "state", ("contracts", "s3"), ACCOUNTS) as runtime,
+        start_runtime(Path(folder) / "state", ("contracts", "s3"), ENVIRONMENT) as runtime,
     ):
         asyncio.run(measure(runtime.env, Path(folder), given.mib, given.row_bytes, given.objects))
 

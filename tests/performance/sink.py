@@ -26,7 +26,7 @@ from aiokafka import AIOKafkaProducer
 from contracts import codec
 from contracts.catalogue import catalogue
 from services.clickhouse_sink.metrics import DELAY
-from tests.connected.conftest import ACCOUNTS
+from tests.connected.conftest import ENVIRONMENT
 from tests.connected.serving import ranking_set
 from tests.connected.unit_process import unit_process
 from tests.rankings import registry_of
@@ -185,7 +185,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with (
         tempfile.TemporaryDirectory() as folder,
-        start_runtime(Path(folder) / "state", ("contracts", "tables"), ACCOUNTS) as runtime,
+        start_runtime(Path(folder) / "state", ("contracts", "tables"), ENVIRONMENT) as runtime,
     ):
         asyncio.run(measure(runtime, arguments, Path(folder)))
 

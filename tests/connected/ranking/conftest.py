@@ -14,8 +14,12 @@ SETTINGS = {
     "RANKING_MINI_BATCH_MS": "100",
     "RANKING_EMIT_INTERVAL_MS": "200",
     "API_QUERY_TIMEOUT_S": "60",
+    "API_RATE_LIMIT_PER_S": "0",
 }
-"""Silence ends windows after seconds, a changed ranking is published almost at once, a busy machine is given time."""
+"""Silence ends windows after seconds, a changed ranking is published almost at once, a busy machine is given time.
+
+Readers ask as fast as they are answered, without a limit.
+"""
 
 
 @pytest.fixture(scope="package")
