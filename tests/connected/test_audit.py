@@ -158,8 +158,8 @@ async def test_totals_of_more_than_64_bits(db: Database) -> None:
     await serve(db, [*sales, cent], 2)
     _, different = await compared(db)
     total = 1_000 * largest
-    found = {(one.name, one.figure, one.served, one.recomputed) for one in different}
-    assert ("Natal", "total", total + Decimal("0.01"), total) in found
+    figures = {(one.name, one.figure, one.served, one.recomputed) for one in different}
+    assert ("Natal", "total", total + Decimal("0.01"), total) in figures
 
 
 async def test_windows_that_only_one_side_has(db: Database) -> None:

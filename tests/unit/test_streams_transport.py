@@ -160,15 +160,15 @@ async def test_fetches_gather_while_records_come(consumer: Consumer) -> None:
     fetcher = SimpleNamespace(
         _closed=False, fetched_records=fetched_records, _subscriptions=SimpleNamespace(fetch_context=nullcontext)
     )
-    asked = []
+    requests = []
     consumer.app.flow_control.resume()
     consumer.resume_flow()
     while fetched:
         await thread._fetch_records(
             cast(AIOKafkaConsumer, SimpleNamespace(_closed=False, _fetcher=fetcher)), {PARTITION}
         )
-        asked.append((fetcher._fetch_min_bytes, fetcher._fetch_max_wait_ms))
-    assert asked == [GATHERED, GATHERED, AT_ONCE]
+        requests.append((fetcher._fetch_min_bytes, fetcher._fetch_max_wait_ms))
+    assert requests == [GATHERED, GATHERED, AT_ONCE]
 
 
 async def test_position_that_is_not_known_yet(consumer: Consumer) -> None:
