@@ -16,17 +16,20 @@ def owner(setting: str) -> str:
 
 def taken(ports: Mapping[str, int], host: str, ours: Collection[int]) -> list[str]:
     """One line per port that a process outside `ours` (process ids) holds: setting, port, who, and what to do."""
-    listening = {
-        c.laddr.port: c.pid for c in psutil.net_connections("tcp") if c.status == psutil.CONN_LISTEN and c.laddr
-    }
+    listening = _listening()
     lines = []
     for name, port in ports.items():
-        if port in listening and listening[port] in ours:
-            continue
         if port not in listening and _free(host, port):
             continue
-        lines.append(f"{name} {port} ({owner(name)}) is in use by {_who(listening.get(port))}: set {name} in .env")
+        holder = listening[port] if port in listening else _listening().get(port)  # opened since by a server that boots
+        if holder not in ours:
+            lines.append(f"{name} {port} ({owner(name)}) is in use by {_who(holder)}: set {name} in .env")
     return lines
+
+
+def _listening() -> dict[int, int | None]:
+    """The process that listens on each port; None where it is somebody else's."""
+    return {c.laddr.port: c.pid for c in psutil.net_connections("tcp") if c.status == psutil.CONN_LISTEN and c.laddr}
 
 
 def _free(host: str, port: int) -> bool:

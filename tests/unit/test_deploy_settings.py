@@ -91,6 +91,16 @@ def test_a_port_in_use_is_named_with_setting_process_and_remedy() -> None:
         assert ports.taken({"API_PORT": port}, "127.0.0.1", ours={os.getpid()}) == []
 
 
+def test_a_port_that_one_of_ours_opens_meanwhile_is_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that boots may open a port between the list of listeners and the attempt to bind it."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        lists: list[dict[int, int | None]] = [{}, {port: os.getpid()}]
+        monkeypatch.setattr(ports, "_listening", lambda: lists.pop(0))
+
+        assert ports.taken({"API_PORT": port}, "127.0.0.1", ours={os.getpid()}) == []
+
+
 def test_a_wrong_port_ends_with_one_line_that_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """A port that is no number is rejected with the setting's name and the value."""
     monkeypatch.setenv("S3_MASTER_PORT", "ninety")
