@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from aiokafka.errors import KafkaError
+from faust.app.base import App
 
 from chassis import kafka
 from chassis.kafka import Record
@@ -140,6 +141,26 @@ async def test_crash_in_a_batch(position: int, reached: Servers) -> None:
                 return ids(prefix, 20) <= set(published.sales())
 
             await until(complete, "every sale is in sales.unified")
+
+
+async def test_crash_whose_stop_is_cancelled(reached: Servers, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What stopped the agent is raised also where Faust's own stop ends with a cancellation."""
+
+    stop = App.stop
+
+    async def cancelled(app: App) -> None:
+        await stop(app)
+        raise asyncio.CancelledError
+
+    def crashing(record: dict[str, Any], context: Context) -> Output | Rejected | Ignored:
+        raise CrashError
+
+    monkeypatch.setattr(App, "stop", cancelled)
+    await reached.feed("sales.files", await reached.encode("sales.files", rows(unique("C"), 1)))
+    async with unit_in_process(reached, replace(FILES, transform=crashing), unique("crash")) as (_, work):
+        with pytest.raises(CrashError):
+            async with asyncio.timeout(60):
+                await work
 
 
 async def test_publish_fails_half_way(reached: Servers, monkeypatch: pytest.MonkeyPatch) -> None:
