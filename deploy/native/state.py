@@ -27,9 +27,11 @@ def marked(folder: Path) -> bool:
 
 def _others(folder: Path) -> list[str]:
     """What is in a folder that is not ours."""
-    if marked(folder) or not folder.exists():
+    if not folder.exists():
         return []
-    return sorted({path.name for path in folder.iterdir()} - {LOCK, RUNTIME})
+    # listed before the marker is looked for: another command that claims the folder meanwhile writes it first
+    names = {path.name for path in folder.iterdir()}
+    return [] if marked(folder) else sorted(names - {LOCK, RUNTIME})
 
 
 def claim(folder: Path, setting: str) -> None:
