@@ -15,7 +15,7 @@ from chassis.settings import KafkaSettings
 if TYPE_CHECKING:  # commands, which are no units, start a second sooner without
     from chassis.unit import Unit
 
-STOP_S = 0.5  # without a group there is nobody to take leave of
+STOP_S = 0.5
 WATCH_INTERVAL_S = 5.0
 # the least bytes of a fetch's answer, and for how many milliseconds the broker waits for them
 AT_ONCE = (1, 1500)
@@ -43,6 +43,20 @@ async def _started(client: Client) -> Client:
         await client.stop()
         raise
     return client
+
+
+async def _stopped(client: AIOKafkaProducer | AIOKafkaConsumer) -> None:
+    """Stop a client.
+
+    aiokafka's consumer cancels the task that fetches and waits for its end. Soon after `assign` or a rebalance the task
+    is itself cancelling the requests of the former assignment and loses the cancellation (0.14.0), and `stop` would
+    wait for ever: so the task is cancelled again. The stop itself is not, for it still has connections to close.
+    """
+    stopping = asyncio.create_task(client.stop())
+    while not (await asyncio.wait([stopping], timeout=STOP_S))[0]:
+        if isinstance(client, AIOKafkaConsumer):
+            client._fetcher._fetch_task.cancel()
+    await stopping
 
 
 def _producer(name: str, settings: KafkaSettings) -> AIOKafkaProducer:
@@ -111,7 +125,7 @@ async def _connected(unit: "Unit", settings: KafkaSettings, create: Callable[[],
         watching.cancel()
         with suppress(asyncio.CancelledError):
             await watching
-        await client.stop()
+        await _stopped(client)
 
 
 def producer(unit: "Unit", settings: KafkaSettings) -> AbstractAsyncContextManager[AIOKafkaProducer]:
@@ -209,19 +223,6 @@ async def reading(command: str, settings: KafkaSettings, topics: Sequence[str]) 
         yield client
     finally:
         await _stopped(client)
-
-
-async def _stopped(client: AIOKafkaConsumer) -> None:
-    """Stop a consumer that is in no group.
-
-    aiokafka's `stop` cancels the task that fetches and waits for its end. Soon after `assign` that task is itself
-    cancelling the requests of the former assignment and loses the cancellation (0.14.0), and `stop` would wait for
-    ever. It passes a cancellation of its own on to the task.
-    """
-    stopping = asyncio.create_task(client.stop())
-    while not (await asyncio.wait([stopping], timeout=STOP_S))[0]:
-        stopping.cancel()
-    await stopping
 
 
 async def partitions(client: AIOKafkaConsumer) -> dict[str, list[int]]:

@@ -292,18 +292,23 @@ async def work(unit: Unit, settings: StreamSettings, agent: Agent, codecs: Codec
             reason: BaseException | None = None
             try:
                 async with faust_app_running(app, stop_timeout=STOP_TIMEOUT_S):
-                    stopped = asyncio.create_task(app.wait_for_stopped(asyncio.Event()))
-                    try:
-                        await asyncio.wait({stopped, worker.halted}, return_when=asyncio.FIRST_COMPLETED)
-                    finally:
-                        stopped.cancel()
-                    halted = worker.halted.exception() if worker.halted.done() else None
-                    reason = halted or app.crash_reason or RuntimeError("Faust stopped by itself")
+                    reason = await _stopped_by(app, worker)
                     raise reason
             except asyncio.CancelledError:
                 if reason is None:
                     raise
                 raise reason from None  # a crash ends Faust's thread, and with it the commits of the stop
+
+
+async def _stopped_by(app: Any, worker: Worker) -> BaseException:
+    """Wait until Faust or the agent has stopped; why."""
+    stopped = asyncio.create_task(app.wait_for_stopped(asyncio.Event()))
+    try:
+        await asyncio.wait({stopped, worker.halted}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        stopped.cancel()
+    halted = worker.halted.exception() if worker.halted.done() else None
+    return halted or app.crash_reason or RuntimeError("Faust stopped by itself")
 
 
 def run_stream(name: str, settings_type: type[S], agent: Callable[[S], Agent]) -> None:

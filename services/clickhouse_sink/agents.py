@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import Collection, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -169,8 +168,10 @@ class Group(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no
 
     async def leave(self) -> None:
         """Commit what is acknowledged, if the broker takes it: others go on with the partitions."""
-        with suppress(TimeoutError, KafkaError):
+        try:
             await self._commit()
+        except (TimeoutError, KafkaError) as error:  # they write it again
+            self._unit.log.warning("commit_failed", error=repr(error))
 
     async def _commit(self) -> None:
         async with self._committing, asyncio.timeout(COMMIT_S):

@@ -119,21 +119,26 @@ async def probe(
     return served - committed, await live.when(before + 1) - committed
 
 
+def connections(postgres: PostgresSettings) -> asyncpg.Pool:
+    """A few connections to the retailer's database, to be entered."""
+    return asyncpg.create_pool(
+        host=postgres.host,
+        port=postgres.port,
+        user=postgres.user,
+        password=postgres.password.get_secret_value(),
+        database=postgres.db,
+        min_size=1,
+        max_size=4,
+    )
+
+
 async def measure(rate: float, probes: int, api_port: int) -> list[tuple[float, float]]:
     """Probe one after another under load; seconds to REST and to the socket of each."""
     postgres = load(PostgresSettings)
     window = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(days=20)
     city = "Fortaleza"
     async with (
-        asyncpg.create_pool(
-            host=postgres.host,
-            port=postgres.port,
-            user=postgres.user,
-            password=postgres.password.get_secret_value(),
-            database=postgres.db,
-            min_size=1,
-            max_size=4,
-        ) as pool,
+        connections(postgres) as pool,
         httpx.AsyncClient(base_url=f"http://127.0.0.1:{api_port}", timeout=10) as client,
         socket(api_port, window, city) as live,
     ):

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,20 @@ def test_a_folder_with_other_files_is_not_claimed(
 
     assert [path.name for path in folder.iterdir()] == ["thesis.tex"]
     assert "holds other files (thesis.tex): name a new or empty folder" in capsys.readouterr().err
+
+
+def test_a_folder_that_another_command_claims_meanwhile_is_ours(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The marker that appears while the folder is listed is no other file."""
+    folder.mkdir()
+    listed = Path.iterdir
+
+    def claimed(path: Path) -> Iterator[Path]:
+        (folder / state.MARKER).write_text(state.TEXT)
+        return iter(list(listed(path)))
+
+    monkeypatch.setattr(Path, "iterdir", claimed)
+
+    claim(folder, "PLACAR_STATE")
 
 
 def test_the_choice_of_a_runtime_claims_the_folder_first(
