@@ -106,13 +106,25 @@ class Scene:
         people: Sequence[Entry],
         status: str = "provisional",
     ) -> None:
-        """A revision of every ranking, in the topics and in ClickHouse."""
-        for ranking, entries in (("city", cities), ("salesman", people), ("product", PRODUCTS)):
-            record = ranked(ranking, start, revision, entries, status)
-            topic = BY_NAME[ranking].topic
-            await self.db.write(topic, record)
-            key = instant(start) + ("/BR" if BY_NAME[ranking].per_country else "")
-            await self.producer.send_and_wait(topic, self.encoders[topic](record), key=key.encode())
+        """A revision of every ranking, in ClickHouse and in the topics."""
+        sets = [
+            ranked(ranking, start, revision, entries, status)
+            for ranking, entries in (("city", cities), ("salesman", people), ("product", PRODUCTS))
+        ]
+        await self.store(sets)
+        await self.announce(sets)
+
+    async def store(self, sets: Sequence[dict[str, Any]]) -> None:
+        """Put ranking sets into ClickHouse."""
+        for one in sets:
+            await self.db.write(BY_NAME[one["ranking"]].topic, one)
+
+    async def announce(self, sets: Sequence[dict[str, Any]]) -> None:
+        """Publish ranking sets to their topics."""
+        for one in sets:
+            ranking = BY_NAME[one["ranking"]]
+            key = instant(one["window_start"]) + ("/BR" if ranking.per_country else "")
+            await self.producer.send_and_wait(ranking.topic, self.encoders[ranking.topic](one), key=key.encode())
 
     @asynccontextmanager
     async def page(
@@ -351,6 +363,21 @@ async def test_windows_of_the_past(scene: Scene, hour: datetime) -> None:
         await expect(names(page, "city")).to_have_text(of(CITIES))
         await scene.publish(next(_hours), 1, CITIES[1:], PEOPLE)
         await expect(names(page, "city")).to_have_text(of(CITIES[1:]))
+
+
+async def test_a_window_that_is_announced_before_it_is_stored(scene: Scene, hour: datetime) -> None:
+    """The windows to pick follow also where the live stream is ahead of ClickHouse."""
+    before, newest = hour, next(_hours)
+    await scene.publish(before, 1, CITIES[3:], PEOPLE)
+    async with scene.page("ahead") as page:
+        await expect(names(page, "city")).to_have_text(of(CITIES[3:]))
+        sets = [ranked(ranking.name, newest, 1, CITIES, "provisional") for ranking in RANKINGS]
+        await scene.announce(sets)
+        await expect(names(page, "city")).to_have_text(of(CITIES))
+        await scene.store(sets)
+        await expect(page.locator(f'#windows option[value="{instant(newest)}"]')).to_have_count(1)
+        await page.get_by_role("button", name="Previous window").click()
+        await expect(names(page, "city")).to_have_text(of(CITIES[3:]))
 
 
 async def test_portuguese_dark_and_remembered(scene: Scene, hour: datetime) -> None:

@@ -5,6 +5,7 @@ import { settings } from "./settings.js";
 import { day, hours, say } from "./words.js";
 
 const PAGE = 48;
+const BEHIND_MS = 3000; // ClickHouse has a new window later than the live stream, and answers are shared for a moment
 
 // Begins with `picked`: "latest" or a start instant; `pick(one of them)` is called when the reader chooses.
 export function windows(root, picked, pick) {
@@ -15,6 +16,7 @@ export function windows(root, picked, pick) {
   let length;
   let newest = null; // the window that `latest` is now
   let failure = "";
+  let again; // the timer of the next reading of a list that is behind
 
   function option(value, text) {
     const made = document.createElement("option");
@@ -55,6 +57,7 @@ export function windows(root, picked, pick) {
   }
 
   async function read(from) {
+    clearTimeout(again);
     const query = { ranking: settings.rankings[0].name, length, limit: PAGE, ...(from && { cursor: from }) };
     const answer = await ask("/api/v1/windows", query).catch((error) => error);
     failure = answer instanceof Error ? answer.message : "";
@@ -65,6 +68,8 @@ export function windows(root, picked, pick) {
       known = from ? [...known, ...page] : [...page, ...behind];
       if (from || !behind.length) cursor = answer.nextCursor;
     }
+    clearTimeout(again);
+    if (failure || (newest && !known.some((one) => one.start === newest))) again = setTimeout(read, BEHIND_MS);
     render();
   }
 
