@@ -1,7 +1,7 @@
 """Records as JSON that people write and read, and as the Python values that the codec takes and gives.
 
-In JSON a decimal is text, a timestamp is text in ISO 8601 with milliseconds and Z, and bytes are text of code points 0
-to 255 (as in Avro's own JSON encoding).
+In JSON a decimal is text, a timestamp is text in ISO 8601 with Z and milliseconds, or microseconds where it has any,
+and bytes are text of code points 0 to 255 (as in Avro's own JSON encoding).
 """
 
 import io
@@ -38,7 +38,7 @@ def _expected(schema: Mapping[str, Any]) -> str:
         case "decimal", _:
             digits = f"at most {schema['precision']} digits, {schema.get('scale', 0)} of them after the point"
             return f'a decimal as text, such as "12.50", of {digits}'
-        case "timestamp-millis", _:
+        case "timestamp-millis" | "timestamp-micros", _:
             return 'an instant with a time zone, such as "2026-02-19T10:00:00Z"'
         case _, "bytes":
             return "text of code points 0 to 255, one for each byte"
@@ -52,7 +52,7 @@ def _converted(schema: Mapping[str, Any], value: Any) -> Any:
     match schema.get("logicalType"), schema["type"]:
         case "decimal", _:
             return Decimal(value)
-        case "timestamp-millis", _:
+        case "timestamp-millis" | "timestamp-micros", _:
             return datetime.fromisoformat(value)
         case _, "bytes":
             return value.encode("latin-1")
@@ -120,7 +120,8 @@ def plain(value: Any) -> Any:
         case Decimal():
             return str(value)
         case datetime():
-            return value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+            finest = "microseconds" if value.microsecond % 1000 else "milliseconds"
+            return value.astimezone(UTC).isoformat(timespec=finest).replace("+00:00", "Z")
         case bytes():
             return value.decode("latin-1")
         case Mapping():

@@ -11,6 +11,8 @@ from contracts import catalogue as catalogue_module
 from contracts.catalogue import CatalogueError, Topic, catalogue
 from contracts.json_avro import typed
 from contracts.reasons import REASONS, remedy
+from contracts.webhooks import OTHER, PRIVACY
+from contracts.webhooks import TOPICS as WEBHOOKS
 from contracts.windows import window_lengths
 from deploy.native.processes import UNITS
 from tests import invalid
@@ -50,6 +52,13 @@ def test_rankings_agree() -> None:
     """Both ranking topics carry the same schema, so that one consumer reads both."""
     topics = catalogue()
     assert topics["rankings.city"].avro == topics["rankings.salesman"].avro
+
+
+def test_webhooks_agree() -> None:
+    """Every kind of event has a topic, and all of them carry the same schema, so that one producer fills them."""
+    topics = {OTHER, PRIVACY, *(topic for kinds in WEBHOOKS.values() for topic in kinds.values())}
+    assert topics == {topic.name for topic in TOPICS if topic.avro["name"] == "WebhookEvent"}
+    assert all(catalogue()[name].avro == catalogue()[OTHER].avro for name in topics)
 
 
 def test_further_window_lengths_derive_their_topics() -> None:

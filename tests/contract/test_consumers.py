@@ -12,7 +12,7 @@ import pytest
 from chassis import progress
 from contracts.catalogue import Topic, catalogue
 from contracts.codec import DecodeError, Decoder, encode_body, parse
-from contracts.json_avro import typed
+from contracts.json_avro import plain, typed
 from contracts.rankings import BY_NAME, ranking_windows
 from contracts.windows import window_length
 from flink.ranking import sql
@@ -105,6 +105,11 @@ def api(topic: Topic, record: Record) -> None:
     assert totals == [entry["total_sales"] for entry in record["entries"]]
 
 
+def topics(topic: Topic, record: Record) -> None:
+    """The topics' command: prints a record as JSON that can be produced again."""
+    assert typed(topic.avro, plain(record)) == record
+
+
 CONSUMERS: Mapping[str, Callable[[Topic, Record], None]] = {
     **{consumer: streams for agent in AGENTS for consumer in catalogue()[agent.consumes].consumers},
     "api": api,
@@ -113,6 +118,7 @@ CONSUMERS: Mapping[str, Callable[[Topic, Record], None]] = {
     "file_poller": file_poller,
     "legacy_poller": legacy_poller,
     "dead_letters": dead_letters,
+    "topics": topics,
 }
 PAIRS = [(topic, consumer) for topic in catalogue().values() for consumer in topic.consumers]
 
