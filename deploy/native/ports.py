@@ -8,6 +8,8 @@ import psutil
 
 from deploy.native.settings import PORTS
 
+READINGS = 3
+
 
 def owner(setting: str) -> str:
     """The process that listens on the port of this setting."""
@@ -21,7 +23,7 @@ def taken(ports: Mapping[str, int], host: str, ours: Collection[int]) -> list[st
     for name, port in ports.items():
         if port not in listening and _free(host, port):
             continue
-        holder = listening[port] if port in listening else _listening().get(port)  # opened since by a server that boots
+        holder = listening.get(port) or _holder(port)
         if holder not in ours:
             lines.append(f"{name} {port} ({owner(name)}) is in use by {_who(holder)}: set {name} in .env")
     return lines
@@ -30,6 +32,18 @@ def taken(ports: Mapping[str, int], host: str, ours: Collection[int]) -> list[st
 def _listening() -> dict[int, int | None]:
     """The process that listens on each port; None where it is somebody else's."""
     return {c.laddr.port: c.pid for c in psutil.net_connections("tcp") if c.status == psutil.CONN_LISTEN and c.laddr}
+
+
+def _holder(port: int) -> int | None:
+    """The process that listens on the port; None where it is somebody else's.
+
+    A server that boots may have opened it since, and psutil reads the processes before the sockets: one that is opened
+    between the two has no process in that reading.
+    """
+    for _ in range(READINGS):
+        if (holder := _listening().get(port)) is not None:
+            return holder
+    return None
 
 
 def _free(host: str, port: int) -> bool:

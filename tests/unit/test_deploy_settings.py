@@ -91,11 +91,13 @@ def test_a_port_in_use_is_named_with_setting_process_and_remedy() -> None:
         assert ports.taken({"API_PORT": port}, "127.0.0.1", ours={os.getpid()}) == []
 
 
-def test_a_port_that_one_of_ours_opens_meanwhile_is_ours(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A server that boots may open a port between the list of listeners and the attempt to bind it."""
+@pytest.mark.parametrize("holders", [["none", "ours"], ["unknown", "ours"], ["none", "unknown", "ours"]])
+def test_a_port_that_one_of_ours_opens_meanwhile_is_ours(holders: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that boots may open a port after the list of listeners was read, or while it is read."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        lists: list[dict[int, int | None]] = [{}, {port: os.getpid()}]
+        read: dict[str, dict[int, int | None]] = {"none": {}, "unknown": {port: None}, "ours": {port: os.getpid()}}
+        lists = [read[holder] for holder in holders]
         monkeypatch.setattr(ports, "_listening", lambda: lists.pop(0))
 
         assert ports.taken({"API_PORT": port}, "127.0.0.1", ours={os.getpid()}) == []
