@@ -64,22 +64,27 @@ async def published(watcher: AIOKafkaConsumer) -> dict[TopicPartition, int]:
     return ends
 
 
+async def total(watcher: AIOKafkaConsumer) -> int:
+    """How many records `sales.unified` has had."""
+    return sum((await published(watcher)).values())
+
+
 async def follow(
-    watcher: AIOKafkaConsumer,
+    done_by_now: Callable[[], Awaitable[int]],
     count: int,
     processes: Sequence[psutil.Process],
     ready: Callable[[], Awaitable[bool]] | None = None,
 ) -> Figures:
-    """Measure until so many records more are published; from the tenth part on, and not before all are ready.
+    """Measure until so many records more are done; from the tenth part on, and not before all are ready.
 
     Raises:
         SystemExit: they do not come.
     """
-    before = sum((await published(watcher)).values())
+    before = await done_by_now()
     marks: list[Mark] = []
     last, changed, end = before, time.monotonic(), time.monotonic() + PATIENCE_S
     while True:
-        now, done = time.monotonic(), sum((await published(watcher)).values())
+        now, done = time.monotonic(), await done_by_now()
         if done > last:
             last, changed = done, now
             newest = Mark.of(now, done - before, processes)

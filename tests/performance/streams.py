@@ -27,6 +27,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ from contracts.codec import Decoder
 from streams.legacy.agents import agent
 from streams.legacy.settings import Settings
 from tests.connected.unit_process import UnitProcess, unit_process
-from tests.performance.catch_up import Figures, follow, median, rewind, say, show
+from tests.performance.catch_up import Figures, follow, median, rewind, say, show, total
 from tests.performance.streams_live import steady
 from tests.performance.streams_peers import beside
 from tests.rankings import registry_of
@@ -133,7 +134,7 @@ class Bench:
             sys.executable, "-m", __spec__.name, "--bare", f"bare-{number}", env=dict(self._runtime.env)
         )
         try:
-            return await follow(self._watcher, self._count, [psutil.Process(process.pid)])
+            return await follow(partial(total, self._watcher), self._count, [psutil.Process(process.pid)])
         finally:
             process.terminate()
             await process.wait()
@@ -159,7 +160,9 @@ class Bench:
             async def ready() -> bool:
                 return all([await worker.ready() for worker in workers])
 
-            return await follow(self._watcher, self._count, [psutil.Process(worker.pid) for worker in workers], ready)
+            return await follow(
+                partial(total, self._watcher), self._count, [psutil.Process(worker.pid) for worker in workers], ready
+            )
 
 
 async def alone(client: AsyncSchemaRegistryClient) -> dict[str, float]:

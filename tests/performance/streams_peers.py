@@ -11,6 +11,7 @@ import subprocess
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -19,7 +20,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from deploy.native.install import python_environment
 from deploy.native.settings import NativeSettings
 from tests.connected.unit_process import unit_process
-from tests.performance.catch_up import Figures, follow, median, published, rewind, say, show
+from tests.performance.catch_up import Figures, follow, median, published, rewind, say, show, total
 from tests.performance.streams_live import RAW, debezium, preload
 from tests.rankings import registry_of
 from tests.runtime import ROOT, Runtime
@@ -85,7 +86,7 @@ async def beside(runtime: Runtime, folder: Path, count: int, rounds: int) -> boo
 
     async def measure(name: str, pid: psutil.Process) -> None:
         before = await published(watcher)
-        runs.setdefault(name, []).append(await follow(watcher, count, [pid]))
+        runs.setdefault(name, []).append(await follow(partial(total, watcher), count, [pid]))
         seen.append(await outputs(port, before, await published(watcher)))
         same = "the same records" if seen[-1] == seen[0] else f"{(seen[-1] - seen[0]).total():,} OTHER RECORDS"
         show(name, runs[name][-1])
