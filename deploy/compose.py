@@ -16,12 +16,13 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from chassis.settings import load
 from deploy.native import __main__ as native
-from deploy.native import rankings, render, status
+from deploy.native import rankings, render, state, status, webhook_secrets
 from deploy.native.graph import StartError
 from deploy.native.processes import steps
 from deploy.native.settings import ROOT, NativeSettings
-from deploy.native.table import CONFIGURATION
+from deploy.native.table import CONFIGURATION, TABLE
 
 ENGINE_TIMEOUT_S = 1.5
 REGISTRY_TIMEOUT_S = 10.0
@@ -90,7 +91,17 @@ def configuration_digests(deploy: Path = ROOT / "deploy") -> dict[str, str]:
 
 
 def _environment() -> dict[str, str]:
-    return {"COMPOSE_PROFILES": PROFILES, **configuration_digests(), **os.environ}
+    """What compose.yaml is filled in with: the caller's environment, and what `up` has chosen and made."""
+    settings = load(NativeSettings)
+    chosen = sorted(settings.profiles)
+    profiles = ",".join((os.environ.get("COMPOSE_PROFILES", PROFILES), *chosen))
+    return {
+        **configuration_digests(),
+        **os.environ,
+        **webhook_secrets.known(settings),
+        "COMPOSE_PROFILES": profiles,
+        "PLACAR_PROFILES": ",".join(chosen),
+    }
 
 
 def _compose(*arguments: str) -> int:
@@ -107,6 +118,13 @@ def _up(settings: NativeSettings, given: argparse.Namespace) -> int:
     if given.without:
         sys.stderr.write("up: --without is an option of the native runtime; name what to start by --only\n")
         return 2
+    try:
+        profiles = native.wanted_profiles(settings, given.profiles)
+    except StartError as error:
+        sys.stderr.write(f"up: {error}\n")
+        return 1
+    state.remember(settings.state_dir, profiles | TABLE.profiles_of(given.only))
+    webhook_secrets.make(settings)
     code = _compose("up", "--build", "--detach", "--wait", "--remove-orphans", *given.only)
     if code != 0:
         return code
@@ -120,13 +138,16 @@ def _up(settings: NativeSettings, given: argparse.Namespace) -> int:
     return 0
 
 
-def _down(_: NativeSettings, given: argparse.Namespace) -> int:
-    """Stop everything; the volumes stay."""
+def _down(settings: NativeSettings, given: argparse.Namespace) -> int:
+    """Stop everything, and choose no profile any more; the volumes stay."""
+    state.forget(settings.state_dir)
     return _compose("--profile", "*", "down")
 
 
-def _clean(_: NativeSettings, given: argparse.Namespace) -> int:
+def _clean(settings: NativeSettings, given: argparse.Namespace) -> int:
     """Stop everything and remove the volumes; with --all our images too."""
+    state.forget(settings.state_dir)
+    webhook_secrets.file(settings).unlink(missing_ok=True)
     return _compose("--profile", "*", "down", "--volumes", *(["--rmi", "all"] if given.all else []))
 
 

@@ -17,7 +17,7 @@ import resource
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -66,6 +66,13 @@ class Checkout:
     state: Path
 
     @property
+    def profiles(self) -> set[str]:
+        """The profiles that PLACAR_PROFILES or the last `up` has chosen."""
+        last = self.state / "profiles"
+        remembered = last.read_text("utf-8") if last.is_file() else ""
+        return set(re.findall(r"\w+", f"{self.settings.get('PLACAR_PROFILES', '')},{remembered}"))
+
+    @property
     def in_containers(self) -> bool:
         """Whether the pipeline runs by compose.yaml: by RUNTIME, else by the last `up`."""
         wanted, last = self.settings.get("RUNTIME", ""), self.state / "runtime"
@@ -99,10 +106,14 @@ def checkout(environment: Mapping[str, str]) -> Checkout:
     return Checkout(settings, home, state)
 
 
-def ports(settings: Mapping[str, str]) -> dict[str, str]:
-    """Every port of the native runtime by its setting: the defaults are those of `.env.example`."""
-    documented = re.findall(r"^#([A-Z0-9_]+_PORT)=(\d+)", (ROOT / ".env.example").read_text("utf-8"), re.M)
-    return {name: settings.get(name) or default for name, default in documented if name not in IN_CONTAINERS}
+def ports(settings: Mapping[str, str], profiles: Collection[str]) -> dict[str, str]:
+    """Each port of the native runtime with these profiles, by its setting: the defaults are those of `.env.example`."""
+    text = (ROOT / ".env.example").read_text("utf-8")
+    return {
+        name: settings.get(name) or default
+        for name, default, profile in re.findall(r"^#([A-Z0-9_]+_PORT)=(\d+)(?:.*\(profile (\w+)\))?", text, re.M)
+        if name not in IN_CONTAINERS and profile in ("", *profiles)
+    }
 
 
 def machine() -> Iterator[Finding]:
@@ -258,7 +269,7 @@ def holders() -> dict[str, int]:
 
 def free_ports(here: Checkout, pids: Mapping[int, str]) -> Iterator[Finding]:
     """Ports that others hold."""
-    wanted, listening, holding = ports(here.settings), listeners(), holders()
+    wanted, listening, holding = ports(here.settings, here.profiles), listeners(), holders()
     wrong = [name for name, port in wanted.items() if not port.isdigit() or not 0 < int(port) < 65536]
     for name in wrong:
         yield Finding(MISSING, "port", f"{name} {wanted[name][:60]!r} is not a port", f"set {name} in .env")

@@ -9,7 +9,8 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import typer
 from typer.exceptions import TyperException
@@ -27,6 +28,8 @@ from tools.watch.cli import watch
 
 NOT_DONE = 2
 PIPE_CLOSED = 141  # the status that a shell gives a command whose reader has gone
+
+ROOT = Path(__file__).resolve().parents[1]
 
 app = typer.Typer(no_args_is_help=True, context_settings={"help_option_names": ["--help", "-h"]})
 for command in (audit, ledger, lineage, produce, seed, shell, trace, traffic, watch):
@@ -79,9 +82,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return status or 0
 
 
-if __name__ == "__main__":
-    if "PLACAR_DOTENV" in os.environ:  # set by ./placar
-        from dotenv import load_dotenv
+def settings_files() -> Iterator[Path]:
+    """The files whose settings count where the environment has none, each to be loaded before the next is asked for.
 
-        load_dotenv(os.environ["PLACAR_DOTENV"])
+    `.env`, where ./placar names it, and in the state folder the secrets that `up` has made.
+    """
+    if "PLACAR_DOTENV" in os.environ:
+        yield Path(os.environ["PLACAR_DOTENV"])
+    home = Path(os.environ.get("PLACAR_HOME") or ROOT / ".placar")
+    yield Path(os.environ.get("PLACAR_STATE") or home / "state") / "secrets.env"
+
+
+if __name__ == "__main__":
+    from dotenv import load_dotenv
+
+    for file in settings_files():
+        load_dotenv(file)
     raise SystemExit(main())

@@ -8,80 +8,106 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 from chassis.settings import load
 from deploy.native import backup as copies
 from deploy.native import dev as development
 from deploy.native import install as installation
-from deploy.native import jars, ports, postgres, rankings, render, state, status, supervise
+from deploy.native import jars, ports, postgres, rankings, render, state, status, supervise, webhook_secrets
 from deploy.native.backup import BackupError
 from deploy.native.graph import Starter, StartError, closure
 from deploy.native.packages import InstallError
-from deploy.native.processes import UNITS, Node, environment, processes, steps
-from deploy.native.settings import NativeSettings
+from deploy.native.processes import UNITS, Node, chosen, environment, processes, steps
+from deploy.native.settings import NativeSettings, known_profiles, names
 from deploy.native.state import StateError
 from deploy.native.supervise import SupervisorError
+from deploy.native.table import TABLE
 
 
-def _nodes(settings: NativeSettings, only: Sequence[str], without: Sequence[str]) -> dict[str, Node]:
-    """What `up` starts: everything, or what `only` needs, less `without`."""
+def _nodes(
+    settings: NativeSettings, only: Sequence[str], without: Sequence[str], profiles: Collection[str]
+) -> dict[str, Node]:
+    """What `up` starts: everything of these profiles, or what `only` needs, less `without`."""
     everything: list[Node] = [*processes(settings), *steps(settings)]
     table = {node.name: node for node in everything}
-    wanted = closure(table, only or table)
+    wanted = closure(table, only or [name for name, node in table.items() if node.profile in ("", *profiles)])
     unknown = set(without) - set(table)
     if unknown:
         raise StartError(f"unknown process {', '.join(sorted(unknown))}; there are {', '.join(sorted(table))}")
     return {name: node for name, node in table.items() if name in wanted and name not in without}
 
 
-def _start_all(settings: NativeSettings, nodes: Mapping[str, Node], command: str) -> int:
+def _start_all(settings: NativeSettings, nodes: Mapping[str, Node], profiles: Collection[str], command: str) -> int:
     """Start what is not running and wait until all is ready; returns 1 where others hold a port."""
     state.claim(settings.state_dir, "PLACAR_STATE")
     with state.locked(settings.state_dir, command, wait=True):
         state.claim(settings.state_dir, "PLACAR_STATE")  # again: it may have waited for `clean`
+        state.remember(settings.state_dir, profiles)
+        webhook_secrets.make(settings)
         return _start(settings, nodes)
 
 
 def _start(settings: NativeSettings, nodes: Mapping[str, Node]) -> int:
-    mine = {name: port for name, port in settings.ports.items() if ports.owner(name) in nodes}
+    absent = TABLE.without(settings.profiles)
+    used = {name: port for name, port in settings.ports.items() if ports.owner(name) not in absent}
+    mine = {name: port for name, port in used.items() if ports.owner(name) in nodes}
     ours = supervise.pids(settings) | {process.pid for process in supervise.leftovers(settings)}
-    problems = [*ports.doubled(settings.ports), *ports.taken(mine, settings.bind_host, ours)]
+    problems = [*ports.doubled(used), *ports.taken(mine, settings.bind_host, ours)]
     if problems:
         sys.stderr.write("\n".join(problems) + "\n")
         return 1
-    supervise.launch(settings, render.configuration(settings, processes(settings)))
+    supervise.launch(settings, render.configuration(settings, chosen(settings)))
     asyncio.run(Starter(settings, list(nodes.values())).run())
     return 0
 
 
+def wanted_profiles(settings: NativeSettings, given: Sequence[str]) -> set[str]:
+    """The profiles of an `up`: those that are chosen, and the given ones.
+
+    Raises:
+        StartError: there is none of that name.
+    """
+    try:
+        return settings.profiles | {*names(known_profiles(",".join(given)))}
+    except ValueError as error:
+        raise StartError(str(error)) from None
+
+
 def up(settings: NativeSettings, arguments: argparse.Namespace) -> int:
     """Start what is not running, wait until all is ready, show the first rankings."""
-    nodes = _nodes(settings, arguments.only, arguments.without)
+    profiles = wanted_profiles(settings, arguments.profiles)
+    nodes = _nodes(settings, arguments.only, arguments.without, profiles)
+    profiles |= TABLE.profiles_of(nodes)
     try:
-        if _start_all(settings, nodes, "up"):
+        if _start_all(settings, nodes, profiles, "up"):
             return 1
         if {"seed", "ranking-job", "clickhouse_sink", "api"} <= set(nodes):  # without the seed nothing may be sold yet
             asyncio.run(rankings.show_first(settings))
     except KeyboardInterrupt:
         print("interrupted: stopping what was started ...", flush=True)
-        supervise.shutdown(settings, processes(settings))
+        _stop(settings)
         return 130
     status.print_urls(status.urls(settings))
     return 0
 
 
-def down(settings: NativeSettings, _: argparse.Namespace) -> int:
-    """Stop everything; the data stays."""
+def _stop(settings: NativeSettings) -> None:
     supervise.shutdown(settings, processes(settings))
+    state.forget(settings.state_dir)
+
+
+def down(settings: NativeSettings, _: argparse.Namespace) -> int:
+    """Stop everything, and choose no profile any more; the data stays."""
+    _stop(settings)
     print("stopped; the data is kept (clean removes it)")
     return 0
 
 
 def show_status(settings: NativeSettings, _: argparse.Namespace) -> int:
     """Print the state of every process."""
-    return asyncio.run(status.show(settings, processes(settings)))
+    return asyncio.run(status.show(settings, chosen(settings)))
 
 
 def logs(settings: NativeSettings, arguments: argparse.Namespace) -> int:
@@ -148,15 +174,17 @@ def dev(settings: NativeSettings, arguments: argparse.Namespace) -> int:
     unknown = set(arguments.units) - set(UNITS)
     if unknown:
         raise StartError(f"unknown unit {', '.join(sorted(unknown))}; there are {', '.join(UNITS)}")
-    table, ran = processes(settings), supervise.running(settings) or bool(arguments.units)
-    names, log = arguments.units or [*UNITS], None
-    if len(names) > 1:
-        shown = ["dev", *names, *(each.name for each in table if each.name not in UNITS)]
+    ran, profiles = supervise.running(settings) or bool(arguments.units), settings.profiles
+    table = [each for each in processes(settings) if each.profile in ("", *profiles) or each.name in arguments.units]
+    units, log = arguments.units or [each.name for each in table if each.name in UNITS], None
+    if len(units) > 1:
+        shown = ["dev", *units, *(each.name for each in table if each.name not in UNITS)]
         log = development.Log(shown, sys.stdout)
     try:
-        if not arguments.units and _start_all(settings, _nodes(settings, [], [*UNITS]), "dev"):
+        servers = _nodes(settings, [], [*UNITS], profiles)
+        if not arguments.units and _start_all(settings, servers, profiles, "dev"):
             return 1
-        development.run(settings, table, names, log)
+        development.run(settings, table, units, log)
     except KeyboardInterrupt:
         pass  # it is how this ends
     finally:
@@ -168,6 +196,13 @@ def dev(settings: NativeSettings, arguments: argparse.Namespace) -> int:
 def install(settings: NativeSettings, arguments: argparse.Namespace) -> int:
     """Install what is missing."""
     installation.install(settings, tests=arguments.tests)
+    return 0
+
+
+def show_secrets(settings: NativeSettings, _: argparse.Namespace) -> int:
+    """Print the secrets of the webhooks' providers, which `up` made where none are set."""
+    for name, value in webhook_secrets.known(settings).items():
+        print(f"{name}={value}")
     return 0
 
 
@@ -190,11 +225,8 @@ COMMANDS: Mapping[str, Command] = {
     "restore": restore,
     "run": run,
     "dev": dev,
+    "secrets": show_secrets,
 }
-
-
-def _names(text: str) -> list[str]:
-    return [name for name in text.split(",") if name]
 
 
 def parser(step_names: Sequence[str]) -> argparse.ArgumentParser:
@@ -206,8 +238,10 @@ def parser(step_names: Sequence[str]) -> argparse.ArgumentParser:
         for name, command in COMMANDS.items()
     }
     parsers["install"].add_argument("--tests", action="store_true", help="also what only the tests need")
-    parsers["up"].add_argument("--only", type=_names, default=[], help="these and what they need, comma separated")
-    parsers["up"].add_argument("--without", type=_names, default=[], help="not these, comma separated")
+    help_ = f"also what these start, until `down`: {', '.join(TABLE.profiles)}"
+    parsers["up"].add_argument("profiles", nargs="*", help=help_)
+    parsers["up"].add_argument("--only", type=names, default=[], help="these and what they need, comma separated")
+    parsers["up"].add_argument("--without", type=names, default=[], help="not these, comma separated")
     parsers["logs"].add_argument("units", nargs="*", help="all when none is named")
     parsers["logs"].add_argument("-f", "--follow", action="store_true")
     parsers["logs"].add_argument("-n", "--lines", type=int, default=20)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from chassis.settings import REGISTRY_DATABASE
-from deploy.native import packages, postgres, probes
+from deploy.native import packages, postgres, probes, webhook_secrets
 from deploy.native.settings import ROOT, NativeSettings, secret
 from deploy.native.table import TABLE, Described, fill
 
@@ -42,6 +42,7 @@ class Process:
     directory: str = str(ROOT)
     stop_signal: str = "TERM"
     wave: int = 0
+    profile: str = ""
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ class Step:
     command: Sequence[str]
     needs: Sequence[str] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
+    profile: str = ""
 
 
 Node = Process | Step
@@ -119,6 +121,7 @@ def values(settings: NativeSettings) -> dict[str, str]:
         # an address must be well-formed even where no alert is sent to it
         "ALERT_RECEIVER": "webhook" if settings.alert_webhook_url else "none",
         "ALERT_WEBHOOK_URL": settings.alert_webhook_url or "http://127.0.0.1/",
+        **webhook_secrets.known(settings),
     }
 
 
@@ -150,7 +153,7 @@ def steps(settings: NativeSettings) -> list[Step]:
     """The one-shot steps."""
     filler = _Filler(settings)
     return [
-        Step(name, filler.words(described.command), described.needs, filler.environment(described))
+        Step(name, filler.words(described.command), described.needs, filler.environment(described), described.profile)
         for name, described in TABLE.steps.items()
     ]
 
@@ -169,13 +172,19 @@ def _process(name: str, described: Described, filler: _Filler) -> Process:
         filler.text(described.directory),
         described.stop_signal,
         described.wave,
+        described.profile,
     )
 
 
 def processes(settings: NativeSettings) -> list[Process]:
-    """Every server and unit."""
+    """Every server and unit, of every profile."""
     filler = _Filler(settings)
-    return [_process(name, described, filler) for name, described in {**TABLE.servers, **TABLE.units}.items()]
+    return [_process(name, described, filler) for name, described in TABLE.processes.items()]
+
+
+def chosen(settings: NativeSettings) -> list[Process]:
+    """The servers and units that run: those without a profile, and those of a chosen one."""
+    return [process for process in processes(settings) if process.name not in TABLE.without(settings.profiles)]
 
 
 def environment(settings: NativeSettings) -> dict[str, str]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from deploy.native import postgres
+from deploy.native import postgres, webhook_secrets
 from deploy.native.processes import Process, environment, values
 from deploy.native.settings import PORTS, ROOT, NativeSettings
 from deploy.native.table import CONFIGURATION, TABLE, fill
@@ -30,11 +30,12 @@ FOLDERS = (
     "data/s3",
 )
 
-# the settings of ours in the caller's environment: a changed one restarts the processes
+# the settings of ours in the caller's environment: a changed one restarts the processes (a secret of webhooks only the
+# unit that the table gives it to)
 SETTING_PREFIXES = (
     "API_", "BIND_", "CDC_", "CLICKHOUSE_", "CONNECT_", "FILES_", "FILE_POLLER_", "FLINK_", "KAFKA_", "LEGACY_",
-    "LINEAGE_", "LOG_LEVEL", "MARQUEZ_", "OPS_", "POSTGRES_", "PROMETHEUS_", "RANKING_", "REJECTED_", "S3_",
-    "SCHEMA_REGISTRY_", "SERVER_EXPORTER_",
+    "LINEAGE_", "LOG_LEVEL", "MARQUEZ_", "OPS_", "POSTGRES_", "PROMETHEUS_", "RANKING_", "REJECTED_", "REPORTING_",
+    "S3_", "SCHEMA_REGISTRY_", "SERVER_EXPORTER_", "SHOPIFY_", "STRIPE_", "WEBHOOKS_",
 )  # fmt: skip
 
 
@@ -43,12 +44,14 @@ def targets(settings: NativeSettings, host: Host) -> list[dict[str, Any]]:
     scraped = {f"{unit.upper()}_OPS_PORT": "unit" for unit in TABLE.units}
     for server in TABLE.servers.values():
         scraped.update(server.scraped)
+    absent = TABLE.without(settings.profiles)
     return [
         {
             "targets": [f"{host(PORTS[port][1])}:{settings.ports[port]}"],
             "labels": {"job": job, "instance": PORTS[port][1]},
         }
         for port, job in scraped.items()
+        if PORTS[port][1] not in absent
     ]
 
 
@@ -113,7 +116,11 @@ def _postgres(settings: NativeSettings, filled: Mapping[str, str]) -> None:
 
 def _supervisor(settings: NativeSettings, processes: Sequence[Process]) -> str:
     state = settings.state_dir
-    ours = {name: value for name, value in os.environ.items() if name.startswith(SETTING_PREFIXES)}
+    ours = {
+        name: value
+        for name, value in os.environ.items()
+        if name.startswith(SETTING_PREFIXES) and name not in webhook_secrets.NAMES
+    }
     text = template("native/supervisord.conf", {"SOCKET": str(settings.socket), "STATE": str(state), "ROOT": str(ROOT)})
     for process in processes:
         script = state / "conf" / "processes" / f"{process.name}.sh"

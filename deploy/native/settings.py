@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr
+from pydantic import AfterValidator, Field, SecretStr
 from pydantic_settings import BaseSettings
 
 from chassis.settings import (
@@ -19,16 +19,32 @@ from chassis.settings import (
     RankingSettings,
     S3Settings,
 )
+from deploy.native.state import PROFILES
 from deploy.native.table import TABLE
 
 ROOT = Path(__file__).resolve().parents[2]
 
 PORTS: Mapping[str, tuple[int, str]] = {
-    setting: (port, name)
-    for name, described in {**TABLE.servers, **TABLE.units}.items()
-    for setting, port in described.ports.items()
+    setting: (port, name) for name, described in TABLE.processes.items() for setting, port in described.ports.items()
 }
 """Setting -> its default, and the process that listens there."""
+
+
+def names(text: str) -> list[str]:
+    """What a list names, separated by commas."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def known_profiles(text: str) -> str:
+    """A list of profiles that are all in the table.
+
+    Raises:
+        ValueError: one is not; the message names those there are.
+    """
+    for name in names(text):
+        if name not in TABLE.profiles:
+            raise ValueError(f"there is no profile {name[:60]!r}; there are {', '.join(TABLE.profiles) or 'none'}")
+    return text
 
 
 class NativeSettings(BaseSettings):
@@ -36,6 +52,7 @@ class NativeSettings(BaseSettings):
 
     home: Path = Field(ROOT / ".placar", validation_alias="PLACAR_HOME")
     state: Path | None = Field(None, validation_alias="PLACAR_STATE")
+    wanted: Annotated[str, AfterValidator(known_profiles)] = Field("", validation_alias="PLACAR_PROFILES")
     bind_host: Name = Field("127.0.0.1", validation_alias="BIND_HOST")
     ready_timeout_s: Annotated[float, Field(gt=0)] = Field(180.0, validation_alias="PLACAR_READY_TIMEOUT_S")
     log_level_servers: Literal["", "debug", "info", "warning", "error"] = Field(
@@ -54,6 +71,13 @@ class NativeSettings(BaseSettings):
     def state_dir(self) -> Path:
         """Data, logs, configuration and run files: all that `clean` removes."""
         return (self.state or self.home / "state").resolve()
+
+    @property
+    def profiles(self) -> set[str]:
+        """The chosen profiles: those of PLACAR_PROFILES, and those of an `up` since the last `down`."""
+        file = self.state_dir / PROFILES
+        remembered = names(file.read_text("utf-8")) if file.is_file() else []
+        return {*names(self.wanted), *remembered} & {*TABLE.profiles}
 
     @property
     def socket(self) -> Path:

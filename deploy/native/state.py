@@ -2,7 +2,7 @@
 
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -11,6 +11,8 @@ TEXT = "Made by Placar. `task clean` removes the folder that holds this file.\n"
 LOCK = "placar.lock"
 RUNTIME = "runtime"
 """The file that remembers where the last `up` was: native or compose."""
+PROFILES = "profiles"
+"""The file that remembers the profiles that an `up` has started, until `down`."""
 SHOWN = 3
 LONGEST = 500
 """Bytes of a state folder's path: with this everything starts; Postgres has room for about 1,000."""
@@ -52,6 +54,16 @@ def claim(folder: Path, setting: str) -> None:
         (folder / MARKER).write_text(TEXT, "utf-8")
     except OSError as error:
         raise StateError(f"{folder} (setting {setting}): {error.strerror}; name another folder") from error
+
+
+def remember(folder: Path, profiles: Collection[str]) -> None:
+    """Let every command know that these profiles are chosen; `forget` ends it."""
+    (folder / PROFILES).write_text(",".join(sorted(profiles)), "utf-8")
+
+
+def forget(folder: Path) -> None:
+    """No profile is chosen any more, but those of PLACAR_PROFILES."""
+    (folder / PROFILES).unlink(missing_ok=True)
 
 
 def check_removable(folder: Path, setting: str) -> None:

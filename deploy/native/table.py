@@ -1,7 +1,7 @@
 """Reads processes.yaml, the table of what the native runtime runs."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import yaml
@@ -12,8 +12,8 @@ class Described(BaseModel):
     """A server, step or unit as the table describes it.
 
     `ports` are its ports by their settings, with their defaults; of these Prometheus scrapes those of `scraped`, under
-    the job that is given there. A unit has a `module` instead of command and probe. The other keys are those of
-    `Process`.
+    the job that is given there. A unit has a `module` instead of command and probe. What has a `profile` runs only
+    where that is chosen. The other keys are those of `Process`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -29,6 +29,7 @@ class Described(BaseModel):
     directory: str = "${ROOT}"
     stop_signal: str = "TERM"
     wave: int = 0
+    profile: str = ""
 
 
 class Table(BaseModel):
@@ -41,6 +42,24 @@ class Table(BaseModel):
     steps: dict[str, Described]
     units: dict[str, Described]
     urls: dict[str, str]
+
+    @property
+    def processes(self) -> dict[str, Described]:
+        """Servers and units: what has ports and keeps running."""
+        return {**self.servers, **self.units}
+
+    @property
+    def profiles(self) -> list[str]:
+        """The names of the profiles."""
+        return sorted({each.profile for each in (*self.processes.values(), *self.steps.values())} - {""})
+
+    def profiles_of(self, names: Collection[str]) -> set[str]:
+        """The profiles of these servers and units; other names have none."""
+        return {self.processes[name].profile for name in names if name in self.processes} - {""}
+
+    def without(self, profiles: Collection[str]) -> set[str]:
+        """The servers and units that do not run where these profiles are chosen."""
+        return {name for name, each in self.processes.items() if each.profile not in ("", *profiles)}
 
 
 TABLE = Table.model_validate(yaml.safe_load(Path(__file__).with_name("processes.yaml").read_text("utf-8")))

@@ -15,6 +15,7 @@ from deploy import doctor
 from deploy.doctor import MISSING, NOTE, OK, Checkout, Finding
 from deploy.native.ports import free_ports
 from deploy.native.settings import PORTS
+from deploy.native.table import TABLE
 
 ROOT = Path(__file__).parents[2]
 SYSTEM_PYTHON = shutil.which("python3", path="/usr/bin:/bin") or sys.executable
@@ -117,8 +118,8 @@ def test_it_runs_before_the_tools_are_installed(tmp_path: Path) -> None:
 
 def test_its_ports_are_those_of_the_runtime() -> None:
     """The doctor reads .env.example; every port of the runtime is there."""
-    assert doctor.ports({}) == {name: str(port) for name, (port, _) in PORTS.items()}
-    assert doctor.ports({"API_PORT": "7"})["API_PORT"] == "7"
+    assert doctor.ports({}, TABLE.profiles) == {name: str(port) for name, (port, _) in PORTS.items()}
+    assert doctor.ports({"API_PORT": "7"}, [])["API_PORT"] == "7"
 
 
 @pytest.mark.parametrize(
