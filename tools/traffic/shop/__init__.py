@@ -1,0 +1,1 @@
+"""The simulated shop: what Shopify, Stripe and HubSpot would send of it, how they deliver it, and what is true."""
