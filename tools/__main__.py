@@ -23,7 +23,7 @@ from tools.lineage.cli import lineage
 from tools.shell.cli import shell
 from tools.topics.cli import produce, topics
 from tools.trace.cli import trace
-from tools.traffic.cli import seed, traffic
+from tools.traffic.cli import seed, shop, traffic
 from tools.watch.cli import watch
 
 NOT_DONE = 2
@@ -32,7 +32,7 @@ PIPE_CLOSED = 141  # the status that a shell gives a command whose reader has go
 ROOT = Path(__file__).resolve().parents[1]
 
 app = typer.Typer(no_args_is_help=True, context_settings={"help_option_names": ["--help", "-h"]})
-for command in (audit, ledger, lineage, produce, seed, shell, trace, traffic, watch):
+for command in (audit, ledger, lineage, produce, seed, shell, shop, trace, traffic, watch):
     app.command()(command)
 for client in (psql, clickhouse):
     app.command(context_settings=OWN_ARGUMENTS)(client)

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from contracts.reference import CITIES
 from tools.__main__ import main
-from tools.options import Source
 from tools.traffic import app, retail
+from tools.traffic.channels import OWN, PROVIDERS, Channel
 from tools.traffic.transform import HEADER, actions, csv_file, due, missed, spread
 
-ALL = tuple(Source)
+ALL = tuple(Channel)
 
 
 def test_the_same_seed_sells_the_same() -> None:
@@ -29,21 +29,31 @@ def test_the_same_seed_sells_the_same() -> None:
 
 def test_mostly_sales_some_changes_and_cancellations() -> None:
     """All three sources are sold through; only Postgres changes and cancels, and less often than it sells."""
-    kinds = Counter((action.source, action.kind) for action in islice(actions(random.Random(1), ALL), 3000))
-    assert {source for source, _ in kinds} == set(Source)
+    kinds = Counter((action.source, action.kind) for action in islice(actions(random.Random(1), OWN), 3000))
+    assert {source for source, _ in kinds} == set(OWN)
     assert (
-        kinds[Source.POSTGRES, "insert"]
-        > 4 * kinds[Source.POSTGRES, "update"]
-        > 4 * kinds[Source.POSTGRES, "delete"] / 2
+        kinds[Channel.POSTGRES, "insert"]
+        > 4 * kinds[Channel.POSTGRES, "update"]
+        > 4 * kinds[Channel.POSTGRES, "delete"] / 2
         > 0
     )
     assert {source for source, kind in kinds if kind != "insert"} == {"postgres"}
 
 
+def test_providers_only_deliver() -> None:
+    """Each source has its share; what a provider's webhook is about is not decided here."""
+    happened = list(islice(actions(random.Random(1), ALL), 3000))
+    shares = Counter(action.source for action in happened)
+    assert all(400 < shares[channel] < 600 for channel in ALL)
+    webhooks = [action for action in happened if action.kind == "webhook"]
+    assert {action.source for action in webhooks} == set(PROVIDERS)
+    assert {action.sold for action in webhooks} == {None}
+
+
 def test_only_living_sales_change() -> None:
     """What is changed or cancelled was sold before and is not cancelled yet."""
     alive: set[int] = set()
-    for action in islice(actions(random.Random(3), (Source.POSTGRES,)), 2000):
+    for action in islice(actions(random.Random(3), (Channel.POSTGRES,)), 2000):
         if action.kind == "insert":
             assert action.number not in alive
             alive.add(action.number)
@@ -109,6 +119,8 @@ def test_csv_files_have_the_agreed_header_and_quote_what_needs_it() -> None:
         ["traffic", "--rate", "x"],
         ["traffic", "--sources", "postgres,fax"],
         ["traffic", "buy"],
+        ["shop", "--start", "2026-02-19T10:00:00Z", "--seed"],
+        ["shop", "--seed", "1", "--start", "yesterday"],
         ["seed", "--again"],
     ],
 )
@@ -130,6 +142,14 @@ def test_the_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(app, "run_seed", run)
     assert main(["traffic"]) == 0
     assert main(["traffic", "--rate", "5", "--seed", "7", "--count", "9", "--sources", "files,legacy"]) == 0
+    assert main(["traffic", "--sources", "shopify,stripe", "--check", "30"]) == 0
     assert main(["seed"]) == main(["seed", "--initial"]) == 0
-    assert calls[:2] == [(20.0, None, None, ALL), (5.0, 7, 9, (Source.FILES, Source.LEGACY))]
-    assert calls[2:] == [(("initial", False),), (("initial", True),)]
+    assert calls[:2] == [(20.0, None, None, OWN, None), (5.0, 7, 9, (Channel.FILES, Channel.LEGACY), None)]
+    assert calls[2:3] == [(20.0, None, None, (Channel.SHOPIFY, Channel.STRIPE), 30.0)]
+    assert calls[3:] == [(("initial", False),), (("initial", True),)]
+
+
+def test_only_webhooks_are_checked(capsys: pytest.CaptureFixture[str]) -> None:
+    """A check of sales that no provider tells of is a mistake, not a check that finds nothing."""
+    assert main(["traffic", "--sources", "files", "--check", "5"]) == 2
+    assert "--check" in capsys.readouterr().err

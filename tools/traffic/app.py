@@ -6,7 +6,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import islice
@@ -20,12 +20,15 @@ from chassis.errors import NotDoneError
 from chassis.metrics import Metrics
 from chassis.ops import Readiness
 from chassis.postgres import open_connection
-from chassis.settings import load
+from chassis.settings import ClickHouseSettings, load
 from chassis.unit import Unit
-from tools.options import Source
+from contracts.webhooks import TOPICS
 from tools.traffic import bucket, database, erp
+from tools.traffic.channels import PROVIDERS, Channel
 from tools.traffic.retail import sell
 from tools.traffic.settings import TrafficSettings
+from tools.traffic.shop import check as checked
+from tools.traffic.shop.webhooks import Webhooks, open_webhooks
 from tools.traffic.transform import Action, actions, csv_file, due, missed, spread, summary
 
 TICK_S = 0.1
@@ -137,25 +140,29 @@ async def seed(settings: TrafficSettings, *, initial: bool) -> None:
 class Seller:
     """Carries out actions in their source; what a source could not take yet is tried again when it answers."""
 
-    def __init__(self, shop: Shop, run: str, file_interval_s: float) -> None:
-        self._shop, self._run, self._interval_s = shop, run, file_interval_s
+    def __init__(self, shop: Shop, run: str, file_interval_s: float, webhooks: Webhooks | None) -> None:
+        self._shop, self._run, self._interval_s, self._webhooks = shop, run, file_interval_s, webhooks
         self._staff: tuple[Any, dict[str, int]] = None, {}
         self._sales: dict[int, int] = {}
         self._rows: list[Any] = []
         self._files = 0
         self._upload_at = time.monotonic() + file_interval_s
 
-    async def sell(self, due_now: Sequence[Action]) -> None:
-        """Carry out what is due, in order within each source."""
-        by_source = {source: [action for action in due_now if action.source == source] for source in Source}
-        if todo := by_source[Source.POSTGRES]:
+    async def sell(self, due_now: Sequence[Action]) -> Counter[str]:
+        """Carry out what is due, in order within each source, and count what happened by source and kind."""
+        by_source = {source: [action for action in due_now if action.source == source] for source in Channel}
+        if todo := by_source[Channel.POSTGRES]:
             await self._shop.postgres(partial(self._apply, todo))
-        if todo := by_source[Source.LEGACY]:
+        if todo := by_source[Channel.LEGACY]:
             await self._shop.register([(f"L-{self._run}-{action.number}", action.sold) for action in todo])
         now = datetime.now(UTC)
-        self._rows += [(f"F-{self._run}-{action.number}", action.sold, now) for action in by_source[Source.FILES]]
+        self._rows += [(f"F-{self._run}-{action.number}", action.sold, now) for action in by_source[Channel.FILES]]
         if time.monotonic() >= self._upload_at:
             await self.upload()
+        done = Counter(f"{action.source} {action.kind}" for action in due_now if action.source not in PROVIDERS)
+        if self._webhooks is not None:
+            done += await self._webhooks.deliver(len(due_now) - done.total())
+        return done
 
     async def _apply(self, todo: Sequence[Action], connection: Any) -> None:
         if self._staff[0] is not connection:
@@ -173,31 +180,48 @@ class Seller:
 
 
 async def keep_selling(
-    stop: asyncio.Event, rate: float, run_seed: int | None, limit: int | None, sources: Sequence[Source]
-) -> None:
-    """Sell `rate` times a second until `stop` is set, or until `limit` actions have happened."""
+    stop: asyncio.Event,
+    rate: float,
+    run_seed: int | None,
+    limit: int | None,
+    sources: Sequence[Channel],
+    *,
+    check_s: float | None,
+) -> int:
+    """Sell `rate` times a second until `stop` is set, or until `limit` actions have happened.
+
+    Returns the exit status: 1 where, after `check_s` seconds, the webhooks' sales are not stored as they must be.
+
+    Raises:
+        NotDoneError: the webhook receiver does not take what is sent.
+    """
     settings = load(TrafficSettings)
     chosen = random.SystemRandom().randrange(2**32) if run_seed is None else run_seed
     plan = islice(actions(random.Random(chosen), sources), limit)
     run = f"{chosen}" if run_seed is not None else f"{chosen:x}-{int(time.time()):x}"
+    providers = [provider for provider in TOPICS if provider in sources]
     done: Counter[str] = Counter()
     begun = reported = time.monotonic()
     given_up = 0
-    report(f"selling {rate:g}/s through {', '.join(sources)}, run {run}; Ctrl-C stops")
-    async with aclosing(Shop(settings)) as shop:
-        seller = Seller(shop, run, settings.file_interval_s)
+    async with AsyncExitStack() as stack:
+        shop = await stack.enter_async_context(aclosing(Shop(settings)))
+        webhooks = None
+        if providers:
+            opening = open_webhooks(chosen, providers, report, remember=check_s is not None)
+            webhooks = await stack.enter_async_context(opening)
+        report(f"selling {rate:g}/s through {', '.join(sources)}, run {run}; Ctrl-C stops")
+        seller = Seller(shop, run, settings.file_interval_s, webhooks)
         try:
             while not stop.is_set():
                 now = time.monotonic()
-                backlog = due(now - begun, rate, sum(done.values()) + given_up)
+                backlog = due(now - begun, rate, done.total() + given_up)
                 if lost := missed(backlog, rate):
                     given_up += lost
                     report(f"{lost} sales given up: the sources were too slow for {rate:g}/s")
                 batch = list(islice(plan, backlog - lost))
                 if not batch and backlog - lost > 0:
                     break
-                await seller.sell(batch)
-                done.update(f"{action.source} {action.kind}" for action in batch)
+                done += await seller.sell(batch)
                 if now - reported >= REPORT_S:
                     reported = now
                     report(summary(done, now - begun))
@@ -205,6 +229,13 @@ async def keep_selling(
         finally:
             await seller.upload()
     report(f"stopped; {summary(done, time.monotonic() - begun)}")
+    if check_s is None or webhooks is None:
+        return 0
+    must = webhooks.outcome()
+    left = await checked.check(load(ClickHouseSettings), must, check_s)
+    for line in checked.report(must, left):
+        report(line)
+    return 1 if left else 0
 
 
 def run_seed(*, initial: bool) -> int:
@@ -213,12 +244,14 @@ def run_seed(*, initial: bool) -> int:
     return 0
 
 
-def run_traffic(rate: float, run_seed: int | None, limit: int | None, sources: Sequence[Source]) -> int:
+def run_traffic(
+    rate: float, run_seed: int | None, limit: int | None, sources: Sequence[Channel], check_s: float | None
+) -> int:
     """Sell until Ctrl-C or SIGTERM, and return the exit status; a second signal does not wait for a server."""
 
-    async def selling() -> None:
+    async def selling() -> int:
         stop = asyncio.Event()
-        work = asyncio.create_task(keep_selling(stop, rate, run_seed, limit, sources))
+        work = asyncio.create_task(keep_selling(stop, rate, run_seed, limit, sources, check_s=check_s))
 
         def interrupt() -> None:
             if stop.is_set():
@@ -227,10 +260,9 @@ def run_traffic(rate: float, run_seed: int | None, limit: int | None, sources: S
 
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, interrupt)
-        await work
+        return await work
 
     try:
-        asyncio.run(selling())
+        return asyncio.run(selling())
     except asyncio.CancelledError:
         return INTERRUPTED
-    return 0

@@ -12,8 +12,8 @@ from typing import Literal
 
 from contracts.reference import COUNTRY
 from contracts.time import iso_ms, to_ms
-from tools.options import Source
 from tools.traffic import retail
+from tools.traffic.channels import PROVIDERS, Channel
 from tools.traffic.retail import Sold
 
 HEADER = ("sale_id", "salesman_name", "city", "country", "amount", "product", "sale_date")
@@ -24,22 +24,28 @@ BACKLOG_S = 10.0
 
 @dataclass(frozen=True)
 class Action:
-    """Something that happens to sale `number` of this run: it is sold, changed to `sold`, or cancelled (None)."""
+    """Something that happens to sale `number` of this run: it is sold, changed to `sold`, or cancelled (None).
 
-    source: Source
-    kind: Literal["insert", "update", "delete"]
+    Of a provider: one more of its webhooks is delivered (None); which, is the simulated shop's business.
+    """
+
+    source: Channel
+    kind: Literal["insert", "update", "delete", "webhook"]
     number: int
     sold: Sold | None
 
 
-def actions(rng: random.Random, sources: Sequence[Source]) -> Iterator[Action]:
+def actions(rng: random.Random, sources: Sequence[Channel]) -> Iterator[Action]:
     """What happens, endlessly; the same generator state gives the same sales."""
     alive: list[int] = []
     for number in count(1):
         source = rng.choice(sources)
+        if source in PROVIDERS:
+            yield Action(source, "webhook", number, None)
+            continue
         draw = rng.random()
-        if source != Source.POSTGRES or draw >= UPDATES + DELETES or not alive:
-            if source == Source.POSTGRES:
+        if source != Channel.POSTGRES or draw >= UPDATES + DELETES or not alive:
+            if source == Channel.POSTGRES:
                 alive.append(number)
                 if len(alive) > REMEMBERED:
                     alive.pop(0)

@@ -1,0 +1,43 @@
+"""Settings of the simulated providers: the receiver's own, as seen from outside, and where it is."""
+
+from typing import Annotated
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from chassis.errors import NotDoneError
+from chassis.settings import Name, Port
+from contracts.webhooks import Provider
+
+
+class WebhooksSettings(BaseSettings):
+    """Where webhooks are sent, and the secrets that sign them: comma separated, the newest first."""
+
+    model_config = SettingsConfigDict(env_prefix="WEBHOOKS_")
+    host: Name = "127.0.0.1"
+    port: Port = 8091
+    public_url: Annotated[str, Field(pattern="^https?://", description="the address that HubSpot signs")] = Field(
+        default_factory=lambda data: f"http://127.0.0.1:{data['port']}"
+    )
+    shopify: SecretStr = Field(SecretStr(""), validation_alias="SHOPIFY_WEBHOOK_SECRETS")
+    stripe: SecretStr = Field(SecretStr(""), validation_alias="STRIPE_WEBHOOK_SECRETS")
+    hubspot: SecretStr = Field(SecretStr(""), validation_alias="HUBSPOT_CLIENT_SECRETS")
+
+    @property
+    def url(self) -> str:
+        """Where the receiver is."""
+        return f"http://{self.host}:{self.port}"
+
+    def secrets(self, provider: Provider) -> tuple[str, ...]:
+        """The secrets of a provider, the newest first.
+
+        Raises:
+            NotDoneError: there is none.
+        """
+        value: SecretStr = getattr(self, provider)
+        found = tuple(secret for secret in value.get_secret_value().split(",") if secret)
+        if not found:
+            name = type(self).model_fields[provider].validation_alias
+            why = f"{name} is not set, so nothing can be signed as {provider}"
+            raise NotDoneError(f"{why}; ./taskw up -- webhooks makes one, ./taskw lake:secrets shows it")
+        return found
