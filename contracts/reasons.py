@@ -34,6 +34,8 @@ REASONS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "row_too_long": ("the row is longer than 1,000,000 bytes", "check for an unclosed quote"),
         # legacy
         "legacy_malformed": ("the SOAP answer cannot be read", "check the legacy service"),
+        # webhooks
+        "webhook_malformed": ("the signed request holds no event", "fetch the object from the provider"),
     }
 )
 

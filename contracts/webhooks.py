@@ -36,6 +36,21 @@ and Stripe's `data.object.object`. Events of other kinds go to OTHER."""
 PRIVATE = frozenset({"customers/redact", "customers/data_request", "shop/redact", "contact.privacyDeletion"})
 """The event types that go to PRIVACY."""
 
+PARTIAL = frozenset(
+    {
+        "orders/edited",
+        "orders/link_requested",
+        "orders/risk_assessment_changed",
+        "orders/shopify_protect_eligibility_changed",
+        "customers/merge",
+        "customers/purchasing_summary",
+        "contact.associationChange",
+        "company.associationChange",
+        "deal.associationChange",
+    }
+)
+"""The event types whose body is not the object that they are about; they go to OTHER, so that a topic holds objects."""
+
 STRIPE_TOLERANCE_S = 300
 HUBSPOT_TOLERANCE_S = 300
 

@@ -5,7 +5,8 @@ What a case may say besides its `reason`:
 - `record`: written with the topic's schema, or with that of another `topic`, or with a `writer_schema` of its own;
   `append_hex` and `cut_bytes` then spoil its end
 - `body_hex`: these bytes after the header of the topic's schema; `payload_hex`: these bytes alone
-- `object`: a CSV file, of which `rows` rows are good; `soap`: a sale in an answer of the legacy service.
+- `object`: a CSV file, of which `rows` rows are good; `soap`: a sale in an answer of the legacy service;
+  `delivery`: the body of a signed request of a `provider`, with its other `headers`.
   The dead letter keeps `original` or all of it, of that `original_bytes`; `{x}` stands for `repeat` times x
 """
 
@@ -18,6 +19,7 @@ from contracts.json_avro import typed
 
 Case = Mapping[str, Any]
 RECORD_KINDS = ("record", "body_hex", "payload_hex")
+SENT_KINDS = ("object", "soap", "delivery")
 
 
 def is_record(case: Case) -> bool:
@@ -44,8 +46,8 @@ def _filled(case: Case, text: str) -> bytes:
 
 
 def content(case: Case) -> bytes:
-    """The CSV file or the SOAP sale."""
-    return _filled(case, case.get("object", case.get("soap", "")))
+    """The CSV file, the SOAP sale, or the body of a webhook."""
+    return _filled(case, next(case[kind] for kind in SENT_KINDS if kind in case))
 
 
 def kept(case: Case) -> bytes:
