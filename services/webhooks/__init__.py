@@ -1,0 +1,1 @@
+"""webhooks: what Shopify, Stripe and HubSpot deliver, each event on the topic of its kind."""

@@ -1,0 +1,64 @@
+"""Composition root of the webhook receiver: server, registry, broker."""
+
+import asyncio
+import gc
+
+from chassis import dead_letters, kafka
+from chassis.asgi import listen, serve
+from chassis.datasets import Dataset, Datasets, topic_dataset
+from chassis.registry import Registry
+from chassis.unit import Unit
+from contracts.webhooks import OTHER, PRIVACY, TOPICS
+from services.webhooks.publisher import Publisher
+from services.webhooks.receiver import Receiver
+from services.webhooks.routes import application
+from services.webhooks.settings import WebhooksSettings
+
+EVENTS = (*(topic for kinds in TOPICS.values() for topic in kinds.values()), OTHER, PRIVACY)
+"""Every topic of events."""
+
+
+def datasets(settings: WebhooksSettings) -> Datasets:
+    """Lineage: from the providers to the topics of their events."""
+    return Datasets(
+        inputs=[Dataset(settings.public_url, f"webhooks/{provider}") for provider in TOPICS],
+        outputs=[topic_dataset(settings.kafka, topic) for topic in (*EVENTS, dead_letters.TOPIC)],
+        counted={
+            **{topic: [(topic, "published")] for topic in EVENTS},
+            dead_letters.TOPIC: [(topic, "dead_letter") for topic in EVENTS],
+        },
+    )
+
+
+async def _publish(unit: Unit, settings: WebhooksSettings, receiver: Receiver, publisher: Publisher) -> None:
+    """Connect, then publish until cancelled.
+
+    Raises:
+        KafkaError: the broker rejected a record; a restart begins with a new producer.
+    """
+    registry = Registry(unit, settings.registry)
+    receiver.encoders = {topic: await registry.encoder(topic) for topic in (*EVENTS, dead_letters.TOPIC)}
+    async with kafka.producer(unit, settings.kafka) as client:
+        await publisher.run(client)
+
+
+async def main(unit: Unit, settings: WebhooksSettings) -> None:
+    """Serve until cancelled; what was taken in is answered first. Until the broker is reached answers are 503.
+
+    Raises:
+        OSError: the port is in use.
+    """
+    listener = listen(settings.bind_host, settings.port, "WEBHOOKS_PORT")
+    publisher = Publisher(settings.ack_timeout_s)
+    receiver = Receiver(unit, settings, publisher)
+    async with asyncio.TaskGroup() as tasks:
+        background = [
+            tasks.create_task(_publish(unit, settings, receiver, publisher)),
+            tasks.create_task(receiver.export()),
+        ]
+        gc.freeze()
+        try:
+            await serve(application(receiver, unit.log), listener)
+        finally:
+            for task in background:
+                task.cancel()

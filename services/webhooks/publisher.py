@@ -1,0 +1,91 @@
+"""Records of many requests in one publish: what arrives while the broker acknowledges goes together afterwards."""
+
+import asyncio
+from collections.abc import Sequence
+
+from aiokafka import AIOKafkaProducer
+
+from chassis import kafka
+from chassis.kafka import Record
+
+GATHER_S = 0.005  # from one publish to the next; who comes later than that does not wait
+
+
+class UnavailableError(Exception):
+    """The broker has not acknowledged the records in time; it may still do so."""
+
+
+class Publisher:
+    """Publishes and waits for the broker, in bounded time.
+
+    While the broker is unavailable its client keeps what it was given and tries for ever. So only one publish is under
+    way: once it takes longer than `timeout_s`, nothing more is taken in until it has ended.
+    """
+
+    def __init__(self, timeout_s: float) -> None:
+        self._timeout_s = timeout_s
+        self._waiting: dict[asyncio.Future[None], Sequence[Record]] = {}
+        self._arrived = asyncio.Event()
+        self._client: AIOKafkaProducer | None = None
+        self._stalled = False
+        self.bytes_published = 0  # of the publish under way
+
+    @property
+    def available(self) -> bool:
+        """Whether it takes records: the broker was reached, and acknowledges in time."""
+        return self._client is not None and not self._stalled
+
+    async def publish(self, records: Sequence[Record]) -> None:
+        """Return once the broker has acknowledged all of the records.
+
+        Raises:
+            UnavailableError: it has not within `timeout_s`, or is known not to.
+        """
+        if not self.available:
+            raise UnavailableError
+        acknowledged: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting[acknowledged] = records
+        self._arrived.set()
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                await acknowledged
+        except TimeoutError:
+            self._stalled = self.bytes_published > 0
+            raise UnavailableError from None
+        finally:
+            self._waiting.pop(acknowledged, None)
+
+    async def run(self, client: AIOKafkaProducer) -> None:
+        """Publish until cancelled.
+
+        Raises:
+            KafkaError: the broker rejected a record; after that an idempotent client cannot go on.
+        """
+        self._client = client
+        loop = asyncio.get_running_loop()
+        try:
+            while True:
+                await self._arrived.wait()
+                self._arrived.clear()
+                gathered = loop.time() + GATHER_S
+                await self._publish_waiting(client)
+                await asyncio.sleep(gathered - loop.time())
+        finally:
+            self._client = None
+
+    async def _publish_waiting(self, client: AIOKafkaProducer) -> None:
+        waiting, self._waiting = self._waiting, {}
+        records = [record for each in waiting.values() for record in each]
+        self.bytes_published = sum(len(record.value or b"") for record in records)
+        try:
+            await kafka.publish(client, records)
+        except BaseException:
+            for acknowledged in waiting:
+                if not acknowledged.done():
+                    acknowledged.set_exception(UnavailableError())
+            raise
+        finally:
+            self.bytes_published, self._stalled = 0, False
+        for acknowledged in waiting:
+            if not acknowledged.done():
+                acknowledged.set_result(None)

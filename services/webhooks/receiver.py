@@ -1,0 +1,171 @@
+"""What becomes of one request: checked, signed, parsed, published, and only then answered."""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from starlette.types import Receive, Scope
+
+from chassis import dead_letters
+from chassis.kafka import Record
+from chassis.results import Rejected
+from chassis.unit import Unit
+from contracts.codec import Encoder
+from contracts.webhooks import Provider
+from services.webhooks import signatures
+from services.webhooks.metrics import ACKNOWLEDGED_SECONDS, BYTES_IN_FLIGHT, REQUESTS, REQUESTS_IN_FLIGHT
+from services.webhooks.publisher import Publisher, UnavailableError
+from services.webhooks.requests import RejectedError, body, check_body, head, unauthorized, unavailable
+from services.webhooks.settings import SECRETS, WebhooksSettings
+from services.webhooks.signatures import Signed, UnauthorizedError
+from services.webhooks.transform import Delivery, MalformedError, events, meant_for
+
+EXPORT_S = 1.0
+REPORT_S = 10.0  # between two log lines of a provider about one outcome
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """How many events a request brought, or dead letters it became."""
+
+    accepted: int = 0
+    dead_letters: int = 0
+
+
+class Receiver:
+    """Takes requests in; `encoders` has those of every topic once the registry was reached."""
+
+    def __init__(self, unit: Unit, settings: WebhooksSettings, publisher: Publisher) -> None:
+        self.encoders: Mapping[str, Encoder] = {}
+        self._unit, self._settings, self._publisher = unit, settings, publisher
+        self._secrets = {provider: settings.secrets(provider) for provider in SECRETS}
+        self._requests = 0
+        self._bytes = 0
+        self._reported: dict[tuple[str, str], float] = {}
+
+    @property
+    def available(self) -> bool:
+        """Whether events are taken in."""
+        return self._publisher.available
+
+    def configured(self) -> dict[Provider, bool]:
+        """Of which providers a secret is set."""
+        return {provider: bool(secrets) for provider, secrets in self._secrets.items()}
+
+    async def export(self) -> None:
+        """Keep the gauges true until cancelled."""
+        while True:
+            self._unit.metrics[REQUESTS_IN_FLIGHT].set({}, self._requests)
+            self._unit.metrics[BYTES_IN_FLIGHT].set({}, self._bytes + self._publisher.bytes_published)
+            await asyncio.sleep(EXPORT_S)
+
+    async def take(self, provider: Provider, scope: Scope, receive: Receive) -> Receipt:
+        """Take one request in; it returns when the broker has acknowledged everything that became of it.
+
+        Raises:
+            RejectedError: it is answered with a problem, and nothing was published, or not all of it acknowledged.
+        """
+        try:
+            receipt = await self._take(provider, scope, receive)
+        except RejectedError as rejection:
+            self._unit.metrics[REQUESTS].inc({"provider": provider, "outcome": rejection.outcome})
+            self._report(provider, rejection)
+            raise
+        outcome = "dead_letter" if receipt.dead_letters else "accepted"
+        self._unit.metrics[REQUESTS].inc({"provider": provider, "outcome": outcome})
+        return receipt
+
+    async def _take(self, provider: Provider, scope: Scope, receive: Receive) -> Receipt:
+        secrets = self._secrets[provider]
+        if not secrets:
+            raise unavailable("unconfigured", f"the setting {SECRETS[provider]} is empty: nothing can be checked")
+        headers = head(provider, scope)
+        check_body(headers.plain, self._settings.max_request_bytes)
+        with self._admitted() as size:
+            content = await body(receive, self._settings.max_request_bytes, size)
+            began, received_at = time.perf_counter(), datetime.now(UTC)
+            uri = self._settings.public_url + scope["raw_path"].decode("latin-1")
+            if scope["query_string"]:
+                uri += f"?{scope['query_string'].decode('latin-1')}"
+            signed = Signed(scope["method"], uri, content, headers.own)
+            try:
+                signatures.check(provider, signed, secrets, received_at.timestamp())
+            except UnauthorizedError as error:
+                raise unauthorized(str(error)) from error
+            receipt = await self._publish(Delivery(provider, headers.own, content, received_at))
+        self._unit.metrics.observe(ACKNOWLEDGED_SECONDS, {"provider": provider}, [time.perf_counter() - began])
+        return receipt
+
+    async def _publish(self, delivery: Delivery) -> Receipt:
+        provider, metrics = delivery.provider, self._unit.metrics
+        try:
+            outputs = events(delivery)
+        except MalformedError as error:
+            topic = meant_for(provider, delivery.headers)
+            rejected = Rejected("webhook_malformed", f"{provider}: {error}")
+            await self._acknowledged([self._dead_letter(topic, rejected, delivery)])
+            metrics.record(topic, "received")
+            metrics.record(topic, "dead_letter")
+            metrics.dead_letter(topic, rejected.reason)
+            event_type = delivery.headers.get("x-shopify-topic", "")[:80]
+            self._unit.log.warning("dead_letter", provider=provider, topic=topic, event_type=event_type)
+            return Receipt(dead_letters=1)
+        await self._acknowledged(
+            [Record(each.value["topic"], each.key, self.encoders[each.value["topic"]](each.value)) for each in outputs]
+        )
+        for topic, count in Counter(each.value["topic"] for each in outputs).items():
+            metrics.record(topic, "received", count)
+            metrics.record(topic, "published", count)
+        for each in outputs:
+            event = {"event_type": each.value["event_type"], "event_id": each.value["event_id"]}
+            self._unit.log.debug("accepted", provider=provider, topic=each.value["topic"], **event)
+        return Receipt(accepted=len(outputs))
+
+    def _dead_letter(self, topic: str, rejected: Rejected, delivery: Delivery) -> Record:
+        encode = self.encoders[dead_letters.TOPIC]
+        return dead_letters.dead_letter(encode, self._unit.name, rejected, topic=topic, key=None, value=delivery.body)
+
+    async def _acknowledged(self, records: list[Record]) -> None:
+        try:
+            await self._publisher.publish(records)
+        except UnavailableError as error:
+            raise unavailable("unavailable", "the events could not be stored now; send the request again") from error
+
+    @contextmanager
+    def _admitted(self) -> Iterator[Callable[[int], None]]:
+        """A request in flight; the function counts its bytes.
+
+        Raises:
+            RejectedError: there are too many, or the broker is known to be unavailable.
+        """
+        if not self._publisher.available:
+            raise unavailable("unavailable", "events cannot be stored now; send the request again")
+        if self._requests >= self._settings.max_requests:
+            raise unavailable("overloaded", f"{self._requests} requests are in flight (WEBHOOKS_MAX_REQUESTS)")
+        held = 0
+
+        def arrived(size: int) -> None:
+            nonlocal held
+            if self._bytes + self._publisher.bytes_published + size > self._settings.max_bytes:
+                raise unavailable("overloaded", "too many bytes are in flight (WEBHOOKS_MAX_BYTES)")
+            held += size
+            self._bytes += size
+
+        self._requests += 1
+        try:
+            yield arrived
+        finally:
+            self._requests -= 1
+            self._bytes -= held
+
+    def _report(self, provider: Provider, rejection: RejectedError) -> None:
+        """Log a rejection, unless one like it was logged just now: strangers decide how many there are."""
+        kind, now = (provider, rejection.outcome), time.monotonic()
+        if now - self._reported.get(kind, float("-inf")) >= REPORT_S:
+            self._reported[kind] = now
+            why = {"outcome": rejection.outcome, "status": rejection.status, "why": str(rejection)}
+            self._unit.log.warning("rejected", provider=provider, **why)

@@ -1,0 +1,93 @@
+"""The endpoints: one for each place to which a provider delivers, and health; every error is a problem (RFC 9457)."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Literal
+
+import structlog
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+
+from chassis import asgi
+from contracts.webhooks import TOPICS, Provider
+from services.webhooks import openapi
+from services.webhooks.receiver import Receiver
+from services.webhooks.requests import RejectedError
+
+MEDIA_TYPE = "application/problem+json"
+PATHS: Mapping[str, Provider] = {
+    **{f"/webhooks/shopify/{where}": "shopify" for where in (*TOPICS["shopify"], "privacy", "other")},
+    "/webhooks/stripe": "stripe",
+    "/webhooks/hubspot": "hubspot",
+}
+"""Where which provider delivers. Which topic an event belongs to is told by the event, not by the path."""
+
+
+class Health(BaseModel):
+    """Whether events are taken in, and of which providers a secret is set."""
+
+    status: Literal["UP", "DOWN"]
+    providers: dict[Provider, bool] = Field(description="whether a secret of the provider is set")
+
+
+def _problem(request: Request, status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
+    content = {**asgi.problem(status, detail), "instance": request.url.path}
+    return JSONResponse(content, status, {"Cache-Control": "no-store", **(headers or {})}, MEDIA_TYPE)
+
+
+def _problems(app: FastAPI, log: structlog.stdlib.BoundLogger) -> None:
+    """Answer every error that is not about a delivery with a problem."""
+
+    @app.exception_handler(HTTPException)
+    async def http_error(request: Request, error: HTTPException) -> Response:
+        return _problem(request, error.status_code, str(error.detail), error.headers)
+
+    @app.exception_handler(Exception)
+    async def unexpected(request: Request, error: Exception) -> Response:
+        log.error("request_failed", path=request.url.path, exc_info=error)
+        return _problem(request, 500, "an error of the server; it is in its log")
+
+
+def _delivery(receiver: Receiver, provider: Provider) -> Callable[[Request], Awaitable[Response]]:
+    async def take(request: Request) -> Response:
+        try:
+            receipt = await receiver.take(provider, request.scope, request.receive)
+        except RejectedError as rejection:
+            return _problem(request, rejection.status, str(rejection), rejection.headers)
+        return JSONResponse({"accepted": receipt.accepted, "dead_letters": receipt.dead_letters})
+
+    return take
+
+
+def application(receiver: Receiver, log: structlog.stdlib.BoundLogger) -> FastAPI:
+    """The whole HTTP application."""
+    app = FastAPI(
+        title="Placar webhooks",
+        version="1",
+        summary="What Shopify, Stripe and HubSpot deliver",
+        description=openapi.ABOUT,
+        redoc_url=None,
+        docs_url=None,
+        redirect_slashes=False,
+    )
+    _problems(app, log)
+    for path, provider in PATHS.items():
+        app.add_api_route(
+            path,
+            _delivery(receiver, provider),
+            methods=["POST"],
+            name=path.removeprefix("/webhooks/").replace("/", "_"),
+            summary=f"Events of {provider}",
+            response_model=openapi.Receipt,
+            responses=openapi.RESPONSES,
+            openapi_extra=openapi.request_of(provider, path),
+        )
+
+    @app.get("/health", response_model=Health, responses={503: {"model": Health}})
+    async def health() -> Response:
+        """200 while events are taken in, otherwise 503."""
+        state = Health(status="UP" if receiver.available else "DOWN", providers=receiver.configured())
+        return Response(state.model_dump_json(), 200 if receiver.available else 503, media_type="application/json")
+
+    return app
