@@ -1,7 +1,8 @@
 """Records of many requests in one publish: what arrives while the broker acknowledges goes together afterwards."""
 
 import asyncio
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator
 
 from aiokafka import AIOKafkaProducer
 
@@ -15,6 +16,12 @@ class UnavailableError(Exception):
     """The broker has not acknowledged the records in time; it may still do so."""
 
 
+def _taken(records: deque[Record]) -> Iterator[Record]:
+    """The records, of which none is kept: the client of the broker has a copy."""
+    while records:
+        yield records.popleft()
+
+
 class Publisher:
     """Publishes and waits for the broker, in bounded time.
 
@@ -24,7 +31,7 @@ class Publisher:
 
     def __init__(self, timeout_s: float) -> None:
         self._timeout_s = timeout_s
-        self._waiting: dict[asyncio.Future[None], Sequence[Record]] = {}
+        self._waiting: dict[asyncio.Future[None], list[Record]] = {}
         self._arrived = asyncio.Event()
         self._client: AIOKafkaProducer | None = None
         self._stalled = False
@@ -35,8 +42,8 @@ class Publisher:
         """Whether it takes records: the broker was reached, and acknowledges in time."""
         return self._client is not None and not self._stalled
 
-    async def publish(self, records: Sequence[Record]) -> None:
-        """Return once the broker has acknowledged all of the records.
+    async def publish(self, records: list[Record]) -> None:
+        """Return once the broker has acknowledged all of the records, which are taken out of the list meanwhile.
 
         Raises:
             UnavailableError: it has not within `timeout_s`, or is known not to.
@@ -75,10 +82,13 @@ class Publisher:
 
     async def _publish_waiting(self, client: AIOKafkaProducer) -> None:
         waiting, self._waiting = self._waiting, {}
-        records = [record for each in waiting.values() for record in each]
+        records: deque[Record] = deque()
+        for each in waiting.values():
+            records += each
+            each.clear()
         self.bytes_published = sum(len(record.value or b"") for record in records)
         try:
-            await kafka.publish(client, records)
+            await kafka.publish(client, _taken(records))
         except BaseException:
             for acknowledged in waiting:
                 if not acknowledged.done():

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -24,6 +24,7 @@ from services.webhooks.settings import SECRETS, WebhooksSettings
 from services.webhooks.signatures import Signed, UnauthorizedError
 from services.webhooks.transform import Delivery, MalformedError, events, meant_for
 
+MALFORMED = "webhook_malformed"
 EXPORT_S = 1.0
 REPORT_S = 10.0  # between two log lines of a provider about one outcome
 
@@ -34,6 +35,20 @@ class Receipt:
 
     accepted: int = 0
     dead_letters: int = 0
+
+
+@dataclass(frozen=True)
+class Content:
+    """What a request holds: its records, and of each event topic, type and identity; `rejected` where it holds none.
+
+    `whole_at` is when all of it was here, on the clock of `time.perf_counter`; `rejected` is the topic that it was
+    meant for and its type, where that is known.
+    """
+
+    whole_at: float
+    records: list[Record]
+    accepted: Sequence[tuple[str, str, str]] = ()
+    rejected: tuple[str, str] | None = None
 
 
 class Receiver:
@@ -80,54 +95,66 @@ class Receiver:
         return receipt
 
     async def _take(self, provider: Provider, scope: Scope, receive: Receive) -> Receipt:
-        secrets = self._secrets[provider]
-        if not secrets:
+        if not self._secrets[provider]:
             raise unavailable("unconfigured", f"the setting {SECRETS[provider]} is empty: nothing can be checked")
         headers = head(provider, scope)
         check_body(headers.plain, self._settings.max_request_bytes)
-        with self._admitted() as size:
-            content = await body(receive, self._settings.max_request_bytes, size)
-            began, received_at = time.perf_counter(), datetime.now(UTC)
-            uri = self._settings.public_url + scope["raw_path"].decode("latin-1")
-            if scope["query_string"]:
-                uri += f"?{scope['query_string'].decode('latin-1')}"
-            signed = Signed(scope["method"], uri, content, headers.own)
-            try:
-                signatures.check(provider, signed, secrets, received_at.timestamp())
-            except UnauthorizedError as error:
-                raise unauthorized(str(error)) from error
-            receipt = await self._publish(Delivery(provider, headers.own, content, received_at))
-        self._unit.metrics.observe(ACKNOWLEDGED_SECONDS, {"provider": provider}, [time.perf_counter() - began])
-        return receipt
+        with self._admitted() as arrived:
+            # of the body nothing is kept but the records while the broker is waited for
+            content = await self._content(provider, headers.own, scope, receive, arrived)
+            await self._acknowledged(content.records)
+        return self._counted(provider, content)
 
-    async def _publish(self, delivery: Delivery) -> Receipt:
-        provider, metrics = delivery.provider, self._unit.metrics
+    async def _content(
+        self, provider: Provider, own: Mapping[str, str], scope: Scope, receive: Receive, arrived: Callable[[int], None]
+    ) -> Content:
+        """Read, check and parse a request."""
+        raw = await body(receive, self._settings.max_request_bytes, arrived)
+        whole_at, received_at = time.perf_counter(), datetime.now(UTC)
+        signed = Signed(scope["method"], self._uri(scope), raw, own)
+        try:
+            signatures.check(provider, signed, self._secrets[provider], received_at.timestamp())
+        except UnauthorizedError as error:
+            raise unauthorized(str(error)) from error
+        delivery = Delivery(provider, own, raw, received_at)
         try:
             outputs = events(delivery)
         except MalformedError as error:
-            topic = meant_for(provider, delivery.headers)
-            rejected = Rejected("webhook_malformed", f"{provider}: {error}")
-            await self._acknowledged([self._dead_letter(topic, rejected, delivery)])
+            topic = meant_for(provider, own)
+            rejected = Rejected(MALFORMED, f"{provider}: {error}")
+            encode = self.encoders[dead_letters.TOPIC]
+            record = dead_letters.dead_letter(encode, self._unit.name, rejected, topic=topic, key=None, value=raw)
+            return Content(whole_at, [record], rejected=(topic, own.get("x-shopify-topic", "")[:80]))
+        records, accepted = [], []
+        for output in outputs:
+            topic, event_type, event_id = (output.value[name] for name in ("topic", "event_type", "event_id"))
+            records.append(Record(topic, output.key, self.encoders[topic](output.value)))
+            accepted.append((topic, event_type, event_id))
+        return Content(whole_at, records, accepted)
+
+    def _uri(self, scope: Scope) -> str:
+        """The address of a request as its provider sees it."""
+        query = scope["query_string"].decode("latin-1")
+        path: str = scope["raw_path"].decode("latin-1")
+        return f"{self._settings.public_url}{path}?{query}" if query else f"{self._settings.public_url}{path}"
+
+    def _counted(self, provider: Provider, content: Content) -> Receipt:
+        """What became of an acknowledged request, counted and logged."""
+        metrics, log = self._unit.metrics, self._unit.log
+        metrics.observe(ACKNOWLEDGED_SECONDS, {"provider": provider}, [time.perf_counter() - content.whole_at])
+        if content.rejected is not None:
+            topic, event_type = content.rejected
             metrics.record(topic, "received")
             metrics.record(topic, "dead_letter")
-            metrics.dead_letter(topic, rejected.reason)
-            event_type = delivery.headers.get("x-shopify-topic", "")[:80]
-            self._unit.log.warning("dead_letter", provider=provider, topic=topic, event_type=event_type)
+            metrics.dead_letter(topic, MALFORMED)
+            log.warning("dead_letter", provider=provider, topic=topic, event_type=event_type)
             return Receipt(dead_letters=1)
-        await self._acknowledged(
-            [Record(each.value["topic"], each.key, self.encoders[each.value["topic"]](each.value)) for each in outputs]
-        )
-        for topic, count in Counter(each.value["topic"] for each in outputs).items():
+        for topic, count in Counter(topic for topic, _, _ in content.accepted).items():
             metrics.record(topic, "received", count)
             metrics.record(topic, "published", count)
-        for each in outputs:
-            event = {"event_type": each.value["event_type"], "event_id": each.value["event_id"]}
-            self._unit.log.debug("accepted", provider=provider, topic=each.value["topic"], **event)
-        return Receipt(accepted=len(outputs))
-
-    def _dead_letter(self, topic: str, rejected: Rejected, delivery: Delivery) -> Record:
-        encode = self.encoders[dead_letters.TOPIC]
-        return dead_letters.dead_letter(encode, self._unit.name, rejected, topic=topic, key=None, value=delivery.body)
+        for topic, event_type, event_id in content.accepted:
+            log.debug("accepted", provider=provider, topic=topic, event_type=event_type, event_id=event_id)
+        return Receipt(accepted=len(content.accepted))
 
     async def _acknowledged(self, records: list[Record]) -> None:
         try:

@@ -60,7 +60,7 @@ class WebhooksSettings(UnitSettings):
     )
     max_requests: Annotated[int, Field(ge=1, description="requests in flight; more are answered with 503")] = 1000
     max_bytes: Annotated[int, Field(ge=MAX_REQUEST_BYTES, description="bytes of bodies and records in flight")] = (
-        64 * 1024 * 1024
+        32 * 1024 * 1024
     )
     ack_timeout_s: Annotated[float, Field(gt=0, lt=5, description="seconds to wait for the broker, then 503")] = 1.0
     kafka: KafkaSettings = Field(default_factory=KafkaSettings)
