@@ -1,6 +1,6 @@
 """What becomes of one raw record, as the pure `transform` of a service says it. No I/O, nor in what this imports."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -16,11 +16,15 @@ class Context:
 
 @dataclass(frozen=True)
 class Output:
-    """A record to publish: its key, its value before encoding, and when its source had it, in ms since 1970."""
+    """A record to publish: its key, its value before encoding, and when its source had it, in ms since 1970.
+
+    `also` is what the same consumed record is published as besides.
+    """
 
     key: bytes
     value: Mapping[str, Any]
     at_source_ms: int = field(default=0, compare=False)
+    also: Sequence["Output"] = ()
 
 
 @dataclass(frozen=True)

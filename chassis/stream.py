@@ -183,7 +183,8 @@ class Worker:
     async def deliver(self, processed: Sequence[Output], rejected: Sequence[Record]) -> None:
         """Publish what the messages became, and await the broker's acknowledgement of all of it."""
         topic, encode = self._agent.publishes, self._codecs.encode
-        published = [Record(topic, output.key, encode(output.value)) for output in processed]
+        outputs = [*processed, *(more for output in processed for more in output.also)]
+        published = [Record(topic, output.key, encode(output.value)) for output in outputs]
         await kafka.publish(self._client, [*published, *rejected])
         if processed:
             self.observe(processed)
