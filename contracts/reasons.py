@@ -24,19 +24,6 @@ REASONS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "store_rejected": ("a value does not fit its column in the store", "correct it at its producer"),
         "operation_unknown": ("a change operation that Placar does not know", "upgrade Placar"),
         "version_range": ("the version of the sale is outside its range", "check the source's clock or log position"),
-        # webhooks
-        "webhook_malformed": (
-            "the body of a webhook is no JSON object",
-            "compare it with the provider's own log of deliveries",
-        ),
-        "field_malformed": (
-            "a field of a webhook's body is not what the provider documents",
-            "set the webhook to a version of the provider's API that has it so, or upgrade Placar",
-        ),
-        "currency_not_ranked": (
-            "an amount in another currency than the rankings",
-            "set REPORTING_CURRENCY to the currency that is to be ranked, then replay",
-        ),
         # files
         "file_empty": ("the object holds no bytes", "upload it again"),
         "file_bom": ("the file starts with a byte order mark", "save it as UTF-8 without BOM"),
@@ -49,6 +36,14 @@ REASONS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "legacy_malformed": ("the SOAP answer cannot be read", "check the legacy service"),
         # webhooks
         "webhook_malformed": ("the signed request holds no event", "fetch the object from the provider"),
+        "field_malformed": (
+            "a field of a webhook's body is not what the provider documents",
+            "set the webhook to a version of the provider's API that has it so, or upgrade Placar",
+        ),
+        "currency_not_ranked": (
+            "an amount in another currency than the rankings",
+            "set REPORTING_CURRENCY to the currency that is to be ranked, then replay",
+        ),
     }
 )
 

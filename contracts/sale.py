@@ -19,7 +19,7 @@ _IGNORABLE = re.compile(
 # but are control characters.
 _SPACES = re.compile(r"[^\S\x1c-\x1f\x85]+")
 
-SourceName = Literal["postgres", "files", "legacy"]
+SourceName = Literal["postgres", "files", "legacy", "shopify", "stripe"]
 
 
 class SaleEvent(TypedDict):

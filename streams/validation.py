@@ -39,7 +39,11 @@ COLUMNS = {
     "ingestion_time": ("fetched_at",),
 }
 
+NAMES: Mapping[str, str] = MappingProxyType({})
+"""Fields that are called as in the unified sale."""
+
 _DECIMAL = re.compile(r"([+-]?)(?:([0-9]+)(?:\.([0-9]*))?|\.([0-9]+))")
+_PLAIN = re.compile(r"-?[0-9]{1,30}(?:\.[0-9]{1,30})?")
 
 
 class InvalidError(Exception):
@@ -47,7 +51,16 @@ class InvalidError(Exception):
 
     def __init__(self, reason: str, field: str, value: object = None) -> None:
         super().__init__(reason)
-        self.rejected = Rejected(reason, f"{field} is {quoted(value)}")
+        self.reason, self.field, self.value = reason, field, value
+
+    @property
+    def rejected(self) -> Rejected:
+        """The rejection that names the field."""
+        return self.named({})
+
+    def named(self, names: Mapping[str, str]) -> Rejected:
+        """The rejection that names the field as `names` has it."""
+        return Rejected(self.reason, f"{names.get(self.field, self.field)} is {quoted(self.value)}")
 
 
 def _clean(value: str) -> tuple[str, str | None]:
@@ -153,6 +166,17 @@ def amount(field: str, value: str | Decimal | None) -> Decimal:
     return exact
 
 
+def decimal(field: str, value: str) -> Decimal:
+    """An exact number from the notation of an interface, where a point is a point: "1.500" is one and a half.
+
+    Raises:
+        InvalidError: malformed.
+    """
+    if _PLAIN.fullmatch(value) is None:
+        raise InvalidError("amount_malformed", field, value)
+    return Decimal(value)
+
+
 def epoch_ms(field: str, value: int | None, now: datetime) -> datetime:
     """An instant from milliseconds since 1970, between 2000-01-01 and five minutes ahead of `now`.
 
@@ -170,10 +194,10 @@ def epoch_ms(field: str, value: int | None, now: datetime) -> datetime:
     return at_ms(value)
 
 
-def iso_instant(field: str, value: str | None, zone: tzinfo, now: datetime) -> datetime:
+def iso_instant(field: str, value: str | None, zone: tzinfo | None, now: datetime) -> datetime:
     """An instant from the text that contracts/time.py describes; `zone` decides where the text names none.
 
-    A date alone is rejected: without a time the sale belongs to no hour.
+    Without a `zone` the text must name one. A date alone is rejected: without a time the sale belongs to no hour.
 
     Raises:
         InvalidError: absent, malformed, too early or in the future.
@@ -221,8 +245,13 @@ class RawSale(NamedTuple):  # made for every record, three times as fast as a fr
     event_time: Callable[[], datetime]
 
 
-def sale(raw: RawSale, source: SourceName, received: datetime, version_now: int) -> SaleEvent | Rejected:
-    """The sale as it is now, or why it is rejected: the first rule that it breaks, in the order of the fields."""
+def sale(
+    raw: RawSale, source: SourceName, received: datetime, version_now: int, names: Mapping[str, str] = NAMES
+) -> SaleEvent | Rejected:
+    """The sale as it is now, or why it is rejected: the first rule that it breaks, in the order of the fields.
+
+    `names` says how the source calls a field, for the rejection.
+    """
     try:
         return {
             "sale_id": text("sale_id", raw.sale_id),
@@ -238,7 +267,7 @@ def sale(raw: RawSale, source: SourceName, received: datetime, version_now: int)
             "deleted": False,
         }
     except InvalidError as invalid:
-        return invalid.rejected
+        return invalid.named(names)
 
 
 def deletion(raw: RawSale, source: SourceName, received: datetime, version_now: int) -> SaleEvent | Rejected:
@@ -269,3 +298,20 @@ def deletion(raw: RawSale, source: SourceName, received: datetime, version_now: 
         }
     except InvalidError as invalid:
         return invalid.rejected
+
+
+def gone(sale_id: str, source: SourceName, received: datetime, version_now: int) -> SaleEvent:
+    """That a sale is gone of which nothing is known but its id, a valid text."""
+    return {
+        "sale_id": sale_id,
+        "source": source,
+        "salesman_name": "",
+        "city": "",
+        "country": "",
+        "amount": Decimal("0.00"),
+        "product": "",
+        "event_time": EPOCH,
+        "ingestion_time": received,
+        "version": version_now,
+        "deleted": True,
+    }

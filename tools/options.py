@@ -32,6 +32,8 @@ class Source(StrEnum):
     POSTGRES = "postgres"
     FILES = "files"
     LEGACY = "legacy"
+    SHOPIFY = "shopify"
+    STRIPE = "stripe"
 
 
 def instant(text: str) -> int:

@@ -2,14 +2,17 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC
+from datetime import UTC, timedelta
 from typing import Any
 
+from contracts import payloads
+from contracts.payloads import PayloadError, ShopifyOrderState, StripeChargeEvent
 from contracts.sale import normalized
-from contracts.time import parse_instant, to_ms
-from contracts.versions import VersionRangeError, pack_files
+from contracts.time import EPOCH, parse_instant, to_ms
+from contracts.versions import VersionRangeError, pack_files, pack_shopify
 
 TABLE = "sales"
+MICROSECOND = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +65,32 @@ def of_legacy(record: Mapping[str, Any]) -> tuple[str | None, SaleVersion]:
     return sale_id(record["sale_id"]), SaleVersion(record["sale_date"], to_ms(record["fetched_at"]))
 
 
+def of_shopify(record: Mapping[str, Any]) -> tuple[str | None, SaleVersion]:
+    """The sale that an order is; its version is 0 where it has none, which the streams service rejects."""
+    name, body = sale_id(record["object_id"]), record["body"]
+    try:
+        order = payloads.read(ShopifyOrderState, payloads.document(body))
+        deleted = record["event_type"] == "orders/delete" or order.gone
+        triggered = record["occurred_at"]
+        version = 0 if triggered is None else pack_shopify((triggered - EPOCH) // MICROSECOND, deleted, body)
+    except (PayloadError, VersionRangeError):
+        return name, SaleVersion(None)
+    return name, SaleVersion(written(order.created_at), version, deleted)
+
+
+def of_stripe(record: Mapping[str, Any]) -> tuple[str | None, SaleVersion]:
+    """The sale that a charge is, by its payment intent or itself; no id where it is none."""
+    body = record["body"]
+    try:
+        event = payloads.read(StripeChargeEvent, payloads.document(body))
+        charge, version = event.data.object, event.version(body)
+    except (PayloadError, VersionRangeError):
+        return sale_id(record["object_id"]), SaleVersion(None)
+    if event.no_sale is not None:
+        return None, SaleVersion(None)
+    return sale_id(charge.sale_id), SaleVersion(charge.created * 1000, version, charge.pays_order or charge.kept <= 0)
+
+
 def of_unified(record: Mapping[str, Any]) -> SaleVersion:
     """A unified sale."""
     return SaleVersion(to_ms(record["event_time"]), record["version"], record["deleted"])
@@ -72,5 +101,7 @@ RAW: Mapping[str, tuple[str, Read]] = {
     "postgres": ("sales.postgres", of_postgres),
     "files": ("sales.files", of_files),
     "legacy": ("sales.legacy", of_legacy),
+    "shopify": ("shopify.orders", of_shopify),
+    "stripe": ("stripe.charges", of_stripe),
 }
 """The raw topic of each source, and how its records are read."""

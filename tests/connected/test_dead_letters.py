@@ -18,12 +18,6 @@ from chassis.results import Rejected
 from contracts import codec
 from contracts.catalogue import Topic, catalogue
 from services.file_poller.splitter import KEPT_BYTES
-from streams.cdc.agents import agent as cdc
-from streams.cdc.settings import Settings as CdcSettings
-from streams.files.agents import agent as files
-from streams.files.settings import Settings as FilesSettings
-from streams.legacy.agents import agent as legacy
-from streams.legacy.settings import Settings as LegacySettings
 from tests import invalid
 from tests.connected.commands import Run, placar, process
 from tests.connected.serving import Database, database
@@ -31,10 +25,9 @@ from tests.connected.sources import bucket, service
 from tests.connected.streams import Page, Published, Servers, answering, free_port, unique, unit_in_process, until
 from tests.connected.test_legacy import address, answer, misbehaving, soap_environment
 from tests.connected.unit_process import UnitProcess
+from tests.contract.test_streams import AGENTS as STREAMS
 
-AGENTS = {
-    agent.consumes: agent for agent in (cdc(CdcSettings(epoch=1)), files(FilesSettings()), legacy(LegacySettings()))
-}
+AGENTS = {agent.consumes: agent for agent in STREAMS}
 FILES = AGENTS["sales.files"]
 # what is delivered by webhooks is sent to the receiver in test_webhooks.py
 CASES = {

@@ -1,6 +1,7 @@
-"""The three streams units against a real broker and registry: what becomes of each record, and when it is committed."""
+"""The streams units against a real broker and registry: what becomes of each record, and when it is committed."""
 
 import asyncio
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -14,15 +15,9 @@ from chassis.kafka import Record
 from chassis.results import Context, Ignored, Output, Rejected
 from chassis.stream import Agent
 from contracts.catalogue import catalogue
-from streams.cdc.agents import agent as cdc
-from streams.cdc.settings import Settings as CdcSettings
-from streams.files.agents import agent as files
-from streams.files.settings import Settings as FilesSettings
-from streams.legacy.agents import agent as legacy
-from streams.legacy.settings import Settings as LegacySettings
 from tests.connected.streams import Servers, unique, unit_in_process, until
+from tests.contract.test_streams import AGENTS
 
-AGENTS = [cdc(CdcSettings(epoch=1)), files(FilesSettings(timezone="UTC")), legacy(LegacySettings())]
 FILES = AGENTS[1]
 OUTCOMES = ("received", "published", "dead_letter", "ignored")
 
@@ -48,6 +43,11 @@ def ids(prefix: str, count: int) -> set[str]:
 
 def final_id(example: Mapping[str, Any]) -> str:
     """The sale id of a raw example after validation; empty where it is no sale."""
+    if "body" in example:
+        body = json.loads(example["body"])
+        charge = body.get("data", {}).get("object", {"id": body["id"]})
+        intent = charge.get("payment_intent")
+        return str((intent["id"] if isinstance(intent, dict) else intent) or charge["id"])
     if "op" not in example:
         return str(example["sale_id"]).strip()
     row = example["after"] or example["before"]
