@@ -21,6 +21,8 @@ from contracts.text import quoted, shortened
 from contracts.versions import pack_stripe
 
 FOLDER = Path(__file__).with_suffix("")
+CHARGES = ("stripe_charge", "stripe_payment_intent")
+"""The note attributes by which a Shopify order names what pays it."""
 
 _ZERO = re.compile(r"-?0+(?:\.0*)?")
 _FIRST = frozenset({"charge.succeeded", "charge.captured"})  # with these a charge can become a sale

@@ -1,15 +1,15 @@
 """The sale and the version that a record of a raw topic or of `sales.unified` is about, for commands that read both."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, timedelta
 from typing import Any
 
 from contracts import payloads
-from contracts.payloads import PayloadError, ShopifyOrderState, StripeChargeEvent
+from contracts.payloads import CHARGES, PayloadError, ShopifyOrderState, StripeChargeEvent
 from contracts.sale import normalized
 from contracts.time import EPOCH, parse_instant, to_ms
-from contracts.versions import VersionRangeError, pack_files, pack_shopify
+from contracts.versions import MAX_VERSION, VersionRangeError, pack_files, pack_shopify
 
 TABLE = "sales"
 MICROSECOND = timedelta(microseconds=1)
@@ -79,16 +79,27 @@ def of_shopify(record: Mapping[str, Any]) -> tuple[str | None, SaleVersion]:
 
 
 def of_stripe(record: Mapping[str, Any]) -> tuple[str | None, SaleVersion]:
-    """The sale that a charge is, by its payment intent or itself; no id where it is none."""
+    """The sale that a charge is, by its payment intent or itself; one that never was a sale is the oldest deletion."""
     body = record["body"]
     try:
         event = payloads.read(StripeChargeEvent, payloads.document(body))
         charge, version = event.data.object, event.version(body)
     except (PayloadError, VersionRangeError):
         return sale_id(record["object_id"]), SaleVersion(None)
+    at, name = charge.created * 1000, sale_id(charge.sale_id)
     if event.no_sale is not None:
-        return None, SaleVersion(None)
-    return sale_id(charge.sale_id), SaleVersion(charge.created * 1000, version, charge.pays_order or charge.kept <= 0)
+        return name, SaleVersion(at, deleted=True)
+    return name, SaleVersion(at, version, charge.pays_order or charge.kept <= 0)
+
+
+def payments(record: Mapping[str, Any]) -> list[str]:
+    """The Stripe sales that an order names as its payments, which makes them no sales."""
+    try:
+        order = payloads.read(ShopifyOrderState, payloads.document(record["body"]))
+    except PayloadError:
+        return []
+    named = [sale_id(note.value) for note in order.note_attributes if note.name in CHARGES and note.value is not None]
+    return [] if order.test else [name for name in named if name is not None]
 
 
 def of_unified(record: Mapping[str, Any]) -> SaleVersion:
@@ -105,3 +116,13 @@ RAW: Mapping[str, tuple[str, Read]] = {
     "stripe": ("stripe.charges", of_stripe),
 }
 """The raw topic of each source, and how its records are read."""
+TOLD_BY: Mapping[str, Sequence[str]] = {**{source: (source,) for source in RAW}, "stripe": ("shopify", "stripe")}
+"""By source, those whose topics tell of its sales."""
+PAYMENT = SaleVersion(None, MAX_VERSION, deleted=True)
+
+
+def found(topic_of: str, record: Mapping[str, Any]) -> list[tuple[str, str | None, SaleVersion]]:
+    """What a record of a source's topic tells: source, id (None where it is about no sale) and version of each sale."""
+    name, version = RAW[topic_of][1](record)
+    paid = payments(record) if topic_of == "shopify" else []
+    return [(topic_of, name, version), *(("stripe", each, PAYMENT) for each in paid)]

@@ -8,6 +8,7 @@ from typing import Any
 from chassis.results import Context, Ignored, Output, Rejected
 from contracts import payloads
 from contracts.payloads import (
+    CHARGES,
     PayloadError,
     ShopifyAddress,
     ShopifyLineItem,
@@ -24,30 +25,15 @@ from streams.validation import InvalidError, RawSale
 
 SOURCE: SourceName = "shopify"
 DELETED = "orders/delete"
-CHARGES = ("stripe_charge", "stripe_payment_intent")
-"""The note attributes by which an order names what pays it."""
 TRIGGERED_AT = "occurred_at (X-Shopify-Triggered-At)"
 MICROSECOND = timedelta(microseconds=1)
 
 # field of the unified sale -> what it is made from, for lineage
 COLUMNS = {
-    "sale_id": ("body.id", "body.note_attributes"),
-    "salesman_name": ("body.source_name",),
-    "city": ("body.shipping_address.city", "body.billing_address.city"),
-    "country": ("body.shipping_address.country_code", "body.billing_address.country_code"),
-    "amount": ("body.current_total_price",),
-    "product": ("body.line_items",),
-    "event_time": ("body.created_at",),
+    **dict.fromkeys(("sale_id", "salesman_name", "city", "country", "amount", "product", "event_time"), ("body",)),
     "ingestion_time": ("received_at",),
-    "version": ("occurred_at",),
-    "deleted": (
-        "event_type",
-        "body.cancelled_at",
-        "body.test",
-        "body.financial_status",
-        "body.current_total_price",
-        "body.note_attributes",
-    ),
+    "version": ("occurred_at", "event_type", "body"),
+    "deleted": ("event_type", "body"),
 }
 
 

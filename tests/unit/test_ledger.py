@@ -1,6 +1,7 @@
 """The rules of the ledger: what a sale is called at each step, and where one is missing."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -10,11 +11,16 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from chassis.errors import NotDoneError
+from chassis.results import Context, Output
 from contracts.catalogue import catalogue
 from contracts.json_avro import typed
 from contracts.time import to_ms
+from contracts.versions import MAX_VERSION
+from streams.shopify import transform as shopify
+from streams.stripe import transform as stripe
 from streams.validation import InvalidError
 from streams.validation import text as unit_text
+from tests.webhook_events import NOW, charge_event, order_event
 from tools.__main__ import main
 from tools.ledger import app
 from tools.ledger.app import show
@@ -33,11 +39,12 @@ from tools.ledger.transform import (
     within,
 )
 from tools.options import Source
-from tools.raw_sales import SaleVersion, of_files, of_legacy, of_postgres, of_unified, sale_id, written
+from tools.raw_sales import RAW, SaleVersion, found, of_files, of_legacy, of_postgres, of_unified, sale_id, written
 
 AT = to_ms(datetime(2026, 2, 19, 10, 15, tzinfo=UTC))
 HOUR = Period(AT, AT + 3_600_000)
 HERE, DELETED, NEVER = SaleVersion(AT, 5), SaleVersion(AT, 6, deleted=True), None
+PAYMENT = SaleVersion(None, MAX_VERSION, deleted=True)
 
 
 def steps(*seen: SaleVersion | None, cut: set[Step] | None = None, dead: Step | None = None) -> Steps:
@@ -75,6 +82,15 @@ def steps(*seen: SaleVersion | None, cut: set[Step] | None = None, dead: Step | 
         ("files", (NEVER, NEVER, HERE, HERE), None),
         ("files", (NEVER, HERE, NEVER, NEVER), "unified"),
         ("legacy", (NEVER, NEVER, HERE, NEVER), "clickhouse"),
+        # a charge that an order names is a payment; whatever the charge's own newest event is
+        ("stripe", (NEVER, HERE, PAYMENT, PAYMENT), None),
+        ("stripe", (NEVER, PAYMENT, PAYMENT, PAYMENT), None),
+        ("stripe", (NEVER, PAYMENT, NEVER, NEVER), None),
+        ("stripe", (NEVER, PAYMENT, HERE, HERE), "unified"),
+        ("stripe", (NEVER, HERE, PAYMENT, HERE), "clickhouse"),
+        ("stripe", (NEVER, HERE, DELETED, DELETED), "unified"),
+        ("shopify", (NEVER, HERE, NEVER, NEVER), "unified"),
+        ("shopify", (NEVER, DELETED, NEVER, NEVER), None),
         # ClickHouse has the sale, but not its newest version
         ("files", (HERE, HERE, SaleVersion(AT, 7), SaleVersion(AT, 6)), "clickhouse"),
         ("files", (HERE, HERE, SaleVersion(AT, 7), SaleVersion(AT, 8)), None),
@@ -110,6 +126,12 @@ def test_account_counts_what_is_there() -> None:
     counted = account("postgres", made, {"s", "a", "b"})
     assert counted.counts == {"source": 3, "topic": 1, "unified": 0, "clickhouse": 0}
     assert counted.missing == {"source": [], "topic": ["a", "b"], "unified": ["s"], "clickhouse": []}
+
+
+def test_a_source_that_delivers_is_not_asked() -> None:
+    """What a provider has is unknown, not 0; the table shows a dash."""
+    counted = account("shopify", steps(NEVER, HERE, HERE, HERE), {"s"})
+    assert counted.counts == {"source": None, "topic": 1, "unified": 1, "clickhouse": 1}
 
 
 def test_a_period_is_of_any_step() -> None:
@@ -191,15 +213,71 @@ def test_records_name_sale_time_and_version() -> None:
     assert of_unified(record("sales.unified", "deleted")).deleted
 
 
-@pytest.mark.parametrize("topic", ["sales.postgres", "sales.files", "sales.legacy", "sales.unified"])
+def unify(unit: Any, record: dict[str, Any]) -> list[tuple[str, str, SaleVersion]]:
+    """What a streams service makes of a record."""
+    output = unit.transform(record, Context(NOW, NOW), currency="BRL")
+    outputs = [output, *output.also] if isinstance(output, Output) else []
+    return [(each.value["source"], each.value["sale_id"], of_unified(each.value)) for each in outputs]
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        order_event(),
+        order_event(cancelled_at="2026-02-19T08:00:00-03:00"),
+        order_event(test=True, note_attributes=[{"name": "stripe_charge", "value": "ch_1"}]),
+        order_event("orders/delete", financial_status="refunded"),
+        order_event(current_total_price="0.00"),
+        order_event(note_attributes=[{"name": "stripe_payment_intent", "value": " pi_1 "}, {"name": "a", "value": 7}]),
+        charge_event(),
+        charge_event(amount_refunded=450),
+        charge_event("charge.refunded", amount_refunded=18450),
+        charge_event("charge.updated", metadata={"order_id": "1001"}),
+        charge_event(payment_intent=None),
+    ],
+)
+def test_the_ledger_reads_webhooks_as_the_streams_services_do(record: dict[str, Any]) -> None:
+    """The same sales, versions and deletions, and of those that are there the same time."""
+    source = record["provider"]
+    made = {each[:2]: each[2] for each in unify(shopify if source == "shopify" else stripe, record)}
+    read = {(of, str(name)): version for of, name, version in found(source, {**record, "object_id": "1001"})}
+    assert made
+    assert {key: (each.version, each.deleted) for key, each in read.items()} == {
+        key: (each.version, each.deleted) for key, each in made.items()
+    }
+    assert all(read[key].at == each.at for key, each in made.items() if not each.deleted)
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        charge_event(captured=False, amount_captured=0),
+        charge_event(status="failed"),
+        charge_event(live=False),
+        charge_event(metadata={"order_id": "1001"}),
+    ],
+)
+def test_a_charge_that_never_was_a_sale_is_missing_nowhere(record: dict[str, Any]) -> None:
+    """The streams service ignores it; whatever else is known of the sale is newer."""
+    assert unify(stripe, record) == []
+    assert found("stripe", record) == [("stripe", "pi_1", SaleVersion(AT, 0, deleted=True))]
+
+
+def test_what_no_streams_service_can_read_is_about_the_object() -> None:
+    """So that its dead letter is counted for it; it names no payment."""
+    for source, event in (("shopify", order_event()), ("stripe", charge_event())):
+        assert found(source, {**event, "body": b"[1]", "object_id": "one"}) == [(source, "one", SaleVersion(None))]
+
+
+@pytest.mark.parametrize("topic", [*(topic for topic, _ in RAW.values()), "sales.unified"])
 def test_every_example_can_be_read(topic: str) -> None:
     """No example, valid or not, stops the ledger."""
     contract = catalogue()[topic]
-    read = {"sales.postgres": of_postgres, "sales.files": of_files, "sales.legacy": of_legacy}.get(topic, of_unified)
+    read: Mapping[str, Any] = dict(RAW.values())
     cases = contract.examples("invalid").values()
     records = [case["record"] for case in cases if set(case) == {"record", "reason"}]
     for one in [*contract.examples().values(), *records]:
-        read(typed(contract.avro, one))
+        read.get(topic, of_unified)(typed(contract.avro, one))
 
 
 HEADER = b"sale_id,salesman_name,city,country,amount,product,sale_date\n"

@@ -14,7 +14,7 @@ from contracts.time import DAY_MS, iso
 from tools import records
 from tools.ledger import sources, store
 from tools.ledger.transform import STEPS, Account, Period, Steps, account, count_missing, still_missing, within
-from tools.raw_sales import RAW
+from tools.raw_sales import RAW, TOLD_BY
 from tools.table import Rows, print_json, warn
 
 TIMEOUT_S = 300.0  # one query reads all sales of the period
@@ -40,8 +40,8 @@ async def _read(
         steps["legacy"].sales["source"] = await sources.legacy(load(LegacySoapSettings), period, SLACK_MS)
     async with topics.reading() as client:
         held = store.Topics(topics, client, max(period.start - SLACK_MS, 0))
-        for source, of_source in steps.items():
-            await held.raw(source, of_source)
+        for topic_of in dict.fromkeys(told for source in steps for told in TOLD_BY[source]):
+            await held.raw(topic_of, steps)
         await held.unified(steps)
         await held.dead(steps)
     await store.stored(clickhouse, period, steps)

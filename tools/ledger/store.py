@@ -11,7 +11,7 @@ from chassis.dead_letters import TOPIC as DEAD_LETTERS
 from contracts import sale
 from contracts.codec import DecodeError
 from tools.ledger.transform import Period, Sales, Step, Steps, enter_newest
-from tools.raw_sales import RAW, SaleVersion, of_unified
+from tools.raw_sales import RAW, SaleVersion, found, of_unified
 from tools.records import Servers, between, extent, offsets_at, readable
 
 IDS_AT_ONCE = 1000
@@ -38,19 +38,21 @@ class Topics:
         async for message, record in readable(between(self.client, starts, there.ends), decoder):
             yield message, record
 
-    async def raw(self, source: str, into: Steps) -> None:
-        """Enter the sales of the source's topic.
+    async def raw(self, topic_of: str, into: Mapping[str, Steps]) -> None:
+        """Enter what a source's topic tells of sales, each into the steps of its source.
 
         Raises:
             KafkaError | RegistryUnavailableError: a server is unavailable.
         """
-        topic, read = RAW[source]
-        async for message, record in self._records(topic, "topic", [into]):
-            name, version = read(record)
-            if source == "postgres":  # log positions start again when the database is restored; time goes on
-                version = replace(version, version=message.timestamp)
-            if enter_newest(into.sales["topic"], name, version):
-                into.newest[str(name)] = message.partition, message.offset
+        topic, own = RAW[topic_of][0], [into[topic_of]] if topic_of in into else []
+        async for message, record in self._records(topic, "topic", own):
+            for source, name, version in found(topic_of, record):
+                if source not in into:
+                    continue
+                # log positions start again when the database is restored; time goes on
+                newer = replace(version, version=message.timestamp) if source == "postgres" else version
+                if enter_newest(into[source].sales["topic"], name, newer) and source == topic_of:
+                    into[source].newest[str(name)] = message.partition, message.offset
 
     async def unified(self, into: Mapping[str, Steps]) -> None:
         """Enter the sales of `sales.unified`, each into the steps of its source."""
@@ -60,26 +62,23 @@ class Topics:
 
     async def dead(self, into: Mapping[str, Steps]) -> None:
         """Enter which sales became dead letters, and on the way to which step."""
-        raw = {topic: (source, read) for source, (topic, read) in RAW.items()}
+        raw = {topic: source for source, (topic, _) in RAW.items()}
         decoders = {topic: self.servers.decoder(topic) for topic in (sale.TOPIC, *raw)}
         async for _, dead in self._records(DEAD_LETTERS, None, ()):
             topic = dead["topic"]
             if topic not in decoders:
                 continue
-            if topic in raw and raw[topic][0] in into:
-                into[raw[topic][0]].dead_records.add((dead["partition"], dead["offset"]))
+            if topic in raw and raw[topic] in into:
+                into[raw[topic]].dead_records.add((dead["partition"], dead["offset"]))
             try:
                 record = await decoders[topic].decode(dead["value"] or b"")
             except DecodeError:
                 continue  # bytes that name no sale
             step: Step = "unified" if topic in raw else "clickhouse"
-            if topic in raw:
-                source, read = raw[topic]
-                name = read(record)[0]
-            else:
-                source, name = record["source"], record["sale_id"]
-            if source in into and name is not None:
-                into[source].dead[step].add(name)
+            of = found(raw[topic], record) if topic in raw else [(record["source"], record["sale_id"], None)]
+            for source, name, _ in of:
+                if source in into and name is not None:
+                    into[source].dead[step].add(name)
 
 
 async def _select(store: ClickHouse, where: str, values: Mapping[str, Any]) -> Iterator[tuple[str, str, SaleVersion]]:

@@ -4,10 +4,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
+from contracts.versions import MAX_VERSION
 from tools.raw_sales import SaleVersion
 
 Step = Literal["source", "topic", "unified", "clickhouse"]
 STEPS: tuple[Step, ...] = ("source", "topic", "unified", "clickhouse")
+
+DELIVERING = ("shopify", "stripe")
+"""The sources that deliver by webhooks, and are not asked what they have."""
 
 Sales = dict[str, SaleVersion]
 """The sales of one source by id, each as its newest version is."""
@@ -43,10 +47,11 @@ class Steps:
 class Account:
     """How many sales of one source are at each step, became dead letters, and are missing: by step, their ids.
 
+    At a source that is not asked, because it delivers by itself, the number is None.
     `outdated` are the ids of those that are ranked by an older version, because their newest change is a dead letter.
     """
 
-    counts: Mapping[Step, int]
+    counts: Mapping[Step, int | None]
     dead: int
     missing: Mapping[Step, list[str]]
     outdated: list[str] = field(default_factory=list)
@@ -91,6 +96,8 @@ def missing_at(source: str, steps: Steps, name: str) -> Step | None:
             expected = state if expected is None else expected
         elif step == "topic" and expected is False and states["unified"] is False:
             continue  # a resnapshot publishes what is gone as deleted, past the raw topic
+        elif step == "unified" and state is False and steps.sales[step][name].version == MAX_VERSION:
+            expected = False  # an order names it as its payment; that order may be older than what was read
         elif not (step in steps.cut and any(states[later] == expected for later in STEPS[number + 1 :])):
             return step
     unified, stored = (steps.sales[step].get(name) for step in ("unified", "clickhouse"))
@@ -103,7 +110,9 @@ def account(source: str, steps: Steps, names: set[str]) -> Account:
     def counted(step: Step, name: str) -> bool:
         return name in steps.sales[step] and not steps.sales[step][name].deleted
 
-    counts = {step: sum(counted(step, name) for name in names) for step in STEPS}
+    counts: dict[Step, int | None] = {step: sum(counted(step, name) for name in names) for step in STEPS}
+    if source in DELIVERING:
+        counts["source"] = None
     dead = 0
     missing: dict[Step, list[str]] = {step: [] for step in STEPS}
     outdated = []

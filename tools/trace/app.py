@@ -18,7 +18,7 @@ from contracts.rankings import RANKINGS
 from contracts.text import quoted
 from contracts.windows import WindowLength, tables
 from tools import records
-from tools.raw_sales import RAW
+from tools.raw_sales import RAW, TOLD_BY, found
 from tools.records import position, readable
 from tools.table import Rows, warn
 from tools.trace.search import search, text_pattern
@@ -38,8 +38,11 @@ from tools.trace.transform import (
 TIMEOUT_S = 60.0
 KEY: Mapping[str, Any] = {"type": "record", "name": "Key", "fields": [{"name": "id", "type": "long"}]}
 """Debezium's key of a row."""
-RAW_SHOWN = ("op", "city", "country", "amount", "salesman_name", "sale_date", "object_key", "row_number")
 SALE_SHOWN = ("city", "country", "amount", "salesman_name", "event_time")
+RAW_SHOWN = (
+    *("event_type", "event_id", "received_at", "attempt"),
+    *("op", "city", "country", "amount", "salesman_name", "sale_date", "object_key", "row_number"),
+)
 COMPETITORS = dict.fromkeys(ranking.column for ranking in RANKINGS)
 STORED = ("version", "deleted", *COMPETITORS, "country", "amount", "event_time_ms")
 
@@ -79,13 +82,14 @@ class Trace:
 
     async def raw(self, pattern: re.Pattern[bytes]) -> list[RawRecord]:
         """The sale's raw records, the oldest first."""
-        topic, read = RAW[self.source]
         of_sale = []
-        async for message, record in readable(search(self.client, topic, pattern), self.servers.decoder(topic)):
-            name, version = read(record)
-            if name == self.name:
-                at = position(topic, message.partition, message.offset)
-                of_sale.append(RawRecord(at, message.timestamp, version.version, version.deleted, record))
+        for source in TOLD_BY[self.source]:
+            topic = RAW[source][0]
+            async for message, record in readable(search(self.client, topic, pattern), self.servers.decoder(topic)):
+                for told, name, version in found(source, record):
+                    if (told, name) == (self.source, self.name):
+                        at = position(topic, message.partition, message.offset)
+                        of_sale.append(RawRecord(at, message.timestamp, version.version, version.deleted, record))
         return sorted(of_sale, key=lambda record: record.time)
 
     async def unified(self, raw: Sequence[RawRecord]) -> tuple[list[Event], dict[str, int]]:
@@ -114,7 +118,9 @@ class Trace:
 
     def raw_event(self, record: RawRecord, made: Mapping[str, int]) -> Event:
         """A raw record as a step; of Postgres, its version is known from what was made of it."""
-        content = record.content
+        content = dict(record.content)
+        if isinstance(content.get("body"), bytes):  # of a webhook; in JSON its characters, not its bytes
+            content["body"] = content["body"].decode(errors="replace")
         row = content.get("after") or content.get("before") or content
         flat = {**plain(row), "salesman_name": row.get("salesman_name") or row.get("salesman"), "op": content.get("op")}
         versions: dict[str, Any] = {"version": record.version}
@@ -125,31 +131,31 @@ class Trace:
 
     async def dead(self, pattern: re.Pattern[bytes]) -> list[Event]:
         """The sale's dead letters, of its raw topic or of `sales.unified`: it is named in record, key or bytes."""
-        topic, read = RAW[self.source]
-        decoders = {each: self.servers.decoder(each) for each in (topic, sale.TOPIC)}
+        sources = {RAW[source][0]: source for source in TOLD_BY[self.source]}
+        decoders = {each: self.servers.decoder(each) for each in (*sources, sale.TOPIC)}
 
-        async def name_in(dead: Mapping[str, Any]) -> str | None:
+        async def is_of_sale(dead: Mapping[str, Any]) -> bool:
+            topic, own = dead["topic"], (self.source, self.name)
             try:
-                record = await decoders[dead["topic"]].decode(dead["value"] or b"")
+                record = await decoders[topic].decode(dead["value"] or b"")
             except DecodeError:
-                if dead["topic"] == sale.TOPIC:
-                    return None
-                if self.source == "postgres":
-                    return self.name if pattern.match(dead["key"] or b"") else None
-                return id_of_bytes(self.source, dead["key"], dead["value"])
-            if dead["topic"] == sale.TOPIC:
-                return str(record["sale_id"]) if record["source"] == self.source else None
-            return read(record)[0]
+                if self.source == "postgres" and topic in sources:
+                    return pattern.match(dead["key"] or b"") is not None
+                return topic in sources and id_of_bytes(self.source, dead["key"], dead["value"]) == self.name
+            if topic == sale.TOPIC:
+                return (record["source"], record["sale_id"]) == own
+            return any((source, name) == own for source, name, _ in found(sources[topic], record))
 
         events = []
         dead_letters = readable(search(self.client, DEAD_LETTERS, pattern), self.servers.decoder(DEAD_LETTERS))
         async for message, dead in dead_letters:
-            if dead["topic"] not in decoders or await name_in(dead) != self.name:
+            if dead["topic"] not in decoders or not await is_of_sale(dead):
                 continue
             of = None if dead["partition"] < 0 else position(dead["topic"], dead["partition"], dead["offset"])
             values = {"id": f"{message.partition}-{message.offset}", "of": of}
             values |= {each: plain(dead[each]) for each in ("reason", "detail", "unit", "attempt")}
-            text = f"{dead['reason']} by {dead['unit']}, of {of or f'what never was in {topic}'}: {dead['detail']}"
+            where = of or f"what never was in {dead['topic']}"
+            text = f"{dead['reason']} by {dead['unit']}, of {where}: {dead['detail']}"
             at = position(DEAD_LETTERS, message.partition, message.offset)
             events.append(Event("dead letter", at, plain(dead["time"]), text, values))
         return events
