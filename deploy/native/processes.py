@@ -121,6 +121,7 @@ def values(settings: NativeSettings) -> dict[str, str]:
         # an address must be well-formed even where no alert is sent to it
         "ALERT_RECEIVER": "webhook" if settings.alert_webhook_url else "none",
         "ALERT_WEBHOOK_URL": settings.alert_webhook_url or "http://127.0.0.1/",
+        "ALERT_SILENT_HOURS": str(settings.alert_silent_hours),
         **webhook_secrets.known(settings),
     }
 

@@ -59,6 +59,7 @@ class NativeSettings(BaseSettings):
         "", validation_alias="LOG_LEVEL_SERVERS"
     )
     alert_webhook_url: str = Field("", pattern=r"^(https?://\S+)?$", validation_alias="ALERT_WEBHOOK_URL")
+    alert_silent_hours: Annotated[int, Field(ge=1, le=24 * 6)] = Field(6, validation_alias="ALERT_SILENT_HOURS")
     kafka: KafkaSettings = Field(default_factory=KafkaSettings)
     connect: ConnectSettings = Field(default_factory=ConnectSettings)
     postgres: PostgresSettings = Field(default_factory=PostgresSettings)

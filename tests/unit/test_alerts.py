@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from chassis.settings import load
 from deploy.native import render
 from deploy.native.processes import processes, values
 from deploy.native.settings import ROOT, NativeSettings
+from deploy.native.table import TABLE
 from tests.e2e.scrape import METRIC, rules
 
 TESTS = ROOT / "tests" / "alerts" / "rules_test.yml"
@@ -38,12 +40,13 @@ def rendered(settings: NativeSettings) -> Path:
     return settings.state_dir / "conf"
 
 
-def test_every_alert_fires_and_keeps_quiet_as_its_test_says() -> None:
-    """`promtool test rules`, with a test for each alert of the rules."""
+def test_every_alert_fires_and_keeps_quiet_as_its_test_says(configuration: NativeSettings) -> None:
+    """`promtool test rules` with the rules as Prometheus gets them, and a test for each alert."""
     assert [one["name"] for one in yaml.safe_load(TESTS.read_text("utf-8"))["tests"]] == [
         rule["alert"] for rule in rules("alerts.yml")
     ]
-    assert "SUCCESS" in run("promtool", "test", "rules", str(TESTS))
+    cases = shutil.copy(TESTS, rendered(configuration) / "prometheus")
+    assert "SUCCESS" in run("promtool", "test", "rules", str(cases))
 
 
 def test_every_alert_has_its_section_in_the_runbook() -> None:
@@ -62,8 +65,11 @@ def test_the_rules_read_metrics_that_can_be_checked() -> None:
     assert {rule["labels"]["severity"] for rule in rules("alerts.yml")} == {"critical", "warning"}
 
 
-def test_prometheus_accepts_its_configuration_and_knows_every_process(configuration: NativeSettings) -> None:
+@pytest.mark.usefixtures("configuration")
+def test_prometheus_accepts_its_configuration_and_knows_every_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """`promtool check config`; whatever runs is a target, or asked by the exporter."""
+    monkeypatch.setenv("PLACAR_PROFILES", ",".join(TABLE.profiles))
+    configuration = load(NativeSettings)
     folder = rendered(configuration) / "prometheus"
     assert "SUCCESS" in run("promtool", "check", "config", str(folder / "prometheus.yml"))
     targets = json.loads((folder / "targets.json").read_text("utf-8"))
