@@ -12,7 +12,7 @@ from contracts.rankings import RANKINGS
 from deploy.native import rankings, supervise
 from deploy.native.probes import NotReady
 from deploy.native.processes import Process, values
-from deploy.native.settings import NativeSettings
+from deploy.native.settings import PORTS, NativeSettings
 from deploy.native.table import TABLE, fill
 
 SHOWN = 300
@@ -20,11 +20,12 @@ SHOWN = 300
 
 def urls(settings: NativeSettings) -> dict[str, str]:
     """The addresses to open, by name."""
-    filled = values(settings)
+    filled, absent = values(settings), TABLE.without(settings.profiles)
+    closed = [f"${{{port}}}" for port, (_, process) in PORTS.items() if process in absent]
     return {
         "page": fill("http://${BIND_HOST}:${API_PORT}/", filled),
         **{ranking.title["en"].lower(): rankings.address(settings, ranking) for ranking in RANKINGS},
-        **{name: fill(url, filled) for name, url in TABLE.urls.items()},
+        **{name: fill(url, filled) for name, url in TABLE.urls.items() if not any(port in url for port in closed)},
     }
 
 

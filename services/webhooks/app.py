@@ -5,10 +5,11 @@ import gc
 
 from chassis import dead_letters, kafka
 from chassis.asgi import listen, serve
-from chassis.datasets import Dataset, Datasets, topic_dataset
+from chassis.datasets import Dataset, Datasets, avro_fields, derived, described, topic_dataset
 from chassis.registry import Registry
 from chassis.unit import Unit
-from contracts.webhooks import OTHER, PRIVACY, TOPICS
+from contracts.catalogue import catalogue
+from contracts.webhooks import OTHER, PRIVACY, TOPICS, Provider
 from services.webhooks.publisher import Publisher
 from services.webhooks.receiver import Receiver
 from services.webhooks.routes import application
@@ -18,11 +19,32 @@ EVENTS = (*(topic for kinds in TOPICS.values() for topic in kinds.values()), OTH
 """Every topic of events."""
 
 
+OURS = ("provider", "topic", "received_at")
+"""The fields of an event that no provider sends."""
+
+
 def datasets(settings: WebhooksSettings) -> Datasets:
-    """Lineage: from the providers to the topics of their events."""
+    """Lineage: from what the providers deliver to the topics of their events, field by field."""
+    contract = catalogue()[OTHER]
+    fields = [each for each in avro_fields(contract.avro) if each.name not in OURS]
+
+    def delivered(provider: Provider) -> Dataset:
+        dataset = Dataset(settings.public_url, f"webhooks/{provider}")
+        return described(dataset, fields, contract.owner, meaning=f"Events that {provider} delivers.")
+
+    inputs = {provider: delivered(provider) for provider in TOPICS}
+    columns = {each.name: (each.name,) for each in fields}
+    topics = {
+        topic: derived(topic_dataset(settings.kafka, topic), inputs[provider], columns)
+        for provider, kinds in TOPICS.items()
+        for topic in kinds.values()
+    }
     return Datasets(
-        inputs=[Dataset(settings.public_url, f"webhooks/{provider}") for provider in TOPICS],
-        outputs=[topic_dataset(settings.kafka, topic) for topic in (*EVENTS, dead_letters.TOPIC)],
+        inputs=[*inputs.values()],
+        outputs=[
+            *topics.values(),
+            *(topic_dataset(settings.kafka, topic) for topic in (OTHER, PRIVACY, dead_letters.TOPIC)),
+        ],
         counted={
             **{topic: [(topic, "published")] for topic in EVENTS},
             dead_letters.TOPIC: [(topic, "dead_letter") for topic in EVENTS],

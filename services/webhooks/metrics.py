@@ -24,7 +24,7 @@ REQUESTS_IN_FLIGHT = Metric(
     "placar_webhook_requests_in_flight", "gauge", "requests", "Requests that have no answer yet"
 )
 BYTES_IN_FLIGHT = Metric(
-    "placar_webhook_bytes_in_flight",
+    "placar_webhook_in_flight_bytes",
     "gauge",
     "bytes",
     "Bodies of requests without an answer, and records that the broker has not acknowledged",

@@ -21,20 +21,8 @@ CHARGE = "data.object"
 
 # field of the unified sale -> what it is made from, for lineage
 COLUMNS = {
-    "sale_id": (f"body.{CHARGE}.payment_intent", f"body.{CHARGE}.id"),
-    "city": (f"body.{CHARGE}.billing_details.address.city", f"body.{CHARGE}.shipping.address.city"),
-    "country": (f"body.{CHARGE}.billing_details.address.country", f"body.{CHARGE}.shipping.address.country"),
-    "amount": (
-        f"body.{CHARGE}.amount",
-        f"body.{CHARGE}.amount_captured",
-        f"body.{CHARGE}.amount_refunded",
-        f"body.{CHARGE}.currency",
-    ),
-    "product": (f"body.{CHARGE}.description", f"body.{CHARGE}.calculated_statement_descriptor"),
-    "event_time": (f"body.{CHARGE}.created",),
+    **dict.fromkeys(("sale_id", "city", "country", "amount", "product", "event_time", "version", "deleted"), ("body",)),
     "ingestion_time": ("received_at",),
-    "version": ("body.created", f"body.{CHARGE}.amount", f"body.{CHARGE}.amount_refunded"),
-    "deleted": (f"body.{CHARGE}.amount_refunded", f"body.{CHARGE}.metadata.order_id"),
 }
 
 

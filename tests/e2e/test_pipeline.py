@@ -26,7 +26,9 @@ from playwright.async_api import expect
 from chassis.panels import groups
 from contracts.rankings import RANKINGS
 from deploy import metrics
+from deploy.native import webhook_secrets
 from deploy.native.processes import UNITS
+from deploy.native.table import TABLE
 from services.server_exporter.metrics import CLICKHOUSE_ASYNCHRONOUS
 from tests import browser
 from tests.connected.commands import placar, process
@@ -36,7 +38,10 @@ from tests.runtime import Runtime, start_runtime
 
 pytestmark = pytest.mark.timeout(900)
 
-SECRETS = {name: f"hidden-{name}" for name in ("POSTGRES_PASSWORD", "CLICKHOUSE_PASSWORD", "S3_SECRET_KEY")}
+SECRETS = {
+    name: f"hidden-{name}"
+    for name in ("POSTGRES_PASSWORD", "CLICKHOUSE_PASSWORD", "S3_SECRET_KEY", *webhook_secrets.NAMES)
+}
 JAVA = ("kafka", "connect", "registry", "jobmanager", "taskmanager1", "taskmanager2")
 SCRIPTS_SAY = ("Starting ",)  # Flink's start scripts, before there is a log
 HEADER = ("sale_id", "salesman_name", "city", "country", "amount", "product", "sale_date")
@@ -44,8 +49,9 @@ HEADER = ("sale_id", "salesman_name", "city", "country", "amount", "product", "s
 
 @pytest.fixture(scope="module")
 def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
-    """The whole native runtime on free ports, in a folder of its own; pollers look often, nothing sells by itself."""
+    """The whole native runtime on free ports, in a folder of its own, with every profile; nothing sells by itself."""
     settings = {
+        "PLACAR_PROFILES": ",".join(TABLE.profiles),
         "FILE_POLLER_INTERVAL_S": "2",
         "LEGACY_POLLER_INTERVAL_S": "2",
         "LEGACY_SOAP_RATE_PER_MINUTE": "0",
@@ -372,6 +378,8 @@ async def test_every_metric_of_a_rule_is_collected(runtime: Runtime) -> None:
     prometheus = scrape.Prometheus(runtime.env)
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{runtime.env['API_PORT']}") as client:
         assert (await client.get("/api/v1/health")).status_code == 200  # the API's metrics begin with a request
+        webhook = f"http://127.0.0.1:{runtime.env['WEBHOOKS_PORT']}/webhooks/stripe"
+        assert (await client.post(webhook, json={})).status_code == 401  # and so do the receiver's
     names = {
         name for file in ("alerts.yml", "recording.yml") for rule in scrape.rules(file)
         for name in scrape.METRIC.findall(rule["expr"])
@@ -436,7 +444,7 @@ def linked(jobs: Sequence[Mapping[str, Any]], start: Node, origin: str, destinat
 
 
 async def test_lineage_leads_from_every_source_to_every_table(runtime: Runtime) -> None:
-    """One connected graph from postgres table, bucket and SOAP operation to both tables of rankings; every job runs."""
+    """A connected graph from table, bucket, SOAP operation and webhooks to both tables of rankings; every job runs."""
     env = runtime.env
     clickhouse = f"clickhouse://127.0.0.1:{env['CLICKHOUSE_NATIVE_PORT']}"
     tables = {(clickhouse, f"placar.{name}") for name in ("top_sales_city", "top_salesman_country")}
@@ -444,6 +452,8 @@ async def test_lineage_leads_from_every_source_to_every_table(runtime: Runtime) 
         (f"postgres://127.0.0.1:{env['POSTGRES_PORT']}", "sales.public.sales"),
         ("s3://sales-data", "/"),
         (f"soap://127.0.0.1:{env['LEGACY_SOAP_PORT']}", "GetRecentSales"),
+        (f"http://127.0.0.1:{env['WEBHOOKS_PORT']}", "webhooks/shopify"),
+        (f"http://127.0.0.1:{env['WEBHOOKS_PORT']}", "webhooks/stripe"),
     }
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{env['MARQUEZ_PORT']}/api/v1", timeout=20) as client:
         async for attempt in scrape.within(60):
@@ -466,6 +476,9 @@ async def test_lineage_leads_from_every_source_to_every_table(runtime: Runtime) 
             "cdc",
             "files",
             "legacy",
+            "webhooks",
+            "shopify",
+            "stripe",
             "ranking",
             "clickhouse_sink",
             "api",

@@ -97,6 +97,7 @@ SERVERS: Mapping[str, tuple[type[BaseSettings], str]] = {
 }
 SECRETS = {
     "POSTGRES_USER", "POSTGRES_PASSWORD", "S3_ACCESS_KEY", "S3_SECRET_KEY", "CLICKHOUSE_PASSWORD", "API_LIVE_TOKEN",
+    "SHOPIFY_WEBHOOK_SECRETS", "STRIPE_WEBHOOK_SECRETS", "HUBSPOT_CLIENT_SECRETS",
 }  # fmt: skip
 # before sales.unified: what fetches, carries and validates
 INGESTION = {
@@ -104,7 +105,7 @@ INGESTION = {
     ("Kafka", "placar"),
     ("KafkaConnect", "placar"),
     *(("Deployment", name) for name in ("registry", *STREAMS, "file-poller", "legacy-poller")),
-    *(("Deployment", name) for name in ("legacy-soap", "connect-watcher")),
+    *(("Deployment", name) for name in ("legacy-soap", "connect-watcher", "webhooks")),
 }
 RESTRICTED = {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}}
 UNITS_OF_MEMORY = {"Mi": 2**20, "Gi": 2**30, "m": 2**20}
@@ -297,7 +298,7 @@ def test_a_service_leads_to_the_port_that_clients_are_told() -> None:
         template = next(pod for pod in pods().values() if pod.get("metadata", {}).get("labels") in chosen)
         (open_,) = [each for each in template["spec"]["containers"][0]["ports"] if each["name"] == port["targetPort"]]
         assert open_["containerPort"] == port["port"]
-        if name not in ("api", "ops"):  # what people open
+        if name not in ("api", "ops", "webhooks"):  # what is open to people and providers
             assert any(name in value and port["port"] == port_of(name) for value in SETTINGS.values())
 
 
@@ -340,7 +341,10 @@ def test_no_secret_is_written_down() -> None:
 
     assert of_kind("Secret") == {}
     assert {key for name, key in keys if name != "placar"} == set()
-    assert {key for _, key in keys} - {"API_LIVE_TOKEN"} == made
+    optional = {"API_LIVE_TOKEN", "SHOPIFY_WEBHOOK_SECRETS", "STRIPE_WEBHOOK_SECRETS", "HUBSPOT_CLIENT_SECRETS"}
+    assert {key for _, key in keys} - optional == made
+    assert {each["key"] for each in everything if each.get("optional") is True} == optional
+    assert all(f"`{key}`" in DOCS for key in optional)
     assert SECRETS & set(SETTINGS) == set()
     named = [
         each for each in everything if re.search("PASSWORD|SECRET|TOKEN|ACCESS_KEY|USERNAME", str(each.get("name")))
@@ -496,7 +500,7 @@ def test_what_must_be_alone_is_never_two() -> None:
         else:
             assert (spec["replicas"], spec["strategy"]) == (1, {"type": "Recreate"}), name
             assert why, name
-    assert scaled == {*STREAMS, "api"}
+    assert scaled == {*STREAMS, "api", "webhooks"}
 
 
 @pytest.mark.parametrize("name", STREAMS)
@@ -566,7 +570,7 @@ def test_the_alerts_are_those_of_deploy_prometheus() -> None:
     natively = [
         {**rule, "expr": rule["expr"].strip()}
         for name in ("recording", "alerts")
-        for group in yaml.safe_load((ROOT / "deploy" / "prometheus" / f"{name}.yml").read_text("utf-8"))["groups"]
+        for group in generate.groups_of(name)
         for rule in group["rules"]
     ]
 
