@@ -37,6 +37,11 @@ class Line:
         """What it was worth when it was ordered."""
         return self.price * self.quantity - self.discount
 
+    @property
+    def left(self) -> int:
+        """The price of what is left of it."""
+        return self.price * (self.quantity - self.removed - self.returned)
+
 
 @dataclass
 class Order:
@@ -95,7 +100,7 @@ def sale_of(order: Order, reporting: str) -> ExpectedSale | None:
         city=home.city,
         country=home.country,
         salesperson=order.source_name,
-        product=max(order.lines, key=lambda line: line.value).product,
+        product=max(order.lines, key=lambda line: line.left).product,
         event_time=order.created.replace(microsecond=0),
     )
 
