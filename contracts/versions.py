@@ -11,7 +11,7 @@ MAX_VERSION = 2**63 - 1
 LSN_BITS = 56
 ROW_BITS = 31
 SHOPIFY_DIGEST_BITS = 10
-STRIPE_PART_BITS, STRIPE_DIGEST_BITS = 22, 6
+STRIPE_PART_BITS, STRIPE_DIGEST_BITS = 23, 6
 
 
 class VersionRangeError(ValueError):
@@ -77,22 +77,19 @@ def unpack_shopify(version: int) -> int:
 def pack_stripe(created_s: int, body: bytes, *, payment: bool, amount: int, captured: int, refunded: int) -> int:
     """When the event was created, in seconds since 1970; of several in one second the one furthest in a charge's life.
 
-    That is a charge that is a `payment` of an order, then one that is refunded in full, in part, captured, and not; of
-    two alike the one with more refunded, or else captured, told apart to 1/2^22 of the `amount` (exactly, where
-    it is less than that many minor units).
+    That is a charge that is a `payment` of an order, then the one with more refunded, then with more captured. Parts of
+    the `amount` are told apart to 1/2^23 of it: exactly, where it is less than that many minor units.
 
     Raises:
         VersionRangeError: outside 0 <= created_s < 2^32.
     """
     part = min(refunded or captured, amount)
-    state = 3 if refunded >= amount else 2 if refunded else 1 if captured else 0
     share = part * ((1 << STRIPE_PART_BITS) - 1) // amount if amount else 0
-    low = (payment << 2 | state) << STRIPE_PART_BITS | share
+    progress = (payment << 1 | (refunded > 0)) << STRIPE_PART_BITS | share
     created = _checked("created", created_s, 32)
-    bits = STRIPE_PART_BITS + 3
-    return (created << bits | low) << STRIPE_DIGEST_BITS | _digest(body, STRIPE_DIGEST_BITS)
+    return (created << STRIPE_PART_BITS + 2 | progress) << STRIPE_DIGEST_BITS | _digest(body, STRIPE_DIGEST_BITS)
 
 
 def unpack_stripe(version: int) -> int:
     """The seconds since 1970 of a version of `pack_stripe`."""
-    return version >> STRIPE_PART_BITS + STRIPE_DIGEST_BITS + 3
+    return version >> STRIPE_PART_BITS + STRIPE_DIGEST_BITS + 2

@@ -187,7 +187,7 @@ EXPECTED: dict[str, dict[str, dict[str, Any] | list[dict[str, Any]] | None]] = {
             "product": "Headset",
             "event_time": QUARTER_PAST_TEN,
             "ingestion_time": datetime(2026, 2, 19, 10, 15, 3, 120_000, tzinfo=UTC),
-            "version": 1771496102 << 31 | 1 << 28 | 2**22 - 1 << 6 | 0x3F,
+            "version": 1771496102 << 31 | 2**23 - 1 << 6 | 0x3F,
             "deleted": False,
         },
         "refunded_in_part": {"sale_id": "pi_1Test", "amount": Decimal("100.00"), "deleted": False},

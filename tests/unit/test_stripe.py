@@ -190,7 +190,7 @@ def states(amount: int) -> list[dict[str, Any]]:
     ]
 
 
-@given(st.integers(6, 2**22), st.integers(0, 2**32 - 2), st.binary(), st.binary())
+@given(st.integers(6, 2**23), st.integers(0, 2**32 - 2), st.binary(), st.binary())
 def test_in_one_second_the_state_decides(amount: int, created: int, one: bytes, other: bytes) -> None:
     """Whatever the bodies, of one second each further state has a higher version, and a later second tops them all."""
     progress = states(amount)
