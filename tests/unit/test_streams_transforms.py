@@ -1,4 +1,4 @@
-"""The transforms of the three streams units on whatever their schemas allow."""
+"""The transforms of the streams units on whatever their schemas allow."""
 
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -24,6 +24,10 @@ from streams.files.settings import Settings as FilesSettings
 from streams.legacy import transform as legacy
 from streams.legacy.agents import agent as legacy_agent
 from streams.legacy.settings import Settings as LegacySettings
+from streams.shopify.agents import agent as shopify_agent
+from streams.shopify.settings import Settings as ShopifySettings
+from streams.stripe.agents import agent as stripe_agent
+from streams.stripe.settings import Settings as StripeSettings
 
 NOW = datetime(2026, 2, 19, 12, 0, tzinfo=UTC)
 CONTEXT = Context(NOW, NOW - timedelta(seconds=1))
@@ -201,13 +205,20 @@ def test_amount_reaches_the_unified_scale() -> None:
 
 @pytest.mark.parametrize(
     "agent",
-    [cdc_agent(CdcSettings()), files_agent(FilesSettings()), legacy_agent(LegacySettings())],
+    [
+        cdc_agent(CdcSettings()),
+        files_agent(FilesSettings()),
+        legacy_agent(LegacySettings()),
+        shopify_agent(ShopifySettings()),
+        stripe_agent(StripeSettings()),
+    ],
     ids=lambda agent: agent.consumes,
 )
 def test_agents_match_the_catalogue(agent: Agent) -> None:
     """What a unit consumes and publishes is what the catalogue says of it."""
     topics = catalogue()
-    unit = {"sales.postgres": "cdc", "sales.files": "files", "sales.legacy": "legacy"}[agent.consumes]
+    units = {"sales.postgres": "cdc", "shopify.orders": "shopify", "stripe.charges": "stripe"}
+    unit = units.get(agent.consumes, agent.consumes.removeprefix("sales."))
     assert topics[agent.consumes].consumers == (unit,)
     assert unit in topics[agent.publishes].producers
     assert unit in topics["sales.dlq"].producers
