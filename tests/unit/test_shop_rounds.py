@@ -90,6 +90,15 @@ def test_one_provider_alone(opened: list[tuple[int, datetime]]) -> None:
     assert {key[0] for key in source.outcome()} == {"stripe"}
 
 
+def test_what_is_ranked_has_the_reporting_currency() -> None:
+    """Where another currency is ranked, the shop sells in that one."""
+    source = Rounds(7, ["shopify"], lambda: NOW, lambda seed, start: None, remember=False, reporting="JPY")
+    list(taken(source, 5000))
+    sales = [sale for sale in source.outcome().values() if sale is not None]
+    assert len(sales) > 100
+    assert all(sale.amount == sale.amount.to_integral_value() for sale in sales)
+
+
 SALE = ExpectedSale(Decimal("10.00"), "Recife", "BR", "web", "SSD", START)
 
 

@@ -15,9 +15,9 @@ PEOPLE, ORDERS = 60, 200
 SEEDS_BITS = 20  # rounds of one seed
 
 
-def round_history(seed: int, start: datetime, orders: int = ORDERS) -> History:
-    """The history of one round, by its own seed."""
-    return history(seed, people=PEOPLE, orders=orders, start=start, span=SPAN)
+def round_history(seed: int, start: datetime, orders: int = ORDERS, reporting: str = "BRL") -> History:
+    """The history of one round, by its own seed, in the currency in which sales are ranked."""
+    return history(seed, people=PEOPLE, orders=orders, start=start, span=SPAN, reporting=reporting)
 
 
 class Rounds:
@@ -35,9 +35,11 @@ class Rounds:
         opened: Callable[[int, datetime], None],
         *,
         remember: bool,
+        reporting: str = "BRL",
     ) -> None:
         self._seeds = count(seed << SEEDS_BITS)
-        self._providers, self._now, self._opened, self._remember = providers, now, opened, remember
+        self._providers, self._now, self._opened = providers, now, opened
+        self._remember, self._reporting = remember, reporting
         self._waiting: deque[Delivery] = deque()
         self._events: tuple[Event, ...] = ()
         self._arrived: set[str] = set()
@@ -62,6 +64,7 @@ class Rounds:
             self._sales = self.outcome()
         seed, start = next(self._seeds), self._now().replace(microsecond=0) - SPAN
         self._opened(seed, start)
-        self._events = tuple(e for e in round_history(seed, start).events if e.provider in self._providers)
+        simulated = round_history(seed, start, reporting=self._reporting)
+        self._events = tuple(event for event in simulated.events if event.provider in self._providers)
         self._arrived = set()
         self._waiting.extend(plan(self._events, seed))

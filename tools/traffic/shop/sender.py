@@ -71,7 +71,7 @@ class Sender:
     async def _deliver(self, delivery: Delivery) -> None:
         retrying = tenacity.AsyncRetrying(
             stop=tenacity.stop_after_delay(self._deadline_s),
-            wait=tenacity.wait_exponential_jitter(initial=0.1, max=5),
+            wait=tenacity.wait_exponential_jitter(multiplier=0.1, max=5),
             retry=tenacity.retry_if_exception_type((_UnacknowledgedError, httpx.TransportError)),
             before_sleep=_report,
         )

@@ -12,9 +12,11 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from chassis.errors import NotDoneError
+from chassis.settings import load
 from tools.traffic.shop import lists
 from tools.traffic.shop.history import History
 from tools.traffic.shop.rounds import round_history
+from tools.traffic.shop.settings import WebhooksSettings
 
 HOST = "127.0.0.1"
 
@@ -58,7 +60,7 @@ def serve(seed: int, start: datetime, orders: int, port: int) -> int:
         raise NotDoneError(f"cannot listen on {HOST}:{port}: {error.strerror}; choose another --port") from error
     with listening:
         address = f"http://{HOST}:{listening.getsockname()[1]}"
-        app = application(round_history(seed, start, orders))
+        app = application(round_history(seed, start, orders, load(WebhooksSettings).reporting))
         for path in ("/admin/api/2026-01/orders.json", "/v1/charges", "/crm/v3/objects/contacts"):
             print(f"{address}{path}", flush=True)
         uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off")).run(sockets=[listening])

@@ -1,6 +1,6 @@
 """Settings of the simulated providers: the receiver's own, as seen from outside, and where it is."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -11,7 +11,7 @@ from contracts.webhooks import Provider
 
 
 class WebhooksSettings(BaseSettings):
-    """Where webhooks are sent, and the secrets that sign them: comma separated, the newest first."""
+    """Where webhooks are sent, the secrets that sign them (comma separated, the newest first), and what is ranked."""
 
     model_config = SettingsConfigDict(env_prefix="WEBHOOKS_")
     host: Name = "127.0.0.1"
@@ -22,6 +22,8 @@ class WebhooksSettings(BaseSettings):
     shopify: SecretStr = Field(SecretStr(""), validation_alias="SHOPIFY_WEBHOOK_SECRETS")
     stripe: SecretStr = Field(SecretStr(""), validation_alias="STRIPE_WEBHOOK_SECRETS")
     hubspot: SecretStr = Field(SecretStr(""), validation_alias="HUBSPOT_CLIENT_SECRETS")
+
+    reporting: Literal["BRL", "USD", "EUR", "JPY"] = Field("BRL", validation_alias="REPORTING_CURRENCY")
 
     @property
     def url(self) -> str:

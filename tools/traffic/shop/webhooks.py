@@ -52,5 +52,7 @@ async def open_webhooks(
         which = f"--seed {round_seed} --start {start:%Y-%m-%dT%H:%M:%SZ}"
         report(f"webhooks of the next {ORDERS} orders; what the providers list of them: ./placar shop {which}")
 
-    async with Sender(load(WebhooksSettings), providers) as sender:
-        yield Webhooks(Rounds(seed, providers, lambda: datetime.now(UTC), opened, remember=remember), sender)
+    settings = load(WebhooksSettings)
+    rounds = Rounds(seed, providers, lambda: datetime.now(UTC), opened, remember=remember, reporting=settings.reporting)
+    async with Sender(settings, providers) as sender:
+        yield Webhooks(rounds, sender)
