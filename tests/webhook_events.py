@@ -6,6 +6,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from contracts.time import EPOCH
+from services.webhooks.transform import Delivery
+from services.webhooks.transform import events as received
+from tools.traffic.shop.model import Event
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 SOLD = datetime(2026, 2, 19, 10, 15, tzinfo=UTC)
@@ -73,3 +76,10 @@ def charge_event(
     created = (at - EPOCH) // timedelta(seconds=1)
     event = {"type": event_type, "created": created, "livemode": live, "data": {"object": {**CHARGE, **fields}}}
     return envelope("stripe", "stripe.charges", event_type, event, at)
+
+
+def enveloped(event: Event) -> dict[str, Any]:
+    """What the receiver makes of an event of the simulated shop."""
+    headers = {name.lower(): value for name, value in event.headers.items()}
+    (output,) = received(Delivery(event.provider, headers, event.body, NOW - timedelta(seconds=1)))
+    return dict(output.value)

@@ -1,9 +1,13 @@
 """Orders and charges through real topics: both services make one sale of them, and a dead letter can be replayed."""
 
+import asyncio
 import json
+import random
+import signal
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 from contracts.json_avro import plain
@@ -15,15 +19,21 @@ from streams.stripe.agents import agent as stripe
 from streams.stripe.settings import Settings as StripeSettings
 from tests.connected.commands import placar
 from tests.connected.streams import Published, Servers, unique, unit_in_process, until
-from tests.webhook_events import charge_event, order_event
+from tests.connected.unit_process import unit_process
+from tests.webhook_events import SOLD, charge_event, enveloped, order_event
+from tools.traffic.shop.delivery import plan
+from tools.traffic.shop.history import history
+
+KILLS = 5
 
 Read = Callable[[], Awaitable[None]]
 
 
 async def fed(reached: Servers, *events: dict[str, Any]) -> None:
     """Write the events to their topics, as the receiver does."""
-    for event in events:
-        await reached.feed(event["topic"], await reached.encode(event["topic"], [plain(event)]))
+    for topic in dict.fromkeys(event["topic"] for event in events):
+        mine = [plain(event) for event in events if event["topic"] == topic]
+        await reached.feed(topic, await reached.encode(topic, mine))
 
 
 async def until_sold(published: Published, read: Read, expected: Mapping[str, Decimal | None]) -> None:
@@ -94,3 +104,59 @@ async def test_a_sale_in_another_currency_counts_once_that_is_the_reporting_curr
             replayed = await placar(servers, "dead-letters", "replay", *mine, "--json")
             assert replayed.lines[-1]["replayed"] == len(mine), json.dumps(replayed.lines)
             await until_sold(published, read, {str(number): Decimal("184.50")})
+
+
+async def test_the_simulated_shop_adds_up_over_kills(servers: Mapping[str, str], tmp_path: Path) -> None:
+    """Both services are killed again and again while a week of the shop comes late, repeated and mixed: it adds up."""
+    reached = Servers(servers)
+    made = history(random.SystemRandom().getrandbits(64), people=40, orders=250, start=SOLD)
+    events = [
+        enveloped(event)
+        for delivery in plan(made.events, 7)
+        for event in delivery.events
+        if event.provider != "hubspot"
+    ]
+    mine = [event for event in events if event["topic"] in ("shopify.orders", "stripe.charges")]
+    chunks = [mine[first : first + len(mine) // KILLS + 1] for first in range(0, len(mine), len(mine) // KILLS + 1)]
+    async with AsyncExitStack() as stack:
+        published, read = await stack.enter_async_context(reached.published("sales.unified"))
+        workers = [
+            await stack.enter_async_context(
+                unit_process(f"streams.{name}", servers, tmp_path / f"{name}.log", wait=True)
+            )
+            for name in ("shopify", "stripe")
+        ]
+        for chunk in chunks:
+            feeding = asyncio.create_task(fed(reached, *chunk))
+            for worker in workers:
+                await worker.end(signal.SIGKILL)
+                await worker.start()
+            await feeding
+            for worker in workers:
+                await until(worker.ready, "the killed service is ready again")
+
+        async def all_read() -> bool:
+            await read()
+            return not any(
+                [await reached.lag("shopify", "shopify.orders"), await reached.lag("stripe", "stripe.charges")]
+            )
+
+        await until(all_read, "everything is read")
+        await read()
+    ids = {name for event in made.events for (_, name), _ in event.sales}
+    ids |= {name for event in made.events for _, name in event.paid_with}
+    sold = {
+        (sale["source"], name): (
+            sale["amount"],
+            sale["city"],
+            sale["salesman_name"],
+            sale["product"],
+            sale["event_time"],
+        )
+        for name, sale in published.sales().items()
+        if name in ids and not sale["deleted"]
+    }
+    assert sold == {
+        key: (sale.amount, sale.city, sale.salesperson, sale.product, sale.event_time)
+        for key, sale in made.truth.sales.items()
+    }

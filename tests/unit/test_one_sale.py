@@ -15,13 +15,10 @@ from hypothesis import strategies as st
 
 from chassis.results import Context, Output, Rejected
 from contracts.time import EPOCH
-from services.webhooks.transform import Delivery
-from services.webhooks.transform import events as received
 from streams.shopify.transform import transform as shopify
 from streams.stripe.transform import transform as stripe
-from tests.webhook_events import NOW, SOLD, charge_event, order_event
+from tests.webhook_events import NOW, SOLD, charge_event, enveloped, order_event
 from tools.traffic.shop.history import history
-from tools.traffic.shop.model import Event
 
 MICROSECOND, SECOND, HOUR = timedelta(microseconds=1), timedelta(seconds=1), timedelta(hours=1)
 CITIES = ("Recife", "Natal", "Quixeramobim")
@@ -316,7 +313,7 @@ def in_any_order(rng: random.Random, events: Sequence[Any]) -> list[Any]:
     return mixed
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.integers(0, 2**32), st.integers(1, 40))
 def test_any_delivery_ends_in_the_truth(seed: int, steps: int) -> None:
     """Orders, edits, refunds, cancellations and charges with and without an order, mixed and repeated, add up right."""
@@ -344,14 +341,7 @@ def test_histories_have_what_matters() -> None:
     assert min(*kept.values(), payments, ties) > 50
 
 
-def enveloped(event: Event) -> dict[str, Any]:
-    """What the receiver makes of a provider's event."""
-    headers = {name.lower(): value for name, value in event.headers.items()}
-    (output,) = received(Delivery(event.provider, headers, event.body, NOW - SECOND))
-    return dict(output.value)
-
-
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.integers(0, 2**64), st.sampled_from(["BRL", "JPY"]))
 def test_the_simulated_shop_ends_in_its_truth(seed: int, reporting: str) -> None:
     """Through the receiver's rules and both services the simulated shop adds up to what it knows itself."""
