@@ -75,11 +75,15 @@ class ShopifyOrderState(_Payload):
     created_at: str | None = None
     note_attributes: list[ShopifyNoteAttribute] = []
 
-    @property
-    def gone(self) -> bool:
-        """Whether it is no sale, or none any more: a test, cancelled, refunded in full, or of no value."""
-        worthless = _ZERO.fullmatch(self.current_total_price or "") is not None
-        return self.test or self.cancelled_at is not None or self.financial_status == "refunded" or worthless
+    def gone(self, event_type: str) -> bool:
+        """Whether it is no sale, or none any more: a test, deleted, cancelled, refunded in full, or of no value."""
+        return (
+            event_type == "orders/delete"
+            or self.test
+            or self.cancelled_at is not None
+            or self.financial_status == "refunded"
+            or _ZERO.fullmatch(self.current_total_price or "") is not None
+        )
 
 
 class ShopifyOrder(_Payload):
@@ -170,6 +174,11 @@ class StripeCharge(_Payload):
         Stripe counts as refunded also the part of the amount that was released instead of captured.
         """
         return min(self.amount_captured, self.amount - self.amount_refunded)
+
+    @property
+    def gone(self) -> bool:
+        """Whether it is no sale any more, where it was one: it names an order, or nothing of it is kept."""
+        return self.pays_order or self.kept <= 0
 
 
 class StripeChargeData(_Payload):

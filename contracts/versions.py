@@ -6,7 +6,11 @@ first; the last bits are a digest of the record, so that even changes of one mom
 """
 
 import zlib
+from datetime import datetime, timedelta
 
+from contracts.time import EPOCH
+
+MICROSECOND = timedelta(microseconds=1)
 MAX_VERSION = 2**63 - 1
 LSN_BITS = 56
 ROW_BITS = 31
@@ -59,13 +63,13 @@ def _digest(body: bytes, bits: int) -> int:
     return zlib.crc32(body) >> 32 - bits
 
 
-def pack_shopify(triggered_us: int, gone: bool, body: bytes) -> int:
+def pack_shopify(triggered_at: datetime, gone: bool, body: bytes) -> int:
     """When the event was triggered, in µs since 1970; of two in one microsecond the one by which the order is gone.
 
     Raises:
-        VersionRangeError: outside 0 <= triggered_us < 2^52.
+        VersionRangeError: before 1970, or 2^52 µs after it.
     """
-    triggered = _checked("X-Shopify-Triggered-At", triggered_us, 62 - SHOPIFY_DIGEST_BITS)
+    triggered = _checked("X-Shopify-Triggered-At", (triggered_at - EPOCH) // MICROSECOND, 62 - SHOPIFY_DIGEST_BITS)
     return (triggered << 1 | gone) << SHOPIFY_DIGEST_BITS | _digest(body, SHOPIFY_DIGEST_BITS)
 
 

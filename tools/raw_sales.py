@@ -2,17 +2,16 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, timedelta
+from datetime import UTC
 from typing import Any
 
 from contracts import payloads
 from contracts.payloads import CHARGES, PayloadError, ShopifyOrderState, StripeChargeEvent
 from contracts.sale import normalized
-from contracts.time import EPOCH, parse_instant, to_ms
+from contracts.time import parse_instant, to_ms
 from contracts.versions import MAX_VERSION, VersionRangeError, pack_files, pack_shopify
 
 TABLE = "sales"
-MICROSECOND = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +69,8 @@ def of_shopify(record: Mapping[str, Any]) -> tuple[str | None, SaleVersion]:
     name, body = sale_id(record["object_id"]), record["body"]
     try:
         order = payloads.read(ShopifyOrderState, payloads.document(body))
-        deleted = record["event_type"] == "orders/delete" or order.gone
-        triggered = record["occurred_at"]
-        version = 0 if triggered is None else pack_shopify((triggered - EPOCH) // MICROSECOND, deleted, body)
+        deleted, triggered = order.gone(record["event_type"]), record["occurred_at"]
+        version = 0 if triggered is None else pack_shopify(triggered, deleted, body)
     except (PayloadError, VersionRangeError):
         return name, SaleVersion(None)
     return name, SaleVersion(written(order.created_at), version, deleted)
@@ -89,7 +87,7 @@ def of_stripe(record: Mapping[str, Any]) -> tuple[str | None, SaleVersion]:
     at, name = charge.created * 1000, sale_id(charge.sale_id)
     if event.no_sale is not None:
         return name, SaleVersion(at, deleted=True)
-    return name, SaleVersion(at, version, charge.pays_order or charge.kept <= 0)
+    return name, SaleVersion(at, version, charge.gone)
 
 
 def payments(record: Mapping[str, Any]) -> list[str]:

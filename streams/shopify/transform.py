@@ -1,7 +1,7 @@
 """An order of the Shopify shop, as a webhook brings it, as a unified sale. Pure."""
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -18,15 +18,13 @@ from contracts.payloads import (
 )
 from contracts.sale import SaleEvent, SourceName, key
 from contracts.text import quoted
-from contracts.time import EPOCH, to_ms
+from contracts.time import to_ms
 from contracts.versions import MAX_VERSION, VersionRangeError, pack_shopify
 from streams import validation
 from streams.validation import InvalidError, RawSale
 
 SOURCE: SourceName = "shopify"
-DELETED = "orders/delete"
 TRIGGERED_AT = "occurred_at (X-Shopify-Triggered-At)"
-MICROSECOND = timedelta(microseconds=1)
 
 # field of the unified sale -> what it is made from, for lineage
 COLUMNS = {
@@ -125,8 +123,8 @@ def _outcome(record: dict[str, Any], now: datetime, currency: str) -> Output | R
     triggered: datetime = record["occurred_at"]
     triggered_ms = to_ms(triggered)
     validation.epoch_ms(TRIGGERED_AT, triggered_ms, now)
-    gone = record["event_type"] == DELETED or order.gone
-    version = pack_shopify((triggered - EPOCH) // MICROSECOND, gone, record["body"])
+    gone = order.gone(record["event_type"])
+    version = pack_shopify(triggered, gone, record["body"])
     received = validation.bounded(record["received_at"], now)
     if gone:
         sale_id = validation.text("id", str(order.id))

@@ -71,7 +71,7 @@ def _outcome(record: dict[str, Any], now: datetime, currency: str) -> Output | R
     version = event.version(record["body"])
     received = validation.bounded(record["received_at"], now)
     raw, names = _raw_sale(charge, now)
-    if charge.pays_order or charge.kept <= 0:
+    if charge.gone:
         sale = validation.deletion(raw, SOURCE, received, version)
     elif charge.currency.upper() != currency:
         return Rejected(
