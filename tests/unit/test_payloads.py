@@ -9,6 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts import payloads
+from contracts.catalogue import catalogue
+from contracts.json_avro import typed
 from contracts.payloads import FOLDER, SCHEMAS, PayloadError, ShopifyOrder, StripeChargeEvent
 from contracts.reasons import REASONS
 from tests.webhook_events import CHARGE, ORDER
@@ -32,6 +34,43 @@ def test_the_schemas_take_what_the_models_take(name: str, content: Any) -> None:
     validator.validate({**content, "added_by_a_later_version": [{"x": None}]})
     for field in schema["required"]:
         assert not validator.is_valid({key: value for key, value in content.items() if key != field})
+
+
+def broken(name: str, content: Any) -> str:
+    """Why the model rejects the content; empty where it takes it."""
+    try:
+        payloads.read(SCHEMAS[name], content)
+    except PayloadError as error:
+        return error.reason
+    return ""
+
+
+@pytest.mark.parametrize(
+    ("topic", "name"), [("shopify.orders", "shopify_order"), ("stripe.charges", "stripe_charge_event")]
+)
+def test_the_schemas_tell_good_examples_from_bad(topic: str, name: str) -> None:
+    """Of each example's body the schema says what the model says; only what is deleted may lack fields."""
+    validator = jsonschema.Draft202012Validator(json.loads(payloads.schema(name)))
+    contract = catalogue()[topic]
+    wrong = [case["record"] for case in contract.examples("invalid").values() if "record" in case]
+    rejected = 0
+    for record in (*contract.examples().values(), *wrong):
+        example = typed(contract.avro, record)
+        if not broken(name, content := json_value(example["body"])):
+            validator.validate(content)
+            continue
+        rejected += 1
+        assert not validator.is_valid(content), record["body"]
+        assert record in wrong or example["event_type"] in ("orders/delete", "orders/cancelled")
+    assert rejected > 5
+
+
+def json_value(body: bytes) -> Any:
+    """The JSON value of a body; None where it is none."""
+    try:
+        return payloads.document(body)
+    except PayloadError:
+        return None
 
 
 def failure(content: Any) -> tuple[str, str]:
