@@ -5,11 +5,13 @@ from decimal import Decimal
 from itertools import pairwise
 from typing import Any
 
+import pycountry
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from chassis.results import Context, Ignored, Output, Rejected
+from contracts.currencies import STRIPE_MINOR_UNITS
 from contracts.versions import MAX_VERSION, pack_stripe, unpack_stripe
 from streams.stripe.transform import transform
 from tests.unit.test_shopify import JSON
@@ -140,6 +142,11 @@ def test_what_is_kept_is_captured_less_refunded(captured: int, refunded: int, ke
 def test_amounts_are_in_minor_units(currency: str, amount: str) -> None:
     """ISO 4217 says how many decimal places a currency has, but for those that Stripe counts otherwise."""
     assert str(sale(charge_event(currency=currency.lower()), currency)["amount"]) == amount
+
+
+def test_the_currencies_with_other_minor_units_exist() -> None:
+    """Each exception is a code of ISO 4217."""
+    assert [code for code in STRIPE_MINOR_UNITS if pycountry.currencies.get(alpha_3=code) is None] == []
 
 
 def test_another_currency_is_not_ranked() -> None:
