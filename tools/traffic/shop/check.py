@@ -28,7 +28,7 @@ def differences(due: Mapping[Key, ExpectedSale | None], stored: Mapping[Key, Exp
 async def _stored(store: ClickHouse, keys: Sequence[Key]) -> dict[Key, ExpectedSale]:
     found: dict[Key, ExpectedSale] = {}
     for source in sorted({source for source, _ in keys}):
-        ids = [sale_id for of, sale_id in keys if of == source]
+        ids = tuple(sale_id for of, sale_id in keys if of == source)
         for first in range(0, len(ids), PAGE):
             rows: list[tuple[Any, ...]] = await store.select(
                 _STORED, {"source": source, "ids": ids[first : first + PAGE]}
