@@ -56,6 +56,7 @@ async def _publish(unit: Unit, settings: WebhooksSettings, receiver: Receiver, p
     """Connect, then publish until cancelled.
 
     Raises:
+        ContractError: the registry does not hold a contract.
         KafkaError: the broker rejected a record; a restart begins with a new producer.
     """
     registry = Registry(unit, settings.registry)
@@ -69,18 +70,21 @@ async def main(unit: Unit, settings: WebhooksSettings) -> None:
 
     Raises:
         OSError: the port is in use.
+        ContractError | KafkaError: see `_publish`.
     """
     listener = listen(settings.bind_host, settings.port, "WEBHOOKS_PORT")
     publisher = Publisher(settings.ack_timeout_s)
     receiver = Receiver(unit, settings, publisher)
-    async with asyncio.TaskGroup() as tasks:
-        background = [
-            tasks.create_task(_publish(unit, settings, receiver, publisher)),
-            tasks.create_task(receiver.export()),
-        ]
-        gc.freeze()
-        try:
-            await serve(application(receiver, unit.log), listener)
-        finally:
-            for task in background:
-                task.cancel()
+    app = application(receiver, unit.log)
+    gc.freeze()
+    # in the order in which they are stopped: while the server drains, what it has taken in is still published
+    work = (serve(app, listener), _publish(unit, settings, receiver, publisher), receiver.export())
+    tasks = [asyncio.create_task(each) for each in work]
+    try:
+        ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+            await asyncio.wait([task])
+    for task in ended:
+        task.result()

@@ -26,6 +26,7 @@ from services.webhooks.transform import Delivery, MalformedError, events, meant_
 
 MALFORMED = "webhook_malformed"
 EXPORT_S = 1.0
+SHOWN = 80  # characters of a header in a log line
 REPORT_S = 10.0  # between two log lines of a provider about one outcome
 
 
@@ -39,16 +40,16 @@ class Receipt:
 
 @dataclass(frozen=True)
 class Content:
-    """What a request holds: its records, and of each event topic, type and identity; `rejected` where it holds none.
+    """What a request holds: its records, and topic, type and identity of each event that it is accepted with.
 
-    `whole_at` is when all of it was here, on the clock of `time.perf_counter`; `rejected` is the topic that it was
-    meant for and its type, where that is known.
+    Where it holds none, `rejected` has what its headers tell of the same. `whole_at` is when all of it was here, on the
+    clock of `time.perf_counter`.
     """
 
     whole_at: float
     records: list[Record]
     accepted: Sequence[tuple[str, str, str]] = ()
-    rejected: tuple[str, str] | None = None
+    rejected: tuple[str, ...] | None = None
 
 
 class Receiver:
@@ -124,7 +125,8 @@ class Receiver:
             rejected = Rejected(MALFORMED, f"{provider}: {error}")
             encode = self.encoders[dead_letters.TOPIC]
             record = dead_letters.dead_letter(encode, self._unit.name, rejected, topic=topic, key=None, value=raw)
-            return Content(whole_at, [record], rejected=(topic, own.get("x-shopify-topic", "")[:80]))
+            named = (own.get(name, "")[:SHOWN] for name in ("x-shopify-topic", "x-shopify-event-id"))
+            return Content(whole_at, [record], rejected=(topic, *named))
         records, accepted = [], []
         for output in outputs:
             topic, event_type, event_id = (output.value[name] for name in ("topic", "event_type", "event_id"))
@@ -143,11 +145,11 @@ class Receiver:
         metrics, log = self._unit.metrics, self._unit.log
         metrics.observe(ACKNOWLEDGED_SECONDS, {"provider": provider}, [time.perf_counter() - content.whole_at])
         if content.rejected is not None:
-            topic, event_type = content.rejected
+            topic, event_type, event_id = content.rejected
             metrics.record(topic, "received")
             metrics.record(topic, "dead_letter")
             metrics.dead_letter(topic, MALFORMED)
-            log.warning("dead_letter", provider=provider, topic=topic, event_type=event_type)
+            log.warning("dead_letter", provider=provider, topic=topic, event_type=event_type, event_id=event_id)
             return Receipt(dead_letters=1)
         for topic, count in Counter(topic for topic, _, _ in content.accepted).items():
             metrics.record(topic, "received", count)
