@@ -42,6 +42,7 @@ _PROBLEMS = {
     ),
     411: ("neither Content-Length nor Transfer-Encoding", "the request has no Content-Length"),
     413: ("the body is too long", "the body has more than 1000000 bytes (WEBHOOKS_MAX_REQUEST_BYTES)"),
+    431: ("the headers are too long", "the headers have more than 16384 bytes"),
     415: ("the body is not plain JSON in UTF-8", "the content type is not application/json in UTF-8"),
     503: (
         "the broker is unavailable, too much is in flight, or the provider has no secret; Retry-After says when to "

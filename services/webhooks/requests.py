@@ -7,6 +7,7 @@ from functools import lru_cache
 
 from starlette.types import Receive, Scope
 
+from chassis.asgi import MAX_HEAD_BYTES
 from contracts.webhooks import Provider
 from services.webhooks.signatures import SIGNED_BY
 from services.webhooks.transform import PREFIXES
@@ -53,8 +54,10 @@ def head(provider: Provider, scope: Scope) -> Head:
     """The headers that count.
 
     Raises:
-        RejectedError: one of them is there twice.
+        RejectedError: one of them is there twice, or all of them are too long: the server bounds what comes in parts.
     """
+    if sum(len(name) + len(value) for name, value in scope["headers"]) > MAX_HEAD_BYTES:
+        raise RejectedError(431, "too_large", f"the headers have more than {MAX_HEAD_BYTES} bytes")
     prefix = PREFIXES[provider]
     plain: dict[str, str] = {}
     own: dict[str, str] = {}

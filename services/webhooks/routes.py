@@ -1,6 +1,9 @@
 """The endpoints: one for each place to which a provider delivers, and health; every error is a problem (RFC 9457)."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from http import HTTPStatus
 from typing import Literal
 
 import structlog
@@ -18,6 +21,7 @@ from services.webhooks.receiver import Receiver
 from services.webhooks.requests import RejectedError
 
 MEDIA_TYPE = "application/problem+json"
+LINGER_S = 1.0
 PATHS: Mapping[str, Provider] = {
     **{f"/webhooks/shopify/{where}": "shopify" for where in (*TOPICS["shopify"], "privacy", "other")},
     "/webhooks/stripe": "stripe",
@@ -45,9 +49,28 @@ class DeliveryRoute(APIRoute):
         await response(scope, receive, send)
 
 
+class LastResponse(JSONResponse):
+    """An answer before the body has been read, after which the connection is closed.
+
+    Closed at once it would be reset, and a client that still sends might lose the answer. So what comes is read for up
+    to a second, and dropped.
+    """
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the answer, drop what comes, end."""
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        await send({"type": "http.response.body", "body": self.body, "more_body": True})
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LINGER_S):
+                while (await receive()).get("more_body", False):
+                    pass
+        await send({"type": "http.response.body", "body": b""})
+
+
 def _problem(request: Request, status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
     content = {**asgi.problem(status, detail), "instance": request.url.path}
-    return JSONResponse(content, status, {"Cache-Control": "no-store", **(headers or {})}, MEDIA_TYPE)
+    response = LastResponse if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE else JSONResponse
+    return response(content, status, {"Cache-Control": "no-store", **(headers or {})}, MEDIA_TYPE)
 
 
 def _problems(app: FastAPI, log: structlog.stdlib.BoundLogger) -> None:

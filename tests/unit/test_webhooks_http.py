@@ -240,6 +240,7 @@ async def test_a_provider_without_secret_is_rejected(provider: Provider, monkeyp
         ({"content-length": "1000001"}, 413, "too_large"),
         ({"content-length": "52428800"}, 413, "too_large"),
         ({"content-length": None, "transfer-encoding": None}, 411, "malformed"),
+        ({"x-anything": "x" * 20_000}, 431, "too_large"),
     ],
 )
 async def test_what_the_headers_say_of_the_body(
@@ -264,20 +265,25 @@ async def test_what_the_headers_say_of_the_body(
 
 async def test_a_body_without_length_is_read_up_to_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     """In chunks a body is as good; the first chunk beyond the limit is the last that is read."""
-    read = 0
+    read, body = 0, b" " * 2000
 
-    async def chunks(count: int) -> AsyncIterator[bytes]:
+    async def chunks() -> AsyncIterator[bytes]:
+        for begin in range(0, len(body), 100):
+            yield body[begin : begin + 100]
+
+    async def endless() -> Message:
         nonlocal read
-        for _ in range(count):
-            read += 1
-            yield b" " * 1000
+        read += 1
+        return {"type": "http.request", "body": b" " * 1000, "more_body": True}
 
     async with receiver(monkeypatch, max_request_bytes=10_000) as scene:
-        body = b" " * 2000
-        answer = await scene.client.post(ORDERS, content=chunks(2), headers=signed("shopify", body))
+        answer = await scene.client.post(ORDERS, content=chunks(), headers=signed("shopify", body))
         assert answer.json() == {"accepted": 0, "dead_letters": 1}
-        assert_problem(await scene.client.post(ORDERS, content=chunks(50_000), headers=signed("shopify", body)), 413)
-        assert read == 2 + 11
+        headers = signed("shopify", body) | {"transfer-encoding": "chunked"}
+        scope = {"headers": [(name.encode(), value.encode()) for name, value in headers.items()]}
+        with pytest.raises(RejectedError, match="more than 10000 bytes"):
+            await scene.taking.take("shopify", scope, endless)
+        assert read == 11
 
 
 @pytest.mark.parametrize(
@@ -506,7 +512,7 @@ async def test_the_document_describes_every_delivery(monkeypatch: pytest.MonkeyP
     assert set(document["paths"]) == {*PATHS, "/health"}
     for path in PATHS:
         (operation,) = document["paths"][path].values()
-        assert set(operation["responses"]) == {"200", "400", "401", "411", "413", "415", "503"}
+        assert set(operation["responses"]) == {"200", "400", "401", "411", "413", "415", "431", "503"}
         content = operation["requestBody"]["content"]["application/json"]
         assert content["examples"]
         for example in content["examples"].values():
