@@ -21,12 +21,15 @@ from chassis.settings import PostgresSettings
 from contracts import codec
 from contracts.catalogue import catalogue
 from contracts.json_avro import plain, typed
+from contracts.time import at_ms
 from contracts.versions import pack_postgres
 from tests.connected.commands import placar
 from tests.connected.serving import Database, database, hour_of_its_own
 from tests.connected.sources import bucket, put, service
 from tests.connected.streams import Page, Servers, answering, free_port, unique
 from tests.connected.test_legacy import register, soap_environment
+from tests.webhook_events import charge_event, order_event
+from tools.raw_sales import found
 from tools.traffic.database import COMMAND_S, staff, wall
 
 COLUMNS = "sale_id,salesman_name,city,country,amount,product,sale_date\n"
@@ -85,6 +88,11 @@ class Scene:
                 if reach[one] >= 3:
                     await self.store(one.unified())
 
+    async def unify(self, sale: dict[str, Any]) -> None:
+        """Write a version of a unified sale, given as JSON, to sales.unified and into ClickHouse."""
+        await self.reached.feed("sales.unified", await self.reached.encode("sales.unified", [sale]))
+        await self.store(sale)
+
     async def store(self, sale: dict[str, Any]) -> None:
         """Write a unified sale into ClickHouse as the sink does."""
         await self.db.write("sales.unified", typed(catalogue()["sales.unified"].avro, sale))
@@ -103,6 +111,16 @@ class Scene:
                 )
             )
         await self.reached.feed("sales.dlq", [record.value for record in dead for _ in range(2)])
+
+    async def reject_value(self, topic: str, record: Mapping[str, Any]) -> None:
+        """Make a record, as it is decoded, a dead letter of its topic."""
+        (value,) = await self.reached.encode(topic, [plain(record)])
+        encode = await codec.encoder(self.reached.client, catalogue()["sales.dlq"])
+        rejected = Rejected("currency_not_ranked", "planted")
+        dead = dead_letters.dead_letter(
+            encode, "planted", rejected, topic=topic, key=None, value=value, partition=0, offset=0
+        )
+        await self.reached.feed("sales.dlq", [dead.value])
 
     async def ledger(self, hour: datetime, *options: str, **more: str) -> tuple[int, str, str]:
         """Run the command over an hour; returns its status and what it printed."""
@@ -281,6 +299,61 @@ async def test_a_sale_that_a_restore_brought_back_is_not_missing(servers: Mappin
             await connection.close()
     assert (status, err) == (0, ""), out
     assert out.splitlines()[1].split() == ["postgres", "1", "1", "1", "1", "0", "0", "0"]
+
+
+async def test_the_sales_of_webhooks_balance(servers: Mapping[str, str]) -> None:
+    """Several events of a sale count once, what is no sale is missing nowhere, and a payment is no sale anywhere."""
+    hour = hour_of_its_own()
+    number = int(hour.timestamp()) + 10**12
+    stored, lost, cancelled, rejected, paid_by = (str(number + each) for each in range(5))
+    sold, authorised, payment, kept = (unique(name) for name in ("sold", "authorised", "payment", "kept"))
+    async with database(servers) as db:
+        scene = Scene(servers, db)
+
+        async def deliver(event: dict[str, Any], *, reach: bool = True) -> None:
+            """An event in its topic, and what follows from it in sales.unified and ClickHouse."""
+            topic = event["topic"]
+            await scene.reached.feed(topic, await scene.reached.encode(topic, [plain(event)]))
+            for source, name, version in found(event["provider"], event) if reach else ():
+                at = plain(hour if version.at is None else at_ms(version.at))
+                example = catalogue()["sales.unified"].examples()["sale"]
+                sale = {"source": source, "sale_id": name, "event_time": at, "deleted": version.deleted}
+                await scene.unify({**example, **sale, "version": version.version})
+
+        def order(name: str, **fields: Any) -> dict[str, Any]:
+            return order_event(at=hour, id=int(name), created_at=hour.isoformat(), **fields) | {"object_id": name}
+
+        def charge(name: str, **fields: Any) -> dict[str, Any]:
+            return charge_event(at=hour, payment_intent=name, created=int(hour.timestamp()), **fields)
+
+        await deliver(order(stored))
+        await deliver(order(stored) | {"occurred_at": hour + timedelta(seconds=1)})
+        await deliver(order(cancelled, cancelled_at=hour.isoformat()), reach=False)
+        await deliver(order(rejected, currency="USD"), reach=False)
+        await scene.reject_value("shopify.orders", order(rejected, currency="USD"))
+        await deliver(charge(sold))
+        await deliver(charge(authorised, captured=False, amount_captured=0), reach=False)
+        await deliver(charge(payment))
+        await deliver(charge(kept))
+        named = [{"name": "stripe_payment_intent", "value": payment}]
+        await deliver(order(paid_by, note_attributes=named))
+        options = ("--settle", "0", "--source", "shopify", "--source", "stripe", "--json")
+        status, out, err = await scene.ledger(hour, *options)
+        assert (status, err) == (0, ""), out
+        shopify, stripe = map(json.loads, out.splitlines())
+        steps = ("at_source", "topic", "unified", "clickhouse", "dead_letters", "missing")
+        assert [shopify[step] for step in steps] == [None, 3, 2, 2, 1, 0]
+        assert [stripe[step] for step in steps] == [None, 2, 2, 2, 0, 0]
+
+        # an order that never arrived, and one that names a charge which is still sold
+        await deliver(order(lost), reach=False)
+        named = [{"name": "stripe_charge", "value": kept}]
+        await deliver(order(lost, note_attributes=named), reach=False)
+        status, out, err = await scene.ledger(hour, *options)
+    assert (status, err) == (1, "")
+    lines = [json.loads(line) for line in out.splitlines()]
+    missing = {(line["source"], line["sale_id"]): line["missing_in"] for line in lines if "sale_id" in line}
+    assert missing == {("shopify", lost): "sales.unified", ("stripe", kept): "sales.unified"}
 
 
 async def test_a_sale_whose_newest_change_is_a_dead_letter_is_outdated(servers: Mapping[str, str]) -> None:

@@ -1,5 +1,6 @@
 """`placar trace` against real servers: one sale at every step."""
 
+import json
 from collections.abc import AsyncIterator, Mapping
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -14,9 +15,12 @@ from contracts import codec
 from contracts.catalogue import catalogue
 from contracts.json_avro import plain, typed
 from contracts.time import to_ms
+from contracts.versions import MAX_VERSION
 from tests.connected.commands import Run, placar
 from tests.connected.serving import Database, database, hour_of_its_own, ranking_set
 from tests.connected.streams import Servers, free_port, unique
+from tests.webhook_events import charge_event, order_event
+from tools.raw_sales import found
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -162,6 +166,45 @@ async def test_a_deleted_row_of_the_database_is_shown_to_its_deletion(scene: Sce
     assert [one["made_from"] for one in unified] == [one["where"] for one in raw]
     assert steps[4]["deleted"] is True
     assert {step["message"] for step in steps[5:]} == {"not ranked: the sale is deleted"}
+
+
+async def test_an_order_is_shown_from_its_webhooks_to_its_rank(scene: Scene) -> None:
+    """Event, id and time of each webhook with its body, the version made of it, the stored row, the rank."""
+    scene.name = str(int(scene.at.timestamp()) + 10**12)
+    order = {"id": int(scene.name), "created_at": scene.at.isoformat()}
+    for second, event_type in enumerate(("orders/create", "orders/paid")):
+        event = order_event(event_type, scene.at + timedelta(seconds=second), **order) | {"object_id": scene.name}
+        await scene.publish("shopify.orders", scene.name, plain(event))
+        ((_, _, version),) = found("shopify", event)
+        await scene.unify("shopify", version.version)
+    await scene.rank("rankings.city", ["Recife"])
+
+    created, paid, *unified, stored, city, _, _ = await scene.steps("shopify")
+    assert [one["message"] for one in (created, paid)] == [
+        f"event_type {event_type}, event_id an event, received_at {plain(event['received_at'])}"
+        for event_type in ("orders/create", "orders/paid")
+    ]
+    assert json.loads(paid["record"]["body"])["id"] == int(scene.name)
+    assert [one["made_from"] for one in unified] == [created["where"], paid["where"]]
+    assert (stored["step"], stored["version"]) == ("clickhouse", paid["version"])
+    assert city["message"].startswith("city Recife is rank 1")
+
+
+async def test_a_charge_that_an_order_names_is_shown_with_the_order(scene: Scene) -> None:
+    """The order's event is a raw record of the charge's sale: its deletion was made from it."""
+    charge = charge_event(at=scene.at, payment_intent=scene.name, created=to_ms(scene.at) // 1000)
+    order = order_event(at=scene.at, note_attributes=[{"name": "stripe_payment_intent", "value": scene.name}])
+    await scene.publish("stripe.charges", "a charge", plain(charge))
+    ((_, _, version),) = found("stripe", charge)
+    await scene.unify("stripe", version.version)
+    await scene.publish("shopify.orders", "an order", plain(order))
+    await scene.unify("stripe", MAX_VERSION, deleted=True)
+
+    sold, paid, first, second, stored, *rankings = await scene.steps("stripe")
+    assert [one["where"].rpartition("-")[0] for one in (sold, paid)] == ["stripe.charges", "shopify.orders"]
+    assert [one["made_from"] for one in (first, second)] == [sold["where"], paid["where"]]
+    assert [one["deleted"] for one in (sold, paid, stored)] == [False, True, True]
+    assert {one["message"] for one in rankings} == {"not ranked: the sale is deleted"}
 
 
 async def test_a_sale_that_has_come_half_way_is_shown_so_far(scene: Scene) -> None:
