@@ -19,7 +19,7 @@ from deploy.native import jars, ports, postgres, rankings, render, state, status
 from deploy.native.backup import BackupError
 from deploy.native.graph import Starter, StartError, closure
 from deploy.native.packages import InstallError
-from deploy.native.processes import UNITS, Node, chosen, environment, processes, steps
+from deploy.native.processes import Node, chosen, environment, processes, steps
 from deploy.native.settings import NativeSettings, known_profiles, names
 from deploy.native.state import StateError
 from deploy.native.supervise import SupervisorError
@@ -171,17 +171,17 @@ def run(settings: NativeSettings, arguments: argparse.Namespace) -> int:
 
 def dev(settings: NativeSettings, arguments: argparse.Namespace) -> int:
     """Run units from here and restart them on save; without names servers and all units, under one log."""
-    unknown = set(arguments.units) - set(UNITS)
+    unknown = set(arguments.units) - set(TABLE.units)
     if unknown:
-        raise StartError(f"unknown unit {', '.join(sorted(unknown))}; there are {', '.join(UNITS)}")
+        raise StartError(f"unknown unit {', '.join(sorted(unknown))}; there are {', '.join(TABLE.units)}")
     ran, profiles = supervise.running(settings) or bool(arguments.units), settings.profiles
     table = [each for each in processes(settings) if each.profile in ("", *profiles) or each.name in arguments.units]
-    units, log = arguments.units or [each.name for each in table if each.name in UNITS], None
+    units, log = arguments.units or [each.name for each in table if each.name in TABLE.units], None
     if len(units) > 1:
-        shown = ["dev", *units, *(each.name for each in table if each.name not in UNITS)]
+        shown = ["dev", *units, *(each.name for each in table if each.name not in TABLE.units)]
         log = development.Log(shown, sys.stdout)
     try:
-        servers = _nodes(settings, [], [*UNITS], profiles)
+        servers = _nodes(settings, [], [*TABLE.units], profiles)
         if not arguments.units and _start_all(settings, servers, profiles, "dev"):
             return 1
         development.run(settings, table, units, log)

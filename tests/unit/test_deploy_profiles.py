@@ -11,7 +11,8 @@ from chassis.settings import load
 from deploy import compose, doctor
 from deploy.doctor import Checkout
 from deploy.native import __main__ as native
-from deploy.native import processes, render, state, supervise, webhook_secrets
+from deploy.native import dev as development
+from deploy.native import processes, render, state, status, supervise, webhook_secrets
 from deploy.native.settings import PORTS, NativeSettings
 from deploy.native.table import TABLE, Described
 from tests.unit.test_deploy_settings import DOCUMENTED
@@ -99,6 +100,27 @@ def test_a_unit_that_is_named_brings_its_profile(loaded: Loaded, started: list[s
     assert {"nightly", "contracts", "kafka"} <= started[0]
     assert "api" not in started[0]
     assert running(loaded())
+
+
+def test_dev_runs_the_units_that_are_chosen_or_named(loaded: Loaded, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without names all that `up` would start; a name is enough for a unit of any profile."""
+    ran: list[list[str]] = []
+    monkeypatch.setattr(native, "_start", lambda *_: 0)
+    monkeypatch.setattr(development, "run", lambda _, table, units, log: ran.append([*units]))
+    for arguments in (["dev"], ["dev", "nightly"]):
+        assert native.main(arguments) == 0
+    state.remember(loaded().state_dir, {"nights"})
+    assert native.main(["dev"]) == 0
+
+    assert ran[1] == ["nightly"]
+    assert {*ran[2]} - {*ran[0]} == {"nightly"}
+
+
+def test_addresses_are_shown_of_what_runs(loaded: Loaded, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`up` and `status` name no address at which nothing listens."""
+    assert "webhooks" not in status.urls(loaded())
+    monkeypatch.setenv("PLACAR_PROFILES", "webhooks")
+    assert status.urls(loaded())["webhooks"] == "http://127.0.0.1:8091/health"
 
 
 def test_an_unknown_profile_is_named_with_those_there_are(
