@@ -7,7 +7,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,13 @@ from chassis.errors import NotDoneError
 from contracts.webhooks import OTHER, PRIVACY, TOPICS
 from services.clickhouse_sink.transform import rows
 from services.webhooks.settings import SECRETS
+from streams.shopify.agents import agent as shopify
+from streams.shopify.settings import Settings as ShopifySettings
+from streams.stripe.agents import agent as stripe
+from streams.stripe.settings import Settings as StripeSettings
 from tests.connected.commands import process
 from tests.connected.serving import Database, database
-from tests.connected.streams import Servers, free_port, until
+from tests.connected.streams import Servers, free_port, unique, unit_in_process, until
 from tests.connected.unit_process import UnitProcess, unit_process
 from tests.runtime import ROOT
 from tools.traffic.shop.check import check
@@ -259,6 +263,24 @@ async def test_stored_sales_are_checked(db: Database) -> None:
     left = await check(db.settings, due, 0.1)
     assert sorted(line.split(" is ")[0] for line in left) == sorted(
         [f"{stored[0]['source']}:{stored[0]['sale_id']}", ":".join(gone)]
+    )
+
+
+async def test_what_traffic_sold_is_what_is_stored(servers: Mapping[str, str], db: Database, tmp_path: Path) -> None:
+    """Through receiver, both streams services and the sink every sale ends as the shop has it; the check says so."""
+    env = environment(servers, CLICKHOUSE_DB=db.settings.db, CLICKHOUSE_SINK_GROUP=unique("sink"))
+    arguments = ("--rate", "200", "--count", "1500", "--seed", str(seed() % 2**32), "--check", "45")
+    async with AsyncExitStack() as stack:
+        for agent, name in ((shopify(ShopifySettings()), "shopify"), (stripe(StripeSettings()), "stripe")):
+            await stack.enter_async_context(unit_in_process(Servers(servers), agent, unique(name)))
+        for unit in ("clickhouse_sink", "webhooks"):
+            process_of = unit_process(f"services.{unit}", env, tmp_path / f"{unit}.log", wait=True)
+            await stack.enter_async_context(process_of)
+        run = await process("tools", env, "traffic", "--sources", ",".join(PROVIDERS), *arguments)
+    assert run.status == 0, (run.out[-3000:], run.err)
+    assert re.fullmatch(
+        r"[0-9]{2,} sales of the simulated shop must be ranked, [0-9]{2,} must not: all as it must be",
+        run.out.splitlines()[-1],
     )
 
 
