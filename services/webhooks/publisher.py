@@ -34,13 +34,13 @@ class Publisher:
         self._waiting: dict[asyncio.Future[None], list[Record]] = {}
         self._arrived = asyncio.Event()
         self._client: AIOKafkaProducer | None = None
-        self._stalled = False
+        self.stalled = False  # whether the publish under way takes longer than `timeout_s`
         self.bytes_published = 0  # of the publish under way
 
     @property
     def available(self) -> bool:
         """Whether it takes records: the broker was reached, and acknowledges in time."""
-        return self._client is not None and not self._stalled
+        return self._client is not None and not self.stalled
 
     async def publish(self, records: list[Record]) -> None:
         """Return once the broker has acknowledged all of the records, which are taken out of the list meanwhile.
@@ -57,7 +57,7 @@ class Publisher:
             async with asyncio.timeout(self._timeout_s):
                 await acknowledged
         except TimeoutError:
-            self._stalled = self.bytes_published > 0
+            self.stalled = self.bytes_published > 0
             raise UnavailableError from None
         finally:
             self._waiting.pop(acknowledged, None)
@@ -95,7 +95,7 @@ class Publisher:
                     acknowledged.set_exception(UnavailableError())
             raise
         finally:
-            self.bytes_published, self._stalled = 0, False
+            self.bytes_published, self.stalled = 0, False
         for acknowledged in waiting:
             if not acknowledged.done():
                 acknowledged.set_result(None)

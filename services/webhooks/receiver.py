@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 from starlette.types import Receive, Scope
 
-from chassis import dead_letters
+from chassis import dead_letters, kafka
 from chassis.kafka import Record
 from chassis.results import Rejected
 from chassis.unit import Unit
@@ -73,8 +73,13 @@ class Receiver:
         return {provider: bool(secrets) for provider, secrets in self._secrets.items()}
 
     async def export(self) -> None:
-        """Keep the gauges true until cancelled."""
+        """Keep the gauges and the readiness true until cancelled."""
+        late = f"the broker takes longer than {self._settings.ack_timeout_s:g} s to acknowledge ({kafka.SETTING})"
         while True:
+            if self._publisher.stalled:
+                self._unit.readiness.waiting("acknowledgement", late)
+            else:
+                self._unit.readiness.met("acknowledgement")
             self._unit.metrics[REQUESTS_IN_FLIGHT].set({}, self._requests)
             self._unit.metrics[BYTES_IN_FLIGHT].set({}, self._bytes + self._publisher.bytes_published)
             await asyncio.sleep(EXPORT_S)

@@ -371,6 +371,10 @@ async def test_the_broker_must_acknowledge_first(monkeypatch: pytest.MonkeyPatch
             assert_problem(await scene.deliver("stripe"), 503)
         assert time.monotonic() - began < 0.3
         assert (await scene.client.get("/health")).status_code == 503
+        exporting = asyncio.create_task(scene.taking.export())
+        await settled()
+        exporting.cancel()
+        assert "KAFKA_HOST" in scene.unit.readiness.missing["acknowledgement"]
         scene.broker.answers.set()
         await settled()
         assert (await scene.deliver("shopify")).status_code == 200
