@@ -3,12 +3,17 @@
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
+from chassis.results import Context, Output
+from streams.shopify.transform import transform as shopify
+from streams.stripe.transform import transform as stripe
 from tests import oracle
 from tests.histories import HOUR, Change, plain_sale
 from tests.rankings import Reader, Sales, assert_whole_and_growing, until_own_right
+from tests.webhook_events import NOW, charge_event, order_event
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -75,3 +80,41 @@ async def test_a_late_sale_can_leave_an_ended_hour(sales: Sales, reader: Reader)
     await sales.publish([replace(only, version=2, event_time=at - HOUR)])
     await reader.until(lambda: shown() == [("corrected", 0), ("corrected", 2)], "the sale has left for the hour before")
     await until_own_right(reader, sales, "both sales are of the earlier hour")
+
+
+def _made(event: dict[str, Any]) -> list[Change]:
+    """What the services make of an order's or a charge's event."""
+    transform = {"shopify": shopify, "stripe": stripe}[event["provider"]]
+    result = transform(event, Context(NOW, NOW), currency="BRL")
+    assert isinstance(result, Output), result
+    return [Change(**output.value) for output in (result, *result.also)]
+
+
+async def test_of_an_order_and_its_charge_one_stays_ranked(sales: Sales, reader: Reader) -> None:
+    """A charge leaves the ranking when an order names it, and one that comes after its order never enters it."""
+    key = ("rankings.salesman", "2026-02-19T10:00:00Z/PY")
+
+    def charge(intent: str, **fields: Any) -> list[Change]:
+        where = {"address": {"city": "Asunción", "country": "PY"}}
+        return _made(charge_event("charge.updated", payment_intent=intent, billing_details=where, **fields))
+
+    def order(number: int, intent: str) -> list[Change]:
+        named = [{"name": "stripe_payment_intent", "value": intent}]
+        where = {"city": "Asunción", "country_code": "PY"}
+        return _made(order_event(id=number, shipping_address=where, note_attributes=named))
+
+    def shown() -> dict[str, tuple[Decimal, int]]:
+        entries = reader.newest[key]["entries"] if key in reader.newest else []
+        return {entry["name"]: (entry["total_sales"], entry["transaction_count"]) for entry in entries}
+
+    one = (Decimal("184.50"), 1)
+    await sales.publish(charge("pi_first"))
+    await reader.until(lambda: shown() == {"Stripe": one}, "the charge is ranked")
+    await sales.publish(order(9001, "pi_first"))
+    await reader.until(lambda: shown() == {"web": one}, "the order is ranked instead of its charge")
+    await sales.publish(order(9002, "pi_last"))
+    # in one partition, so that what is behind is ranked after the two
+    await sales.publish([*charge("pi_first", amount_refunded=1), *charge("pi_last"), *charge("pi_alone")], partition=0)
+    both = {"web": (Decimal("369.00"), 2), "Stripe": one}
+    await reader.until(lambda: shown() == both, "both orders are ranked, and the charge without one")
+    await until_own_right(reader, sales, "both orders, and the charge without one")
