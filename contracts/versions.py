@@ -73,11 +73,6 @@ def pack_shopify(triggered_at: datetime, gone: bool, body: bytes) -> int:
     return (triggered << 1 | gone) << SHOPIFY_DIGEST_BITS | _digest(body, SHOPIFY_DIGEST_BITS)
 
 
-def unpack_shopify(version: int) -> int:
-    """The µs since 1970 of a version of `pack_shopify`."""
-    return version >> SHOPIFY_DIGEST_BITS + 1
-
-
 def pack_stripe(created_s: int, body: bytes, *, payment: bool, amount: int, captured: int, refunded: int) -> int:
     """When the event was created, in seconds since 1970; of several in one second the one furthest in a charge's life.
 
@@ -92,8 +87,3 @@ def pack_stripe(created_s: int, body: bytes, *, payment: bool, amount: int, capt
     progress = (payment << 1 | (refunded > 0)) << STRIPE_PART_BITS | share
     created = _checked("created", created_s, 32)
     return (created << STRIPE_PART_BITS + 2 | progress) << STRIPE_DIGEST_BITS | _digest(body, STRIPE_DIGEST_BITS)
-
-
-def unpack_stripe(version: int) -> int:
-    """The seconds since 1970 of a version of `pack_stripe`."""
-    return version >> STRIPE_PART_BITS + STRIPE_DIGEST_BITS + 2
