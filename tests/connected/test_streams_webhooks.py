@@ -10,6 +10,8 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from contracts.json_avro import plain
 from contracts.versions import MAX_VERSION
 from streams.reporting import ReportingSettings
@@ -23,6 +25,8 @@ from tests.connected.unit_process import unit_process
 from tests.webhook_events import SOLD, charge_event, enveloped, order_event
 from tools.traffic.shop.delivery import plan
 from tools.traffic.shop.history import history
+
+pytestmark = pytest.mark.timeout(600)
 
 KILLS = 5
 
@@ -141,7 +145,7 @@ async def test_the_simulated_shop_adds_up_over_kills(servers: Mapping[str, str],
                 [await reached.lag("shopify", "shopify.orders"), await reached.lag("stripe", "stripe.charges")]
             )
 
-        await until(all_read, "everything is read")
+        await until(all_read, "everything is read", 180)
         await read()
     ids = {name for event in made.events for (_, name), _ in event.sales}
     ids |= {name for event in made.events for _, name in event.paid_with}
