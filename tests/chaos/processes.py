@@ -17,6 +17,9 @@ PORTS = {
     "clickhouse": "CLICKHOUSE_HTTP_PORT",
     "clickhouse_sink": "CLICKHOUSE_SINK_OPS_PORT",
     "legacy": "LEGACY_OPS_PORT",
+    "webhooks": "WEBHOOKS_OPS_PORT",
+    "shopify": "SHOPIFY_OPS_PORT",
+    "stripe": "STRIPE_OPS_PORT",
 }
 TASKMANAGERS = ("taskmanager1", "taskmanager2")
 WORKER = "pyflink.fn_execution"
