@@ -491,3 +491,24 @@ async def test_lineage_leads_from_every_source_to_every_table(runtime: Runtime) 
     run = await process("tools", env, "lineage")
     assert run.status == 0, run.err
     assert all(name in run.out for name in states)
+
+
+def test_what_webhooks_tell_of_is_what_is_ranked(runtime: Runtime) -> None:
+    """After repeats, retries and delays each sale is stored as the simulated shop has it, and ranked so."""
+
+    def run(*arguments: str) -> str:
+        ended = subprocess.run(
+            [sys.executable, "-m", "tools", *arguments],
+            env=dict(runtime.env),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=400,
+        )
+        assert ended.returncode == 0, (ended.stdout[-5000:], ended.stderr)
+        return ended.stdout
+
+    providers = ("--sources", "shopify,stripe,hubspot")
+    sold = run("traffic", *providers, "--rate", "150", "--count", "2000", "--seed", "18", "--check", "200")
+    assert sold.splitlines()[-1].endswith("all as it must be")
+    run("audit", "--settle", "120")

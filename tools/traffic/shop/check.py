@@ -31,7 +31,7 @@ async def _stored(store: ClickHouse, keys: Sequence[Key]) -> dict[Key, ExpectedS
         ids = tuple(sale_id for of, sale_id in keys if of == source)
         for first in range(0, len(ids), PAGE):
             rows: list[tuple[Any, ...]] = await store.select(
-                _STORED, {"source": source, "ids": tuple(ids[first : first + PAGE])}
+                _STORED, {"source": source, "ids": ids[first : first + PAGE]}
             )
             for _, sale_id, amount, city, country, salesperson, product, sold_ms in rows:
                 moment = datetime.fromtimestamp(sold_ms // 1000, UTC)
