@@ -62,7 +62,7 @@ class WebhooksSettings(UnitSettings):
     max_bytes: Annotated[int, Field(ge=MAX_REQUEST_BYTES, description="bytes of bodies and records in flight")] = (
         32 * 1024 * 1024
     )
-    ack_timeout_s: Annotated[float, Field(gt=0, lt=5, description="seconds to wait for the broker, then 503")] = 1.0
+    ack_timeout_s: Annotated[float, Field(gt=0, lt=5, description="seconds to wait for the broker, then 503")] = 3.0
     kafka: KafkaSettings = Field(default_factory=KafkaSettings)
     registry: RegistrySettings = Field(default_factory=RegistrySettings)
 

@@ -26,7 +26,7 @@ PATHS: Mapping[Provider, str] = {
     "hubspot": "/webhooks/hubspot",
 }
 TIMEOUT = aiohttp.ClientTimeout(10)
-RETRY_S = 0.3
+RETRY_S = 0.5
 Headers = dict[str, str]
 
 

@@ -33,6 +33,7 @@ from tests.runtime import start_runtime
 WARM_UP_S = 5.0
 DISTINCT = 600  # requests that are prepared, and sent again and again
 SIGNED_FOR_S = 200.0  # after so long they are signed anew
+RETRY_S = 0.3  # after which another request follows one that was not accepted
 MIB = 1024 * 1024
 
 
@@ -70,6 +71,7 @@ class Connection(asyncio.Protocol):
         self._answered = answered
         self._received = b""
         self.due = 0.0
+        self.lost = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport."""
@@ -91,6 +93,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The receiver closes none that is in use."""
+        self.lost = True
         if not self._transport.is_closing() or exc is not None:
             self._answered(self, False)
 
@@ -136,12 +139,15 @@ class Load:
         def answered(connection: Connection, accepted: bool) -> None:
             nonlocal busy
             self._count(connection, accepted)
-            if accepted and going_on():
-                connection.send(self._next(), loop.time())
-            else:
-                busy -= 1
-                if busy == 0:
-                    done.set()
+            if going_on() and not connection.lost:
+                if accepted:
+                    connection.send(self._next(), loop.time())
+                else:
+                    loop.call_later(RETRY_S, lambda: connection.send(self._next(), loop.time()))
+                return
+            busy -= 1
+            if busy == 0:
+                done.set()
 
         opened = await self._connected(connections, answered)
         began = loop.time()
