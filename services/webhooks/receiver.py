@@ -75,6 +75,8 @@ class Receiver:
     async def export(self) -> None:
         """Keep the gauges and the readiness true until cancelled."""
         late = f"the broker takes longer than {self._settings.ack_timeout_s:g} s to acknowledge ({kafka.SETTING})"
+        for provider in self._secrets:  # from 0 on: Prometheus takes the first value of a series for no increase
+            self._unit.metrics[REQUESTS].add({"provider": provider, "outcome": "accepted"}, 0)
         while True:
             if self._publisher.stalled:
                 self._unit.readiness.waiting("acknowledgement", late)

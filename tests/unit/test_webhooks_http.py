@@ -374,6 +374,7 @@ async def test_the_broker_must_acknowledge_first(monkeypatch: pytest.MonkeyPatch
         exporting = asyncio.create_task(scene.taking.export())
         await settled()
         exporting.cancel()
+        assert scene.outcomes("hubspot") == {"accepted": 0}  # so that its first request is an increase
         assert "KAFKA_HOST" in scene.unit.readiness.missing["acknowledgement"]
         scene.broker.answers.set()
         await settled()
