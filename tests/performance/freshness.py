@@ -1,20 +1,24 @@
-"""`task bench:freshness`: how long a sale committed in Postgres takes to be in the REST answer and on a WebSocket.
+"""`task bench:freshness`: how long a sale takes from its source to the REST answer and to a WebSocket.
 
-Runs against the running pipeline. While `--rate` sales a second are being committed, one probe sale at a time goes
-into a window of its own, 20 days back, and REST is asked every 50 ms until that window's total has grown by the probe.
+Runs against the running pipeline. While `--rate` sales a second are committed in Postgres, or with `--source shopify`
+are delivered as signed orders to the webhook receiver, one probe sale at a time goes into a window of its own, 20 days
+back, and REST is asked every 50 ms until that window's total has grown by the probe. It counts from the commit, or from
+the receiver's answer.
 A WebSocket that subscribes to that window is read meanwhile; a token, where one is needed, is that of API_LIVE_TOKEN.
 Prints p50, p95 and the maximum in seconds, of each.
 """
 
 import argparse
 import asyncio
+import json
 import os
 import statistics
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from itertools import count
 
 import aiohttp
 import asyncpg
@@ -23,6 +27,9 @@ import orjson
 import tenacity
 
 from chassis.settings import PostgresSettings, load
+from contracts.catalogue import catalogue
+from contracts.webhooks import sign_shopify
+from tools.traffic.shop.settings import WebhooksSettings
 
 INSERT = (
     "INSERT INTO sales (salesman_id, salesman, city, country, amount, product, sale_date)"
@@ -30,12 +37,54 @@ INSERT = (
 )
 
 
-async def sell(pool: asyncpg.Pool, rate: float) -> None:
-    """Commit `rate` sales a second at the current time, each a transaction of its own, until cancelled."""
+Sell = Callable[[str, Decimal, datetime], Awaitable[None]]
+"""Sells once, in a city, for an amount, at a time; returns when the source has the sale."""
+
+
+def postgres(pool: asyncpg.Pool) -> Sell:
+    """Sales that are committed, each in a transaction of its own."""
+
+    async def sell(city: str, amount: Decimal, moment: datetime) -> None:
+        await pool.execute(INSERT, city, amount, moment.replace(tzinfo=None))
+
+    return sell
+
+
+def shopify(client: httpx.AsyncClient) -> Sell:
+    """Orders that the webhook receiver has acknowledged."""
+    settings = load(WebhooksSettings)
+    secret = settings.secrets("shopify")[0]
+    example = json.loads(catalogue()["shopify.orders"].examples()["created"]["body"].encode("latin-1"))
+    ids = count(time.time_ns() // 1000)
+
+    async def sell(city: str, amount: Decimal, moment: datetime) -> None:
+        order = {
+            **example,
+            "id": next(ids),
+            "current_total_price": str(amount),
+            "created_at": moment.isoformat(),
+            "shipping_address": {"city": city, "country_code": "BR"},
+        }
+        body = json.dumps(order).encode()
+        headers = {
+            "Content-Type": "application/json",
+            "X-Shopify-Topic": "orders/create",
+            "X-Shopify-Event-Id": f"bench-{order['id']}",
+            "X-Shopify-Triggered-At": datetime.now(UTC).isoformat(),
+            "X-Shopify-Hmac-Sha256": sign_shopify(secret, body),
+        }
+        answer = await client.post(f"{settings.url}/webhooks/shopify/orders", content=body, headers=headers)
+        answer.raise_for_status()
+
+    return sell
+
+
+async def keep_selling(sell: Sell, rate: float) -> None:
+    """Sell `rate` times a second at the current time until cancelled."""
     loop = asyncio.get_running_loop()
     due = loop.time()
     while True:
-        await pool.execute(INSERT, "Recife", Decimal("10.00"), datetime.now(UTC).replace(tzinfo=None))
+        await sell("Recife", Decimal("10.00"), datetime.now(UTC))
         due += 1 / rate
         await asyncio.sleep(max(0.0, due - loop.time()))
 
@@ -105,11 +154,11 @@ async def socket(api_port: int, window: datetime, city: str) -> AsyncIterator[So
 
 
 async def probe(
-    pool: asyncpg.Pool, client: httpx.AsyncClient, live: Socket, window: datetime, city: str
+    sell: Sell, client: httpx.AsyncClient, live: Socket, window: datetime, city: str
 ) -> tuple[float, float]:
-    """Seconds from the commit of one sale until REST shows it, and until the socket told it."""
+    """Seconds from when the source has one sale until REST shows it, and until the socket told it."""
     before = await total(client, window, city)
-    await pool.execute(INSERT, city, Decimal("1.00"), (window + timedelta(minutes=1)).replace(tzinfo=None))
+    await sell(city, Decimal("1.00"), window + timedelta(minutes=1))
     committed = time.monotonic()
     async for attempt in tenacity.AsyncRetrying(stop=tenacity.stop_after_delay(60), wait=tenacity.wait_fixed(0.05)):
         with attempt:
@@ -132,22 +181,22 @@ def connections(postgres: PostgresSettings) -> asyncpg.Pool:
     )
 
 
-async def measure(rate: float, probes: int, api_port: int) -> list[tuple[float, float]]:
+async def measure(source: str, rate: float, probes: int, api_port: int) -> list[tuple[float, float]]:
     """Probe one after another under load; seconds to REST and to the socket of each."""
-    postgres = load(PostgresSettings)
     window = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(days=20)
     city = "Fortaleza"
     async with (
-        connections(postgres) as pool,
+        connections(load(PostgresSettings)) as pool,
         httpx.AsyncClient(base_url=f"http://127.0.0.1:{api_port}", timeout=10) as client,
         socket(api_port, window, city) as live,
     ):
-        load_task = asyncio.create_task(sell(pool, rate))
+        sell = postgres(pool) if source == "postgres" else shopify(client)
+        load_task = asyncio.create_task(keep_selling(sell, rate))
         try:
             await asyncio.sleep(5)
             seconds = []
             for number in range(probes):
-                seconds.append(await probe(pool, client, live, window, city))
+                seconds.append(await probe(sell, client, live, window, city))
                 rest, live_s = seconds[-1]
                 print(  # noqa: T201 - a command's output
                     f"probe {number + 1}/{probes}: REST {rest:.2f} s, socket {live_s:.2f} s", flush=True
@@ -160,15 +209,16 @@ async def measure(rate: float, probes: int, api_port: int) -> list[tuple[float, 
 def main() -> None:
     """Parse arguments, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--source", choices=("postgres", "shopify"), default="postgres")
     parser.add_argument("--rate", type=float, default=20.0, help="sales a second beside the probes")
     parser.add_argument("--probes", type=int, default=40)
     parser.add_argument("--api-port", type=int, default=8080)
     arguments = parser.parse_args()
-    measured = asyncio.run(measure(arguments.rate, arguments.probes, arguments.api_port))
+    measured = asyncio.run(measure(arguments.source, arguments.rate, arguments.probes, arguments.api_port))
     for target, seconds in zip(("REST", "socket"), zip(*measured, strict=True), strict=True):
         p95 = statistics.quantiles(seconds, n=20, method="inclusive")[-1]
         print(  # noqa: T201 - a command's output
-            f"commit to {target} at {arguments.rate:g} sales/s, {len(seconds)} probes:"
+            f"{arguments.source} to {target} at {arguments.rate:g} sales/s, {len(seconds)} probes:"
             f" p50 {statistics.median(seconds):.2f} s, p95 {p95:.2f} s, max {max(seconds):.2f} s"
         )
 

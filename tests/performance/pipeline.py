@@ -189,7 +189,9 @@ class Bench:
         """Time one sale after another, at most one each second."""
         loop = asyncio.get_running_loop()
         while (begun := loop.time()) < until:
-            rest, socket = await freshness.probe(self.pool, self.client, self.live, self.window, self.city)
+            rest, socket = await freshness.probe(
+                freshness.postgres(self.pool), self.client, self.live, self.window, self.city
+            )
             self.sent.captured += 1
             samples.rest.append(rest)
             samples.socket.append(socket)
