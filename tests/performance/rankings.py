@@ -41,6 +41,8 @@ PROBES = 20.0
 """Probes a second."""
 TICK_S = 0.1
 """Sales of so many seconds are sold at once."""
+SETTLED_S = 20.0
+"""No set came for so long: the end. A checkpoint of a large state holds sets up for as long as 14 s."""
 
 
 async def preload(producer: AIOKafkaProducer, encode: codec.Encoder, records: list[dict[str, Any]]) -> None:
@@ -128,7 +130,7 @@ class Flink:
 
 
 async def caught_up(reader: Reader, cpu: Cpu, flink: Flink, total: int) -> tuple[float, dict[str, float]]:
-    """Read until every change is in and no set has come for 5 s: when the last one came, and the CPU used by then."""
+    """Read until every change is in and no set comes any more: when the last one came, and the CPU used by then."""
     last, used, count, reported = time.monotonic(), cpu.used(), 0, 0.0
     while True:
         await reader.poll()
@@ -140,7 +142,7 @@ async def caught_up(reader: Reader, cpu: Cpu, flink: Flink, total: int) -> tuple
         if now - reported > 5:
             reported = now
             say(f"the job has read {read:,} of {total:,} changes and published {have:,} sets")
-        if read >= total and now - last > 5:
+        if read >= total and now - last > SETTLED_S:
             return last, used
 
 
