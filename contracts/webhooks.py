@@ -51,6 +51,15 @@ PARTIAL = frozenset(
 )
 """The event types whose body is not the object that they are about; they go to OTHER, so that a topic holds objects."""
 
+SECRETS: Mapping[Provider, str] = MappingProxyType(
+    {
+        "shopify": "SHOPIFY_WEBHOOK_SECRETS",
+        "stripe": "STRIPE_WEBHOOK_SECRETS",
+        "hubspot": "HUBSPOT_CLIENT_SECRETS",
+    }
+)
+"""The setting with each provider's secrets, separated by commas, the newest first."""
+
 STRIPE_TOLERANCE_S = 300
 HUBSPOT_TOLERANCE_S = 300
 

@@ -6,10 +6,11 @@ from pathlib import Path
 
 from dotenv import dotenv_values
 
+from contracts.webhooks import SECRETS
 from deploy.native.settings import NativeSettings
 
 PROFILE = "webhooks"
-NAMES = ("SHOPIFY_WEBHOOK_SECRETS", "STRIPE_WEBHOOK_SECRETS", "HUBSPOT_CLIENT_SECRETS")
+NAMES = tuple(SECRETS.values())
 
 
 def file(settings: NativeSettings) -> Path:

@@ -15,12 +15,12 @@ from chassis.kafka import Record
 from chassis.results import Rejected
 from chassis.unit import Unit
 from contracts.codec import Encoder
-from contracts.webhooks import Provider
+from contracts.webhooks import SECRETS, Provider
 from services.webhooks import signatures
 from services.webhooks.metrics import ACKNOWLEDGED_SECONDS, BYTES_IN_FLIGHT, REQUESTS, REQUESTS_IN_FLIGHT
 from services.webhooks.publisher import Publisher, UnavailableError
 from services.webhooks.requests import RejectedError, body, check_body, head, unauthorized, unavailable
-from services.webhooks.settings import SECRETS, WebhooksSettings
+from services.webhooks.settings import WebhooksSettings
 from services.webhooks.signatures import Signed, UnauthorizedError
 from services.webhooks.transform import Delivery, MalformedError, events, meant_for
 

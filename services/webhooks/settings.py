@@ -1,7 +1,6 @@
 """Settings of the webhook receiver."""
 
 import re
-from collections.abc import Mapping
 from typing import Annotated
 from urllib.parse import urlsplit
 
@@ -9,17 +8,11 @@ from pydantic import AfterValidator, Field, SecretStr
 from pydantic_settings import SettingsConfigDict
 
 from chassis.settings import KafkaSettings, Port, RegistrySettings, UnitSettings
-from contracts.webhooks import Provider
+from contracts.webhooks import SECRETS, Provider
 
 MAX_SECRETS = 2
 MAX_REQUEST_BYTES = 1_000_000
 """What fits with its envelope into the broker's default message.max.bytes (1,048,588)."""
-SECRETS: Mapping[Provider, str] = {
-    "shopify": "SHOPIFY_WEBHOOK_SECRETS",
-    "stripe": "STRIPE_WEBHOOK_SECRETS",
-    "hubspot": "HUBSPOT_CLIENT_SECRETS",
-}
-"""The setting with each provider's secrets."""
 
 
 def _secrets(value: SecretStr) -> SecretStr:

@@ -16,7 +16,7 @@ from chassis import kafka
 from chassis.settings import ClickHouseSettings, KafkaSettings
 from contracts.catalogue import catalogue
 from contracts.codec import Decoder
-from contracts.webhooks import OTHER, PRIVACY, TOPICS
+from contracts.webhooks import OTHER, PRIVACY, SECRETS, TOPICS
 from tests.chaos import processes
 from tests.chaos.kills import NEVER, PATIENCE, Kill
 from tests.rankings import registry_of
@@ -33,11 +33,6 @@ RATE = 200  # webhooks a second
 TICK_S = 0.1
 ENOUGH = 3 * RATE  # acknowledged after a kill: it is over
 BOUND_S = 30
-SECRETS = {
-    "SHOPIFY_WEBHOOK_SECRETS": "shopify-new,shopify-old",
-    "STRIPE_WEBHOOK_SECRETS": "stripe-new,stripe-old",
-    "HUBSPOT_CLIENT_SECRETS": "hubspot-new,hubspot-old",
-}
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +41,11 @@ def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
     with start_runtime(
         tmp_path_factory.mktemp("webhooks"),
         only=("webhooks", "shopify", "stripe", "clickhouse_sink"),
-        extra_env={"KAFKA_HOST": "127.0.0.1", "SCHEMA_REGISTRY_HOST": "127.0.0.1", **SECRETS},
+        extra_env={
+            "KAFKA_HOST": "127.0.0.1",
+            "SCHEMA_REGISTRY_HOST": "127.0.0.1",
+            **dict.fromkeys(SECRETS.values(), "new,old"),
+        },
     ) as started:
         yield started
 

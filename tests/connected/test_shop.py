@@ -17,9 +17,8 @@ import pytest
 from aiohttp import web
 
 from chassis.errors import NotDoneError
-from contracts.webhooks import OTHER, PRIVACY, TOPICS
+from contracts.webhooks import OTHER, PRIVACY, SECRETS, TOPICS
 from services.clickhouse_sink.transform import rows
-from services.webhooks.settings import SECRETS
 from streams.shopify.agents import agent as shopify
 from streams.shopify.settings import Settings as ShopifySettings
 from streams.stripe.agents import agent as stripe

@@ -12,8 +12,7 @@ from pathlib import Path
 import aiohttp
 import psutil
 
-from contracts.webhooks import Provider, sign_hubspot, sign_shopify, sign_stripe
-from services.webhooks.settings import SECRETS
+from contracts.webhooks import SECRETS, Provider, sign_hubspot, sign_shopify, sign_stripe
 from tests.connected.serving import service
 from tests.connected.streams import Servers, free_port, until
 from tests.connected.unit_process import UnitProcess

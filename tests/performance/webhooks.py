@@ -228,8 +228,12 @@ async def latency(load: Load, used: Used, arguments: argparse.Namespace) -> bool
 async def memory(load: Load, used: Used, arguments: argparse.Namespace) -> bool:
     """The receiver's memory over many requests; whether all were accepted."""
     say(f"memory: {used.receiver.memory_info().rss / MIB:.0f} MiB before")
+
+    def fewer_than(number: int) -> Callable[[], bool]:
+        return lambda: load.accepted < number
+
     for tenth in range(1, 11):
-        await load.closed(arguments.connections, lambda: load.accepted < arguments.requests * tenth // 10)  # noqa: B023
+        await load.closed(arguments.connections, fewer_than(arguments.requests * tenth // 10))
         load.seconds.clear()
         say(f"  {load.accepted:,} requests: {used.receiver.memory_info().rss / MIB:.0f} MiB, {load.failed} failed")
     return load.failed == 0

@@ -11,6 +11,7 @@ import pytest
 from chassis.errors import NotDoneError
 from contracts.webhooks import TOPICS
 from tools.traffic.shop.check import differences, report
+from tools.traffic.shop.delivery import Delivery
 from tools.traffic.shop.model import ExpectedSale, expected, outcome
 from tools.traffic.shop.rounds import SPAN, Rounds, round_history
 from tools.traffic.shop.settings import WebhooksSettings
@@ -39,7 +40,7 @@ def rounds(opened: list[tuple[int, datetime]], *providers: str, remember: bool =
     )
 
 
-def taken(source: Rounds, size: int) -> Iterator[list[object]]:
+def taken(source: Rounds, size: int) -> Iterator[list[Delivery]]:
     """All deliveries of the next round, so many at a time, each acknowledged."""
     while True:
         deliveries = source.take(size)
@@ -54,7 +55,7 @@ def test_a_round_is_delivered_whole(opened: list[tuple[int, datetime]]) -> None:
     source = rounds(opened)
     deliveries = [delivery for some in taken(source, 100) for delivery in some]
     assert opened == [(7 << 20, START)]
-    arrived = {event.event_id for delivery in deliveries for event in delivery.events}  # type: ignore[attr-defined]
+    arrived = {event.event_id for delivery in deliveries for event in delivery.events}
     assert arrived == {event.event_id for event in ROUND.events}
     assert {k: v for k, v in source.outcome().items() if v is not None} == ROUND.truth.sales
     source.take(1)
@@ -86,7 +87,7 @@ def test_one_provider_alone(opened: list[tuple[int, datetime]]) -> None:
     """Only what the chosen providers send is delivered, and is what the outcome knows of."""
     source = rounds(opened, "stripe")
     deliveries = [delivery for some in taken(source, 500) for delivery in some]
-    assert {delivery.provider for delivery in deliveries} == {"stripe"}  # type: ignore[attr-defined]
+    assert {delivery.provider for delivery in deliveries} == {"stripe"}
     assert {key[0] for key in source.outcome()} == {"stripe"}
 
 

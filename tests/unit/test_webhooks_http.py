@@ -24,14 +24,14 @@ from chassis.ops import Readiness
 from chassis.unit import Unit
 from contracts.catalogue import catalogue
 from contracts.codec import encode_body, parse
-from contracts.webhooks import Provider, sign_hubspot, sign_shopify, sign_stripe
+from contracts.webhooks import SECRETS, Provider, sign_hubspot, sign_shopify, sign_stripe
 from services.webhooks.app import EVENTS
 from services.webhooks.metrics import METRICS
 from services.webhooks.publisher import Publisher
 from services.webhooks.receiver import Receiver
 from services.webhooks.requests import RejectedError
 from services.webhooks.routes import PATHS, application
-from services.webhooks.settings import SECRETS, WebhooksSettings
+from services.webhooks.settings import WebhooksSettings
 
 SECRET, OLD = "the-newest-secret", "the-one-before"
 PUBLIC = "https://hooks.example.com/placar"

@@ -3,7 +3,8 @@
 import pytest
 
 from chassis.settings import load
-from services.webhooks.settings import SECRETS, WebhooksSettings
+from contracts.webhooks import SECRETS
+from services.webhooks.settings import WebhooksSettings
 
 
 @pytest.fixture(autouse=True)

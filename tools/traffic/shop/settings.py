@@ -7,7 +7,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from chassis.errors import NotDoneError
 from chassis.settings import Name, Port
-from contracts.webhooks import Provider
+from contracts.webhooks import SECRETS, Provider
 
 
 class WebhooksSettings(BaseSettings):
@@ -19,9 +19,9 @@ class WebhooksSettings(BaseSettings):
     public_url: Annotated[str, Field(pattern="^https?://", description="the address that HubSpot signs")] = Field(
         default_factory=lambda data: f"http://127.0.0.1:{data['port']}"
     )
-    shopify: SecretStr = Field(SecretStr(""), validation_alias="SHOPIFY_WEBHOOK_SECRETS")
-    stripe: SecretStr = Field(SecretStr(""), validation_alias="STRIPE_WEBHOOK_SECRETS")
-    hubspot: SecretStr = Field(SecretStr(""), validation_alias="HUBSPOT_CLIENT_SECRETS")
+    shopify: SecretStr = Field(SecretStr(""), validation_alias=SECRETS["shopify"])
+    stripe: SecretStr = Field(SecretStr(""), validation_alias=SECRETS["stripe"])
+    hubspot: SecretStr = Field(SecretStr(""), validation_alias=SECRETS["hubspot"])
 
     reporting: Literal["BRL", "USD", "EUR", "JPY"] = Field("BRL", validation_alias="REPORTING_CURRENCY")
 
@@ -39,7 +39,6 @@ class WebhooksSettings(BaseSettings):
         value: SecretStr = getattr(self, provider)
         found = tuple(secret for secret in value.get_secret_value().split(",") if secret)
         if not found:
-            name = type(self).model_fields[provider].validation_alias
-            why = f"{name} is not set, so nothing can be signed as {provider}"
+            why = f"{SECRETS[provider]} is not set, so nothing can be signed as {provider}"
             raise NotDoneError(f"{why}; ./taskw up -- webhooks makes one, ./taskw lake:secrets shows it")
         return found
